@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/error.h"
 #include "base/knobs.h"
 
 namespace planck {
