@@ -1,0 +1,93 @@
+"""Reference models as ONNX files, with generated or trained weights, and inputs for them.
+
+Only NumPy and onnx are needed, and both are imported at the first call, not with the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from planck.models._weights import Array
+    from planck.models._writer import GraphWriter
+
+__all__ = ["Size", "blocks", "build", "feeds", "names", "write"]
+
+Size = Literal["full", "mini"]
+
+
+def names() -> list[str]:
+    """Return the names of the models that `write` and `feeds` know."""
+    from planck.models import _registry
+
+    return list(_registry.FAMILIES)
+
+
+def build(
+    name: str, size: Size = "full", seed: int = 0, opset: int | None = None, **options: Any
+) -> GraphWriter:
+    """Return the graph that `write` would store, without its weights' values.
+
+    Arguments and errors are those of `write`, less external_data. For a census of any size:
+
+    >>> build("bert_encoder").census()["MatMul"]
+    96
+    """
+    from planck.models import _registry
+
+    return _registry.build(name, size, seed, opset, options)
+
+
+def write(
+    name: str,
+    path: str | Path,
+    size: Size = "full",
+    seed: int = 0,
+    opset: int | None = None,
+    *,
+    external_data: bool = False,
+    **options: Any,
+) -> None:
+    """Write a model as an ONNX file; the same arguments give the same bytes.
+
+    size: "full" has the published hyper-parameters; "mini" has 2 layers of width 64 and a small
+    vocabulary, with the same node chains, names and dynamic axes.
+    opset: 11 to 18; None takes that of the published export.
+    external_data: put the weights into `path` + ".data".
+    options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
+    weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast).
+    Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
+    ImportError) says what to install; OSError comes from the file system.
+    """
+    from planck.models import _file
+
+    _file.save(build(name, size, seed, opset, **options), path, external_data)
+
+
+def feeds(
+    name: str, shape: tuple[int, ...], seed: int = 0, size: Size = "full", **options: Any
+) -> dict[str, Array]:
+    """Return one array per input of a model; the same arguments give the same values.
+
+    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length].
+    options: masked_row=True makes the last row all padding, under a mask of zeros.
+    Errors: ValueError names a bad argument and what is allowed.
+    """
+    from planck.models import _registry
+
+    return _registry.feeds(name, shape, seed, size, options)
+
+
+def blocks(
+    path: str | Path, n_blocks: int = 28, hidden: int = 64, heads: int = 4, seed: int = 0
+) -> None:
+    """Write a narrow chain of 94-node transformer blocks (opset 11) for compile-time tests.
+
+    Inputs input_ids, attention_mask, token_type_ids i64 [B, L], output logit f32 [B, L, 1];
+    `feeds("bert_encoder", shape, size="mini")` fits. The feed-forward width is 4 * hidden.
+    Errors: as for `write`.
+    """
+    from planck.models import _file, bert
+
+    _file.save(bert.block_chain(n_blocks, hidden, heads, seed), path)

@@ -1,0 +1,156 @@
+"""Node chains that several models share, spelled as the PyTorch exporter spells them.
+
+Every function appends to a GraphWriter inside the current scope and returns value names. Shapes in
+the docstrings: B batch, L length, D hidden, H heads, S = D / H.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from planck.models._writer import GraphWriter
+
+LayerNormSpelling = Literal["exploded", "two_sub", "mul", "op"]
+GeluOrder = Literal["half_last", "half_first"]
+
+FLOAT_MIN = -3.4028234663852886e38
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How the chains of a model are spelled.
+
+    layernorm: "exploded" = 9 nodes and 2 Constants; "two_sub" = the mean subtracted twice and the
+    scale as first factor; "mul" = Mul(x, x) for Pow; "op" = LayerNormalization (opset 17).
+    gelu: "half_last" = (x * (1 + erf)) * 0.5; "half_first" = (x * 0.5) * (1 + erf).
+    """
+
+    layernorm: LayerNormSpelling = "exploded"
+    gelu: GeluOrder = "half_last"
+    epsilon: float = 1e-12
+
+    def __post_init__(self) -> None:
+        for name, choices in (("layernorm", LayerNormSpelling), ("gelu", GeluOrder)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, but must be one of "
+                    + ", ".join(map(repr, get_args(choices)))
+                )
+
+
+def linear(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
+    """[..., inputs] -> [..., outputs]: MatMul by the transposed weight, then Add, bias first."""
+    with w.scope(module):
+        weight = w.transposed("weight", (outputs, inputs))
+        bias = w.parameter("bias", (outputs,), "bias")
+        return w.node("Add", bias, w.node("MatMul", x, weight))
+
+
+def layernorm(w: GraphWriter, x: str, module: str, width: int, style: Style) -> str:
+    """LayerNorm over the last axis of [..., width], in the spelling of `style`."""
+    with w.scope(module):
+        weight = w.parameter("weight", (width,), "scale")
+        bias = w.parameter("bias", (width,), "bias")
+        if style.layernorm == "op":
+            if w.opset < 17:
+                raise ValueError(f"layernorm='op' needs opset 17 or later, not {w.opset}")
+            return w.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=style.epsilon)
+        mean = w.reduce("ReduceMean", x, -1)
+        centred = w.node("Sub", x, mean)
+        if style.layernorm == "mul":
+            square = w.node("Mul", centred, centred)
+        else:
+            square = w.node("Pow", centred, w.constant(2.0))
+        variance = w.reduce("ReduceMean", square, -1)
+        shifted = w.node("Add", variance, w.constant(style.epsilon))
+        if style.layernorm == "two_sub":
+            centred = w.node("Sub", x, mean)
+        normal = w.node("Div", centred, w.node("Sqrt", shifted))
+        two_sub = style.layernorm == "two_sub"
+        scaled = w.node("Mul", *((weight, normal) if two_sub else (normal, weight)))
+        return w.node("Add", scaled, bias)
+
+
+def gelu(w: GraphWriter, x: str, style: Style) -> str:
+    """GELU by erf: 5 nodes and 3 Constants, in the order of `style`."""
+    erf = w.node("Erf", w.node("Div", x, w.constant(math.sqrt(2.0))))
+    if style.gelu == "half_first":
+        half = w.node("Mul", x, w.constant(0.5))
+        return w.node("Mul", half, w.node("Add", erf, w.constant(1.0)))
+    product = w.node("Mul", x, w.node("Add", erf, w.constant(1.0)))
+    return w.node("Mul", product, w.constant(0.5))
+
+
+def size_of(w: GraphWriter, x: str, axis: int) -> str:
+    """One dimension of x as an i64 scalar: Shape, Constant, Gather."""
+    return w.node("Gather", w.node("Shape", x), w.constant(axis, "int64"), axis=0)
+
+
+def view(w: GraphWriter, x: str, *sizes: int) -> str:
+    """Reshape [B, L, ...] to [B, L, *sizes], with B and L read from x at run time."""
+    dims = [w.unsqueeze(size_of(w, x, axis), 0) for axis in (0, 1)]
+    rest = [w.integers("Concat", [size]) for size in sizes]
+    return w.node("Reshape", x, w.node("Concat", *dims, *rest, axis=0))
+
+
+def attention(
+    w: GraphWriter,
+    queries: str,
+    keys: str,
+    mask: str,
+    heads: int,
+    size: int,
+    widths: tuple[int, int],
+) -> str:
+    """Multi-head attention from queries [B, Lq, Dq] to keys [B, Lk, Dk] -> [B, Lq, H * S].
+
+    mask is added to the scores [B, H, Lq, Lk]; widths = (Dq, Dk). 56 nodes with their Constants.
+    """
+    inner = heads * size
+    query = linear(w, queries, "query", widths[0], inner)
+    key = view(w, linear(w, keys, "key", widths[1], inner), heads, size)
+    # The exporter merges the two transposes of K into one.
+    key = w.node("Transpose", key, perm=[0, 2, 3, 1])
+    value = view(w, linear(w, keys, "value", widths[1], inner), heads, size)
+    value = w.node("Transpose", value, perm=[0, 2, 1, 3])
+    query = w.node("Transpose", view(w, query, heads, size), perm=[0, 2, 1, 3])
+    scores = w.node("Div", w.node("MatMul", query, key), w.constant(math.sqrt(size)))
+    scores = w.node("Add", scores, mask)
+    # Before opset 13 an exporter writes the last axis as a positive number.
+    probabilities = w.node("Softmax", scores, axis=3 if w.opset < 13 else -1)
+    context = w.node("Transpose", w.node("MatMul", probabilities, value), perm=[0, 2, 1, 3])
+    return view(w, context, inner)
+
+
+def residual_norm(
+    w: GraphWriter, x: str, residual: str, inputs: int, outputs: int, style: Style
+) -> str:
+    """Linear `dense` [..., inputs] -> [..., outputs], plus the residual, then `LayerNorm`."""
+    x = w.node("Add", linear(w, x, "dense", inputs, outputs), residual)
+    return layernorm(w, x, "LayerNorm", outputs, style)
+
+
+def additive_mask(w: GraphWriter, mask: str, lowest: float) -> str:
+    """i64 [B, L], 1 = valid -> f32 [B, 1, 1, L]: 0 where valid, `lowest` elsewhere."""
+    wide = w.unsqueeze(w.unsqueeze(mask, 1), 2)
+    invalid = w.node("Sub", w.constant(1.0), w.node("Cast", wide, to=1))
+    return w.node("Mul", invalid, w.constant(lowest))
+
+
+def encoder_block(
+    w: GraphWriter, x: str, mask: str, heads: int, width: int, inner: int, style: Style
+) -> str:
+    """A post-norm transformer block on [B, L, width]; 94 nodes in the exploded spelling."""
+    with w.scope("attention"):
+        with w.scope("self"):
+            context = attention(w, x, x, mask, heads, width // heads, (width, width))
+        with w.scope("output"):
+            x = residual_norm(w, context, x, width, width, style)
+    with w.scope("intermediate"):
+        hidden = linear(w, x, "dense", width, inner)
+        with w.scope("intermediate_act_fn"):
+            hidden = gelu(w, hidden, style)
+    with w.scope("output"):
+        return residual_norm(w, hidden, x, inner, width, style)
