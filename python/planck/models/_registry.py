@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from planck.models import bert
+from planck.models import bert, minilm
 from planck.models._weights import Array
 from planck.models._writer import GraphWriter
 
@@ -23,15 +24,18 @@ class Family:
     feeds: Callable[..., dict[str, Array]]
 
 
-def _bert_feeds(
-    shape: tuple[int, ...], seed: int, size: str, masked_row: bool = False
-) -> dict[str, Array]:
-    config = bert.FULL if size == "full" else bert.MINI
-    return bert.feeds(shape, seed, config.vocabulary, masked_row)
+def _token_feeds(configs: dict[str, bert.Config]) -> Callable[..., dict[str, Array]]:
+    def make(
+        shape: tuple[int, ...], seed: int, size: str, masked_row: bool = False
+    ) -> dict[str, Array]:
+        return bert.feeds(shape, seed, configs[size].vocabulary, masked_row)
+
+    return make
 
 
 FAMILIES = {
-    "bert_encoder": Family(bert.encoder, _bert_feeds),
+    "bert_encoder": Family(bert.encoder, _token_feeds(bert.CONFIGS)),
+    "minilm": Family(minilm.sentence_encoder, _token_feeds(minilm.CONFIGS)),
 }
 
 
@@ -62,9 +66,8 @@ def _family(name: str, size: str) -> Family:
 
 
 def _check_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
-    code = function.__code__
-    first = 3  # build and feeds both take three arguments before the options
-    allowed = code.co_varnames[first : code.co_argcount + code.co_kwonlyargcount]
+    # Both functions of a family take three arguments before the options.
+    allowed = list(inspect.signature(function).parameters)[3:]
     for option in options:
         if option not in allowed:
             raise ValueError(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from planck.models._optional import require
 
 Array = NDArray[Any]
 Kind = Literal["weight", "scale", "bias"]
@@ -46,3 +49,25 @@ class Generated:
             values = stream.standard_normal(shape, dtype=np.float32)
             values *= np.float32(0.02)
         return values
+
+
+class Trained:
+    """Tensors of a safetensors file, mapped into memory and read one at a time.
+
+    Errors: MissingPackageError without the package safetensors; OSError for a missing file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        safetensors = require("safetensors", "safetensors", "reading trained weights")
+        self._path = path
+        self._file = safetensors.safe_open(path, framework="numpy")
+        self._names = frozenset(self._file.keys())
+
+    def tensor(self, name: str, shape: tuple[int, ...], kind: Kind) -> Array:
+        """Return f32 [shape]. Errors: ValueError when the file lacks it or has another shape."""
+        if name not in self._names:
+            raise ValueError(f"{self._path} has no tensor {name}")
+        values: Array = self._file.get_tensor(name)
+        if values.shape != shape:
+            raise ValueError(f"{name} in {self._path} is {values.shape}, but must be {shape}")
+        return values.astype(np.float32, copy=False)

@@ -36,8 +36,10 @@ class Config:
     positions: int = POSITIONS
 
 
-FULL = Config(layers=12, width=768, heads=12, inner=3072, vocabulary=21128)
-MINI = Config(layers=2, width=64, heads=4, inner=256, vocabulary=512)
+CONFIGS = {
+    "full": Config(layers=12, width=768, heads=12, inner=3072, vocabulary=21128),
+    "mini": Config(layers=2, width=64, heads=4, inner=256, vocabulary=512),
+}
 
 
 def encoder(
@@ -54,7 +56,7 @@ def encoder(
     f32 [B, L, D] and pooler_output f32 [B, D]. The declared shape of last_hidden_state is wrong on
     purpose: as in the published export only its first axis is dynamic.
     """
-    config = FULL if size == "full" else MINI
+    config = CONFIGS[size]
     w = GraphWriter("bert_encoder", 12 if opset is None else opset, Generated(seed), weights)
     inputs = token_inputs(w)
     hidden = trunk(w, inputs, config, Style(layernorm=layernorm), FLOAT_MIN)
@@ -84,7 +86,11 @@ def block_chain(blocks: int, width: int, heads: int, seed: int) -> GraphWriter:
             "and width a multiple of heads"
         )
     config = Config(
-        layers=blocks, width=width, heads=heads, inner=4 * width, vocabulary=MINI.vocabulary
+        layers=blocks,
+        width=width,
+        heads=heads,
+        inner=4 * width,
+        vocabulary=CONFIGS["mini"].vocabulary,
     )
     w = GraphWriter("blocks", 11, Generated(seed))
     style = Style(gelu="half_first", epsilon=1e-5)
