@@ -1,0 +1,212 @@
+#include "base/tensor.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/checked.h"
+
+namespace planck {
+
+std::string shape_text(std::span<const int64_t> shape) { return cat('[', joined(shape, ","), ']'); }
+
+std::ostream& operator<<(std::ostream& out, const TensorType& t) {
+  return out << t.dtype << '[' << joined(t.dims, ",") << ']';
+}
+
+Tensor::Tensor(DType dtype, Shape shape, const std::byte* data, Owner owner)
+    : dtype_(dtype),
+      shape_(std::move(shape)),
+      count_(checked_count(shape_)),
+      data_(data),
+      owner_(std::move(owner)) {
+  checked_mul(count_, size_of(dtype_), "tensor bytes");
+}
+
+Tensor Tensor::make(DType dtype, Shape shape, std::byte** bytes) {
+  const int64_t size = checked_mul(checked_count(shape), size_of(dtype), "tensor bytes");
+  // Cache-line alignment: kernels may read constants with aligned vectors.
+  auto* block = static_cast<std::byte*>(::operator new(
+      static_cast<size_t>(std::max<int64_t>(size, 1)), std::align_val_t(64)));
+  std::memset(block, 0, static_cast<size_t>(size));
+  Owner owner(block, [](const void* p) {
+    ::operator delete(const_cast<void*>(p), std::align_val_t(64));
+  });
+  *bytes = block;
+  return {dtype, std::move(shape), block, std::move(owner)};
+}
+
+Tensor Tensor::scalar(float value) { return of<float>(DType::f32, {}, std::span(&value, 1)); }
+
+Tensor Tensor::ints(std::span<const int64_t> values) {
+  return of<int64_t>(DType::s64, {static_cast<int64_t>(values.size())}, values);
+}
+
+TensorType Tensor::type() const { return {dtype_, {shape_.begin(), shape_.end()}}; }
+
+Tensor Tensor::reshaped(Shape shape) const {
+  if (checked_count(shape) != count_) {
+    throw InternalError("reshape of ", type(), " to ", shape_text(shape));
+  }
+  return {dtype_, std::move(shape), data_, owner_};
+}
+
+bool Tensor::same_bytes(const Tensor& other) const {
+  return dtype_ == other.dtype_ && shape_ == other.shape_ &&
+         (data_ == other.data_ ||
+          std::memcmp(data_, other.data_, static_cast<size_t>(bytes())) == 0);
+}
+
+Wide::Wide(DType t, Shape s) : dtype(t), shape(std::move(s)) {
+  const auto n = static_cast<size_t>(checked_count(shape));
+  is_float(t) ? real.resize(n) : integer.resize(n);
+}
+
+int64_t Wide::count() const {
+  return static_cast<int64_t>(floating() ? real.size() : integer.size());
+}
+
+float bfloat_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+float half_to_float(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+  const int exponent = (bits >> 10) & 31;
+  const uint32_t mantissa = bits & 0x3ffu;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
+  if (exponent == 0) {  // subnormal: mantissa x 2^-24, exact in fp32
+    const float value = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign != 0 ? -value : value;
+  }
+  return std::bit_cast<float>(sign | static_cast<uint32_t>(exponent + 112) << 23 | mantissa << 13);
+}
+
+namespace {
+
+// Rounds a double to nearest even with `bits` of mantissa and smallest exponent `lowest`.
+double rounded(double value, int bits, int lowest) {
+  if (value == 0 || !std::isfinite(value)) return value;
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  const int unit = std::max(exponent - 1, lowest) - bits;
+  return std::ldexp(std::nearbyint(std::ldexp(value, -unit)), unit);
+}
+
+}  // namespace
+
+uint16_t float_to_half(double value) {
+  const uint16_t sign = std::signbit(value) ? 0x8000u : 0;
+  if (std::isnan(value)) return sign | 0x7e00u;
+  const double r = std::abs(rounded(value, 10, -14));
+  if (r > 65504.0) return sign | 0x7c00u;
+  if (r < 6.103515625e-05) return sign | static_cast<uint16_t>(std::ldexp(r, 24));
+  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(r));
+  return sign | static_cast<uint16_t>(((bits >> 23) - 112) << 10 | ((bits >> 13) & 0x3ffu));
+}
+
+uint16_t float_to_bfloat(double value) {
+  if (std::isnan(value)) return 0x7fc0u;
+  const double r = rounded(value, 7, -126);
+  return static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(r)) >> 16);
+}
+
+namespace {
+
+template <class T>
+void read_numbers(const Tensor& t, auto& out) {
+  const T* from = t.as<T>();
+  std::copy(from, from + t.count(), out.begin());
+}
+
+template <class T>
+void write_numbers(const auto& in, std::byte* to) {
+  auto* out = reinterpret_cast<T*>(to);
+  for (size_t i = 0; i < in.size(); ++i) out[i] = static_cast<T>(in[i]);
+}
+
+void read_real(const Tensor& t, std::vector<double>& out) {
+  if (t.dtype() == DType::f32) return read_numbers<float>(t, out);
+  if (t.dtype() == DType::f64) return read_numbers<double>(t, out);
+  const auto* bits = t.as<uint16_t>();
+  const bool half = t.dtype() == DType::f16;
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = half ? half_to_float(bits[i]) : bfloat_to_float(bits[i]);
+  }
+}
+
+void write_real(const std::vector<double>& in, DType dtype, std::byte* to) {
+  if (dtype == DType::f32) return write_numbers<float>(in, to);
+  if (dtype == DType::f64) return write_numbers<double>(in, to);
+  auto* bits = reinterpret_cast<uint16_t*>(to);
+  for (size_t i = 0; i < in.size(); ++i) {
+    bits[i] = dtype == DType::f16 ? float_to_half(in[i]) : float_to_bfloat(in[i]);
+  }
+}
+
+// Calls f with a zero of the C++ type that holds the integer dtype.
+void with_integer_type(DType dtype, auto&& f) {
+  switch (dtype) {
+    case DType::u8:
+    case DType::b8:
+      return f(uint8_t{});
+    case DType::s8:
+      return f(int8_t{});
+    case DType::u16:
+      return f(uint16_t{});
+    case DType::s16:
+      return f(int16_t{});
+    case DType::s32:
+      return f(int32_t{});
+    case DType::u32:
+      return f(uint32_t{});
+    case DType::u64:
+      return f(uint64_t{});
+    default:
+      return f(int64_t{});
+  }
+}
+
+}  // namespace
+
+Wide widen(const Tensor& tensor) {
+  Wide out(tensor.dtype(), tensor.shape());
+  if (out.floating()) {
+    read_real(tensor, out.real);
+  } else {
+    with_integer_type(tensor.dtype(), [&](auto zero) {
+      read_numbers<decltype(zero)>(tensor, out.integer);
+    });
+    if (tensor.dtype() == DType::b8) wrap(out);  // any non-zero byte is true
+  }
+  return out;
+}
+
+Tensor narrow(const Wide& wide, DType dtype) {
+  if (is_float(dtype) != wide.floating()) {
+    throw InternalError("cannot store ", wide.dtype, " as ", dtype);
+  }
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(dtype, wide.shape, &bytes);
+  if (wide.floating()) {
+    write_real(wide.real, dtype, bytes);
+  } else {
+    with_integer_type(dtype,
+                      [&](auto zero) { write_numbers<decltype(zero)>(wide.integer, bytes); });
+  }
+  return out;
+}
+
+void wrap(Wide& wide) {
+  if (wide.floating()) return;
+  if (wide.dtype == DType::b8) {
+    for (int64_t& v : wide.integer) v = v != 0 ? 1 : 0;
+    return;
+  }
+  with_integer_type(wide.dtype, [&](auto zero) {
+    for (int64_t& v : wide.integer) v = static_cast<int64_t>(static_cast<decltype(zero)>(v));
+  });
+}
+
+}  // namespace planck

@@ -1,0 +1,61 @@
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace planck {
+
+// A change described, not made: nodes to insert before `at`, values to replace, facts to refine.
+// Only apply() makes it, and only the driver calls apply().
+class Patch {
+ public:
+  Patch(const Graph& g, NodeId at) : graph_(&g), at_(at) {}
+
+  // Adds op(inputs) with inferred facts; the ids are valid in the patched graph.
+  ValueId add(std::string_view op, std::vector<ValueId> inputs, const Json& attrs = Json::object());
+  std::vector<ValueId> add_many(std::string_view op, std::vector<ValueId> inputs,
+                                const Json& attrs, size_t outputs);
+  template <class Op>
+  ValueId add(const Op& attrs, std::vector<ValueId> inputs) {
+    return add_many(Op::kText, std::move(inputs), to_json(attrs), 1)[0];
+  }
+  ValueId constant(Tensor tensor);
+  // Every reader of `before` reads `after` from now on; `after` takes the name if it has none.
+  void replace(ValueId before, ValueId after) { replaced_.emplace_back(before, after); }
+  void refine(ValueId value, Fact fact) { refined_.emplace_back(value, std::move(fact)); }
+
+  NodeId at() const { return at_; }
+  const Fact& fact(ValueId id) const;  // of a value of the graph or of this patch
+  const TensorType& type(ValueId id) const { return fact(id).type; }
+
+ private:
+  friend NodeId apply(Graph& g, const Patch& patch);
+  struct NewValue {
+    Fact fact;
+    bool constant;
+  };
+  const Graph* graph_;
+  NodeId at_;
+  std::vector<NewValue> values_;
+  std::vector<Node> nodes_;
+  std::vector<std::pair<ValueId, ValueId>> replaced_;
+  std::vector<std::pair<ValueId, Fact>> refined_;
+};
+
+// Makes the change in place, removes what became dead, and hands the origins of removed nodes to
+// what took their place. Returns the node from which a pass should go on looking (kNoNode: the
+// end). Verifies what it touched.
+NodeId apply(Graph& g, const Patch& patch);
+
+// Why a fusion did not fire. no_match is not reported.
+struct Refusal {
+  std::string text;
+};
+using Outcome = std::variant<Patch, Refusal>;
+inline Refusal refuse(const auto&... parts) { return {cat(parts...)}; }
+
+}  // namespace planck
