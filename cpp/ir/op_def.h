@@ -47,6 +47,7 @@ struct Inference {
 struct Evaluation {
   std::span<const Wide* const> in;
   std::span<Wide> out;
+  const Bindings* bindings = nullptr;  // values of the symbols in attributes such as View's shape
 
   const Wide& at(size_t i) const { return *in[i]; }
   bool has(size_t i) const { return i < in.size() && in[i] != nullptr; }
