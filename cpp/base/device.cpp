@@ -61,7 +61,8 @@ int quota_cores() {
   if (v2 >> first >> period && first != "max") {
     quota = std::strtod(first.c_str(), nullptr);
   } else {
-    std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
     if (!(q >> quota) || !(p >> period)) return 1 << 20;
   }
   if (quota <= 0 || period <= 0) return 1 << 20;

@@ -14,9 +14,9 @@ constexpr std::string_view isa_name(Isa isa) { return kIsaNames[static_cast<int>
 inline std::ostream& operator<<(std::ostream& out, Isa isa) { return out << isa_name(isa); }
 
 struct Device {
-  std::string cpu;            // brand string
-  Isa best = Isa::portable;   // after PLANCK_MAX_ISA
-  int cores = 1;              // by affinity and cgroup quota: the default number of threads
+  std::string cpu;           // brand string
+  Isa best = Isa::portable;  // after PLANCK_MAX_ISA
+  int cores = 1;             // by affinity and cgroup quota: the default number of threads
   int64_t l1_bytes = 32 << 10, l2_bytes = 512 << 10, l3_bytes = 8 << 20;  // L1, L2 of one core
   bool has(Isa isa) const { return isa <= best; }
 };

@@ -78,9 +78,9 @@ Interval atom_bounds(const DimAtom& atom, const SymbolBounds& bounds) {
       return b.low > 0 ? Interval{0, b.high - 1} : Interval{INT64_MIN, INT64_MAX};
     default:
       if (b.low <= 0) return {INT64_MIN, INT64_MAX};
-      return {a.low >= 0 ? floor_quotient(a.low, b.high) : floor_quotient(a.low, b.low),
-              a.high == INT64_MAX ? INT64_MAX
-                                  : floor_quotient(a.high, a.high >= 0 ? b.low : b.high)};
+      return {
+          a.low >= 0 ? floor_quotient(a.low, b.high) : floor_quotient(a.low, b.low),
+          a.high == INT64_MAX ? INT64_MAX : floor_quotient(a.high, a.high >= 0 ? b.low : b.high)};
   }
 }
 
@@ -206,8 +206,7 @@ Dim Dim::from_atom(DimAtom::Kind kind, const Dim& a, const Dim& b) {
 
 std::string_view Dim::as_symbol() const {
   const bool one = constant_ == 0 && terms_.size() == 1 && terms_[0].coefficient == 1 &&
-                   terms_[0].atoms.size() == 1 &&
-                   terms_[0].atoms[0]->kind == DimAtom::Kind::symbol;
+                   terms_[0].atoms.size() == 1 && terms_[0].atoms[0]->kind == DimAtom::Kind::symbol;
   return one ? std::string_view(terms_[0].atoms[0]->text) : std::string_view();
 }
 
@@ -235,8 +234,8 @@ int64_t Dim::eval(const Bindings& bindings) const {
         if (it == bindings.end()) throw UsageError("no value for the dimension '", atom->text, "'");
         factor = it->second;
       } else {
-        factor = apply(atom->kind, atom->operands[0].eval(bindings),
-                       atom->operands[1].eval(bindings));
+        factor =
+            apply(atom->kind, atom->operands[0].eval(bindings), atom->operands[1].eval(bindings));
       }
       value = checked_mul(value, factor, "shape expression");
     }

@@ -21,8 +21,8 @@ class Dim;
 struct DimAtom {
   enum class Kind : uint8_t { symbol, floordiv, mod, min, max };
   Kind kind = Kind::symbol;
-  std::string text;                // canonical spelling; equal text is the same atom
-  std::vector<Dim> operands;       // two of them, none for a symbol
+  std::string text;           // canonical spelling; equal text is the same atom
+  std::vector<Dim> operands;  // two of them, none for a symbol
 };
 using DimAtomPtr = std::shared_ptr<const DimAtom>;
 

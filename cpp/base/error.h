@@ -11,7 +11,8 @@ namespace planck {
 // What an error knows besides its sentence; empty fields are not known.
 struct ErrorFields {
   std::string node, op_type, domain, subgraph, expected, got, hint;
-  std::vector<std::string> items;  // UnsupportedError: every reason; LimitError: limit, need, option
+  std::vector<std::string>
+      items;  // UnsupportedError: every reason; LimitError: limit, need, option
 };
 
 // One class for each kind of mistake, so that a caller can tell who can mend it. The text is one
@@ -42,16 +43,16 @@ class Error : public std::exception {
   int exit_code_;
 };
 
-#define PLANCK_ERROR(Name, Base, code, exit)                              \
-  class Name : public Base {                                              \
-   public:                                                                \
-    template <class... Parts>                                             \
-    explicit Name(const Parts&... parts)                                  \
-        : Base(Kind{#Name, code, exit}, std::string(cat(parts...))) {}    \
-    Name(const Name&) = default;                                          \
-    Name(Name&) = default; /* else the template would win for lvalues */  \
-                                                                          \
-   protected:                                                             \
+#define PLANCK_ERROR(Name, Base, code, exit)                                  \
+  class Name : public Base {                                                  \
+   public:                                                                    \
+    template <class... Parts>                                                 \
+    explicit Name(const Parts&... parts)                                      \
+        : Base(Kind{#Name, code, exit}, std::string(cat(parts...))) {}        \
+    Name(const Name&) = default;                                              \
+    Name(Name&) = default; /* else the template would win for lvalues */      \
+                                                                              \
+   protected:                                                                 \
     Name(const Kind& kind, std::string text) : Base(kind, std::move(text)) {} \
   };
 #include "base/errors.inc"

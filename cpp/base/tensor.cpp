@@ -27,12 +27,11 @@ Tensor::Tensor(DType dtype, Shape shape, const std::byte* data, Owner owner)
 Tensor Tensor::make(DType dtype, Shape shape, std::byte** bytes) {
   const int64_t size = checked_mul(checked_count(shape), size_of(dtype), "tensor bytes");
   // Cache-line alignment: kernels may read constants with aligned vectors.
-  auto* block = static_cast<std::byte*>(::operator new(
-      static_cast<size_t>(std::max<int64_t>(size, 1)), std::align_val_t(64)));
+  auto* block = static_cast<std::byte*>(
+      ::operator new(static_cast<size_t>(std::max<int64_t>(size, 1)), std::align_val_t(64)));
   std::memset(block, 0, static_cast<size_t>(size));
-  Owner owner(block, [](const void* p) {
-    ::operator delete(const_cast<void*>(p), std::align_val_t(64));
-  });
+  Owner owner(block,
+              [](const void* p) { ::operator delete(const_cast<void*>(p), std::align_val_t(64)); });
   *bytes = block;
   return {dtype, std::move(shape), block, std::move(owner)};
 }
@@ -175,9 +174,8 @@ Wide widen(const Tensor& tensor) {
   if (out.floating()) {
     read_real(tensor, out.real);
   } else {
-    with_integer_type(tensor.dtype(), [&](auto zero) {
-      read_numbers<decltype(zero)>(tensor, out.integer);
-    });
+    with_integer_type(tensor.dtype(),
+                      [&](auto zero) { read_numbers<decltype(zero)>(tensor, out.integer); });
     if (tensor.dtype() == DType::b8) wrap(out);  // any non-zero byte is true
   }
   return out;

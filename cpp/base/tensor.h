@@ -53,7 +53,7 @@ class Tensor {
     return reinterpret_cast<const T*>(data_);
   }
   TensorType type() const;
-  Tensor reshaped(Shape shape) const;       // the same bytes; the count must agree
+  Tensor reshaped(Shape shape) const;          // the same bytes; the count must agree
   bool same_bytes(const Tensor& other) const;  // type, shape and contents
 
  private:

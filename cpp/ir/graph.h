@@ -30,19 +30,19 @@ struct QParams {
   DType dtype = DType::s8;
   std::vector<float> scale;
   std::vector<int32_t> zero_point;
-  int64_t axis = -1;   // -1: one scale for the tensor
-  int64_t block = 0;   // 0: no blocks along the axis
+  int64_t axis = -1;  // -1: one scale for the tensor
+  int64_t block = 0;  // 0: no blocks along the axis
 };
 
 struct Value {
   ValueId id = kAbsent;
   std::string name;  // the ONNX tensor that it equals; empty for values that we made
   Fact fact;
-  NodeId producer = kNoNode;     // none: graph input or constant
-  std::vector<NodeId> readers;   // one entry for each use
-  Origin origin;                 // ONNX nodes that were folded into this constant or input
+  NodeId producer = kNoNode;    // none: graph input or constant
+  std::vector<NodeId> readers;  // one entry for each use
+  Origin origin;                // ONNX nodes that were folded into this constant or input
   std::shared_ptr<const QParams> quant;
-  std::string recipe;            // how the text form spells a constant that is not listed
+  std::string recipe;  // how the text form spells a constant that is not listed
 
   const TensorType& type() const { return fact.type; }
   bool is_constant() const { return producer == kNoNode && fact.constant != nullptr; }
@@ -57,7 +57,7 @@ struct Node {
   std::vector<ValueId> inputs;   // kAbsent for optional ones; what sub-graphs capture comes last
   std::vector<ValueId> outputs;  // kAbsent for optional outputs nobody asked for
   std::vector<std::shared_ptr<const Graph>> subgraphs;
-  int32_t captures = 0;          // how many trailing inputs the sub-graphs capture
+  int32_t captures = 0;  // how many trailing inputs the sub-graphs capture
   Origin origin;
   NodeId previous = kNoNode, next = kNoNode;
   bool alive = true;
@@ -80,7 +80,7 @@ class Graph {
   std::vector<ValueId> inputs, outputs;
   std::vector<std::string> output_names;  // as the model declares them
   std::shared_ptr<std::vector<SourceNode>> sources = std::make_shared<std::vector<SourceNode>>();
-  Origin unused;                          // ONNX nodes that no output ever needed
+  Origin unused;  // ONNX nodes that no output ever needed
 
   // --- reading ---
   const Value& value(ValueId id) const { return values_.at(static_cast<size_t>(id)); }
@@ -108,7 +108,9 @@ class Graph {
   // Appends (before == kNoNode) or inserts a node; outputs must be fresh values.
   NodeId add_node(Node node, NodeId before = kNoNode);
   void add_output(ValueId id, std::string name);
-  void set_fact(ValueId id, Fact fact) { values_.at(static_cast<size_t>(id)).fact = std::move(fact); }
+  void set_fact(ValueId id, Fact fact) {
+    values_.at(static_cast<size_t>(id)).fact = std::move(fact);
+  }
   void set_name(ValueId id, std::string name);
   void add_origin(ValueId id, const Origin& origin);
   void add_node_origin(NodeId id, const Origin& origin);

@@ -80,20 +80,19 @@ struct Arity {
 
 template <class Op>
 OpDef make_op_def(std::string_view domain, int version) {
-  return {Op::kName,
-          domain,
-          version,
-          Op::kAccuracy,
-          Op::kArity.min_inputs,
-          Op::kArity.max_inputs,
-          Op::kArity.min_outputs,
-          Op::kArity.max_outputs,
-          [](const Json& attrs) -> Attrs { return std::make_shared<const Op>(from_json<Op>(attrs)); },
-          [](const void* attrs) { return to_json(*static_cast<const Op*>(attrs)); },
-          [](const void* attrs, Inference& call) { static_cast<const Op*>(attrs)->infer(call); },
-          [](const void* attrs, Evaluation& call) {
-            static_cast<const Op*>(attrs)->reference(call);
-          }};
+  return {
+      Op::kName,
+      domain,
+      version,
+      Op::kAccuracy,
+      Op::kArity.min_inputs,
+      Op::kArity.max_inputs,
+      Op::kArity.min_outputs,
+      Op::kArity.max_outputs,
+      [](const Json& attrs) -> Attrs { return std::make_shared<const Op>(from_json<Op>(attrs)); },
+      [](const void* attrs) { return to_json(*static_cast<const Op*>(attrs)); },
+      [](const void* attrs, Inference& call) { static_cast<const Op*>(attrs)->infer(call); },
+      [](const void* attrs, Evaluation& call) { static_cast<const Op*>(attrs)->reference(call); }};
 }
 
 // Defines the function that a row of ops.inc names: listed but not compiled is a link error.

@@ -17,8 +17,8 @@ class Patch {
 
   // Adds op(inputs) with inferred facts; the ids are valid in the patched graph.
   ValueId add(std::string_view op, std::vector<ValueId> inputs, const Json& attrs = Json::object());
-  std::vector<ValueId> add_many(std::string_view op, std::vector<ValueId> inputs,
-                                const Json& attrs, size_t outputs);
+  std::vector<ValueId> add_many(std::string_view op, std::vector<ValueId> inputs, const Json& attrs,
+                                size_t outputs);
   template <class Op>
   ValueId add(const Op& attrs, std::vector<ValueId> inputs) {
     return add_many(Op::kText, std::move(inputs), to_json(attrs), 1)[0];

@@ -1,0 +1,129 @@
+#include "ir/patch.h"
+
+#include <algorithm>
+
+namespace planck {
+
+const Fact& Patch::fact(ValueId id) const {
+  const auto known = static_cast<ValueId>(graph_->value_count());
+  return id < known ? graph_->value(id).fact : values_.at(static_cast<size_t>(id - known)).fact;
+}
+
+std::vector<ValueId> Patch::add_many(std::string_view op, std::vector<ValueId> inputs,
+                                     const Json& attrs, size_t outputs) {
+  const OpDef& def = graph_->table->at(op);
+  Node n;
+  n.op = &def;
+  n.attrs = def.parse(attrs);
+  n.inputs = std::move(inputs);
+  std::vector<const Fact*> facts;
+  for (const ValueId v : n.inputs) facts.push_back(v == kAbsent ? nullptr : &fact(v));
+  const auto first = static_cast<ValueId>(graph_->value_count() + values_.size());
+  std::vector<Fact> inferred =
+      infer_outputs(def, n.attrs.get(), facts, outputs, cat(def.name, first));
+  for (Fact& f : inferred) {
+    n.outputs.push_back(first + static_cast<ValueId>(n.outputs.size()));
+    values_.push_back({std::move(f), false});
+  }
+  nodes_.push_back(std::move(n));
+  return nodes_.back().outputs;
+}
+
+ValueId Patch::add(std::string_view op, std::vector<ValueId> inputs, const Json& attrs) {
+  return add_many(op, std::move(inputs), attrs, 1)[0];
+}
+
+ValueId Patch::constant(Tensor tensor) {
+  Fact fact;
+  fact.type = tensor.type();
+  fact.constant = std::make_shared<const Tensor>(std::move(tensor));
+  values_.push_back({std::move(fact), true});
+  return static_cast<ValueId>(graph_->value_count() + values_.size() - 1);
+}
+
+namespace {
+
+// Removes nodes that nothing reads, from the producers of `starts` backwards; returns the origins
+// of what went, those of constants that only they read included.
+class Remover {
+ public:
+  explicit Remover(Graph& g) : graph_(g) {}
+
+  void from(ValueId v) {
+    stack_.push_back(v);
+    while (!stack_.empty()) {
+      const ValueId at = stack_.back();
+      stack_.pop_back();
+      visit(at);
+    }
+  }
+  Origin origin;
+  std::vector<NodeId> removed;
+
+ private:
+  void visit(ValueId v) {
+    if (v == kAbsent) return;
+    const Node* n = graph_.producer(v);
+    if (n == nullptr) {
+      if (graph_.uses(v) == 0) merge_origin(origin, graph_.value(v).origin);
+      return;
+    }
+    const bool read = std::ranges::any_of(
+        n->outputs, [&](ValueId o) { return o != kAbsent && graph_.uses(o) > 0; });
+    if (read || !n->alive) return;
+    merge_origin(origin, n->origin);
+    const std::vector<ValueId> inputs = n->inputs;
+    removed.push_back(n->id);
+    graph_.erase(n->id);
+    stack_.insert(stack_.end(), inputs.begin(), inputs.end());
+  }
+
+  Graph& graph_;
+  std::vector<ValueId> stack_;
+};
+
+// What took the place of removed nodes carries their origin: a new node, or whoever makes the
+// replacement, or the constant itself.
+void hand_over(Graph& g, const std::vector<NodeId>& added, ValueId after, const Origin& origin) {
+  if (!added.empty()) {
+    g.add_node_origin(added.back(), origin);
+  } else if (const Node* n = g.producer(after)) {
+    g.add_node_origin(n->id, origin);
+  } else {
+    g.add_origin(after, origin);
+  }
+}
+
+NodeId alive_from(const Graph& g, NodeId id) {
+  while (id != kNoNode && !g.node(id).alive) id = g.node(id).next;
+  return id;
+}
+
+}  // namespace
+
+NodeId apply(Graph& g, const Patch& patch) {
+  for (const Patch::NewValue& v : patch.values_) g.add_value(v.fact);
+  std::vector<NodeId> added;
+  for (const Node& n : patch.nodes_) added.push_back(g.add_node(n, patch.at_));
+  for (const auto& [id, fact] : patch.refined_) g.set_fact(id, fact);
+  Remover remover(g);
+  for (const auto& [before, after] : patch.replaced_) {
+    g.replace_uses(before, after);
+    if (g.value(after).name.empty()) {
+      g.set_name(after, g.value(before).name);
+      g.set_name(before, "");  // a name belongs to one value
+    }
+    remover.from(before);
+  }
+  std::vector<NodeId> kept;
+  for (const NodeId id : added) {
+    if (g.node(id).alive) kept.push_back(id);
+  }
+  if (!patch.replaced_.empty() && !remover.origin.empty()) {
+    hand_over(g, kept, patch.replaced_.back().second, remover.origin);
+  }
+  for (const NodeId id : kept) verify_node(g, id);
+  return alive_from(g, kept.empty() ? patch.at_ : kept.front());
+}
+
+}  // namespace planck

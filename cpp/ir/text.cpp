@@ -1,0 +1,316 @@
+// The text form of a graph: what goldens compare and what a person reads.
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "ir/graph.h"
+
+namespace planck {
+namespace {
+
+constexpr int64_t kListed = 16;  // longer constants are spelled by a recipe or a digest
+
+uint64_t fnv1a(const std::byte* data, int64_t size) {
+  uint64_t hash = 14695981039346656037ull;
+  for (int64_t i = 0; i < size; ++i) {
+    hash = (hash ^ static_cast<uint8_t>(data[i])) * 1099511628211ull;
+  }
+  return hash;
+}
+
+std::string number(double value) {
+  std::ostringstream out;
+  out.precision(9);  // enough to read the same fp32 back
+  out << value;
+  return out.str();
+}
+
+std::string element(const Wide& wide, int64_t i) {
+  return wide.floating() ? number(wide.real[static_cast<size_t>(i)])
+                         : cat(wide.integer[static_cast<size_t>(i)]);
+}
+
+std::string contents(const Value& v) {
+  if (!v.recipe.empty()) return v.recipe;
+  const Tensor& t = *v.fact.constant;
+  if (t.count() > kListed) {
+    std::ostringstream out;
+    out << "opaque(" << std::hex << fnv1a(t.data(), t.bytes()) << ')';
+    return out.str();
+  }
+  const Wide wide = widen(t);
+  std::vector<std::string> items;
+  for (int64_t i = 0; i < t.count(); ++i) items.push_back(element(wide, i));
+  return cat('[', joined(items, ","), ']');
+}
+
+class Printer {
+ public:
+  explicit Printer(const Graph& g) : graph_(g) {
+    for (const ValueId v : g.inputs) name(v);
+  }
+
+  std::string all(const std::string& indent = "") {
+    out_ << "graph(";
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+      const Value& v = graph_.value(graph_.inputs[i]);
+      out_ << (i > 0 ? ", " : "") << name(v.id) << ": " << v.type();
+    }
+    out_ << ") {\n";
+    for (const Node& n : graph_.nodes()) node(n, indent + "  ");
+    std::vector<std::string> outputs;
+    for (const ValueId v : graph_.outputs) outputs.push_back(operand(v, indent + "  "));
+    out_ << indent << "  return " << joined(outputs) << '\n' << indent << "}\n";
+    return out_.str();
+  }
+
+ private:
+  // Values without an ONNX name are numbered in the order of their first appearance.
+  std::string name(ValueId id) {
+    const auto [it, fresh] = names_.emplace(id, "");
+    if (!fresh) return it->second;
+    const std::string& own = graph_.value(id).name;
+    it->second = own.empty() ? cat('%', counter_++) : "%" + own;
+    return it->second;
+  }
+
+  std::string operand(ValueId id, const std::string& indent) {
+    if (id == kAbsent) return "none";
+    const Value& v = graph_.value(id);
+    if (!v.is_constant()) return name(id);
+    const Tensor& t = *v.fact.constant;
+    if (t.dtype() == DType::f32 && t.rank() == 0 && v.recipe.empty()) {
+      return number(t.as<float>()[0]);
+    }
+    if (!names_.contains(id)) {
+      const std::string text = name(id);
+      out_ << indent << text << " = const " << v.type() << ' ' << contents(v) << '\n';
+    }
+    return name(id);
+  }
+
+  void node(const Node& n, const std::string& indent) {
+    std::vector<std::string> in, results;
+    for (const ValueId v : n.inputs) in.push_back(operand(v, indent));
+    for (const ValueId v : n.outputs) results.push_back(v == kAbsent ? "none" : name(v));
+    out_ << indent << joined(results) << " = " << n.op->text() << '(' << joined(in) << ')';
+    const Json attrs = n.op->print(n.attrs.get());
+    if (!attrs.empty()) out_ << ' ' << attrs.dump();
+    for (const auto& sub : n.subgraphs) out_ << " " << print(*sub);
+    out_ << '\n';
+  }
+
+  const Graph& graph_;
+  std::ostringstream out_;
+  std::map<ValueId, std::string> names_;
+  int counter_ = 0;
+};
+
+// Recursive-descent reader of what print() writes.
+class TextParser {
+ public:
+  TextParser(const std::string& text, const OpTable& ops) : text_(text), graph_(ops) {}
+
+  Graph graph() {
+    expect("graph");
+    expect("(");
+    while (!accept(")")) {
+      const std::string input = value_name();
+      expect(":");
+      names_[input] = graph_.add_input(is_number(input) ? "" : input, type());
+      accept(",");
+    }
+    expect("{");
+    while (!accept("return")) statement();
+    do {
+      const ValueId v = operand();
+      graph_.add_output(v, graph_.value(v).name);
+    } while (accept(","));
+    expect("}");
+    return std::move(graph_);
+  }
+
+ private:
+  void statement() {
+    std::vector<std::string> results;
+    do {
+      results.push_back(peek() == '%' ? value_name() : word());
+    } while (accept(","));
+    expect("=");
+    const std::string op = word();
+    op == "const" ? constant(results[0]) : node(results, op);
+  }
+
+  void constant(const std::string& result) {
+    const TensorType t = type();
+    Shape shape;
+    for (const Dim& d : t.dims) shape.push_back(d.eval({}));
+    const size_t from = (peek(), at_);
+    Wide wide(t.dtype, shape);
+    const bool listed = peek() == '[';
+    fill(wide);
+    const ValueId id = graph_.add_constant(narrow(wide), is_number(result) ? "" : result);
+    if (!listed) graph_.set_recipe(id, text_.substr(from, at_ - from));
+    names_[result] = id;
+  }
+
+  void fill(Wide& wide) {
+    if (accept("[")) {
+      for (int64_t i = 0; i < wide.count(); ++i) {
+        set(wide, i, std::stod(word()));
+        accept(",");
+      }
+      expect("]");
+      return;
+    }
+    const std::string recipe = word();
+    expect("(");
+    const std::string argument = word();
+    expect(")");
+    if (recipe == "splat") {
+      for (int64_t i = 0; i < wide.count(); ++i) set(wide, i, std::stod(argument));
+    } else if (recipe == "normal") {
+      std::mt19937_64 random(std::stoull(argument));
+      std::normal_distribution<double> normal;
+      for (int64_t i = 0; i < wide.count(); ++i) set(wide, i, normal(random));
+    } else if (recipe != "opaque") {
+      throw GraphError("unknown recipe '", recipe, "' for a constant");
+    }
+  }
+  static void set(Wide& wide, int64_t i, double value) {
+    const auto at = static_cast<size_t>(i);
+    if (wide.floating()) {
+      wide.real[at] = value;
+    } else {
+      wide.integer[at] = static_cast<int64_t>(value);
+    }
+  }
+
+  void node(const std::vector<std::string>& results, const std::string& op) {
+    Node n;
+    n.op = &graph_.table->at(op);
+    expect("(");
+    while (!accept(")")) {
+      n.inputs.push_back(operand());
+      accept(",");
+    }
+    n.attrs = n.op->parse(peek() == '{' ? attributes() : Json::object());
+    while (peek() == 'g') {  // sub-graphs follow their node
+      TextParser inner(text_.substr(at_), *graph_.table);
+      n.subgraphs.push_back(std::make_shared<const Graph>(inner.graph()));
+      at_ += inner.at_;
+    }
+    const auto source = static_cast<int32_t>(graph_.sources->size());
+    graph_.sources->push_back({results[0], op});
+    n.origin = {source};
+    for (size_t i = 0; i < results.size(); ++i) {
+      const std::string& r = results[i];
+      n.outputs.push_back(r == "none" ? kAbsent : graph_.add_value({}, is_number(r) ? "" : r));
+      if (r != "none") names_[r] = n.outputs.back();
+    }
+    const std::vector<Fact> facts = infer_node(graph_, n);
+    for (size_t i = 0; i < facts.size(); ++i) {
+      if (n.outputs[i] != kAbsent) graph_.set_fact(n.outputs[i], facts[i]);
+    }
+    graph_.add_node(std::move(n));
+  }
+
+  ValueId operand() {
+    if (peek() != '%') {
+      const std::string text = word();
+      if (text == "none") return kAbsent;
+      return graph_.add_constant(Tensor::scalar(std::stof(text)));
+    }
+    const std::string value = value_name();
+    const auto it = names_.find(value);
+    if (it == names_.end()) throw GraphError("value %", value, " is not defined");
+    return it->second;
+  }
+
+  TensorType type() {
+    TensorType t;
+    const std::string dtype = word();
+    const auto known = dtype_of_name(dtype);
+    if (!known) throw GraphError("'", dtype, "' is not a type");
+    t.dtype = *known;
+    expect("[");
+    const size_t end = text_.find(']', at_);
+    std::string dims = text_.substr(at_, end - at_);
+    at_ = end + 1;
+    // min(a,b) and max(a,b) hold commas of their own.
+    int depth = 0;
+    std::string item;
+    for (const char c : dims + ",") {
+      depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+      if (c != ',' || depth > 0) {
+        item += c;
+      } else if (!item.empty()) {
+        t.dims.push_back(Dim::parse(item));
+        item.clear();
+      }
+    }
+    return t;
+  }
+
+  Json attributes() {
+    size_t end = at_;
+    int depth = 0;
+    do {
+      depth += text_[end] == '{' ? 1 : text_[end] == '}' ? -1 : 0;
+      ++end;
+    } while (depth > 0 && end < text_.size());
+    Json json = Json::parse(text_.substr(at_, end - at_));
+    at_ = end;
+    return json;
+  }
+
+  static bool is_number(const std::string& s) {
+    return std::ranges::all_of(s, [](unsigned char c) { return std::isdigit(c) != 0; });
+  }
+  char peek() {
+    while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_])) != 0) ++at_;
+    return at_ < text_.size() ? text_[at_] : '\0';
+  }
+  bool accept(std::string_view token) {
+    peek();
+    if (text_.compare(at_, token.size(), token) != 0) return false;
+    at_ += token.size();
+    return true;
+  }
+  void expect(std::string_view token) {
+    if (!accept(token)) {
+      throw GraphError("expected '", token, "' at '", text_.substr(at_, 20), "'");
+    }
+  }
+  std::string value_name() {
+    expect("%");
+    return word();
+  }
+  std::string word() {
+    peek();
+    const size_t start = at_;
+    while (at_ < text_.size() &&
+           (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 ||
+            std::string_view("._-+/").find(text_[at_]) != std::string::npos)) {
+      ++at_;
+    }
+    return text_.substr(start, at_ - start);
+  }
+
+  std::string text_;
+  size_t at_ = 0;
+  Graph graph_;
+  std::map<std::string, ValueId> names_;
+};
+
+}  // namespace
+
+std::string print(const Graph& g) { return Printer(g).all(); }
+
+Graph parse_graph(const std::string& text, const OpTable& ops) {
+  return TextParser(text, ops).graph();
+}
+
+}  // namespace planck

@@ -1,0 +1,75 @@
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace planck {
+namespace {
+
+void verify_links(const Graph& g, const Node& n) {
+  const auto check = [&](bool good, const auto&... text) {
+    if (!good) throw InternalError(n.op->text(), " node ", n.id, ": ", text...);
+  };
+  check(n.alive, "is dead but linked");
+  check(n.previous == kNoNode ? g.first() == n.id : g.node(n.previous).next == n.id, "bad link");
+  for (const ValueId v : n.inputs) {
+    if (v == kAbsent) continue;
+    const auto& readers = g.value(v).readers;
+    check(std::ranges::count(readers, n.id) == std::ranges::count(n.inputs, v), label(g, v),
+          " does not list this reader");
+  }
+  for (const ValueId v : n.outputs) {
+    if (v != kAbsent) check(g.value(v).producer == n.id, label(g, v), " has another producer");
+  }
+}
+
+void verify_order(const Graph& g) {
+  std::vector<bool> defined(g.value_count());
+  for (size_t i = 0; i < defined.size(); ++i) {
+    defined[i] = g.value(static_cast<ValueId>(i)).is_constant();
+  }
+  for (const ValueId v : g.inputs) defined[static_cast<size_t>(v)] = true;
+  int64_t count = 0;
+  for (const Node& n : g.nodes()) {
+    ++count;
+    for (const ValueId v : n.inputs) {
+      if (v != kAbsent && !defined[static_cast<size_t>(v)]) {
+        throw InternalError(n.op->text(), " reads ", label(g, v), " before it is defined");
+      }
+    }
+    for (const ValueId v : n.outputs) {
+      if (v != kAbsent) defined[static_cast<size_t>(v)] = true;
+    }
+  }
+  if (count != g.node_count()) throw InternalError("the node list has lost nodes");
+  for (const ValueId v : g.outputs) {
+    if (!defined[static_cast<size_t>(v)]) {
+      throw InternalError("graph output ", label(g, v), " is not defined");
+    }
+  }
+}
+
+}  // namespace
+
+void verify_node(const Graph& g, NodeId id) {
+  const Node& n = g.node(id);
+  verify_links(g, n);
+  const std::vector<Fact> inferred = infer_node(g, n);
+  for (size_t i = 0; i < inferred.size(); ++i) {
+    if (n.outputs[i] == kAbsent) continue;
+    const TensorType& have = g.value(n.outputs[i]).type();
+    // A refined fact may say more than the node alone infers, never another type or rank.
+    if (inferred[i].type.dtype != have.dtype || inferred[i].type.rank() != have.rank()) {
+      throw InternalError(n.op->text(), " infers ", inferred[i].type, ", the graph says ", have);
+    }
+  }
+}
+
+void verify(const Graph& g) {
+  if (g.outputs.size() != g.output_names.size()) throw InternalError("outputs without names");
+  verify_order(g);
+  for (const Node& n : g.nodes()) verify_node(g, n.id);
+}
+
+}  // namespace planck
