@@ -1,0 +1,150 @@
+#pragma once
+// The built result, as data: values, buffers, constants, steps, provenance. Nothing in it is code;
+// kernels are named by their manifest rows. Shapes stay symbolic until a binding is made.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/tensor.h"
+#include "base/tile_program.h"
+
+namespace planck {
+
+enum class BufferKind : uint8_t { input, output, constant, arena };
+
+// Memory that one or more values lie in.
+struct PlanBuffer {
+  BufferKind kind = BufferKind::arena;
+  int32_t index = 0;         // of the input, output or constant
+  Dim elements;              // capacity
+  int64_t element_size = 4;
+};
+
+// How a weight was rearranged for its kernel; the row's unpack is the inverse.
+struct Packing {
+  std::string kernel;  // empty: row-major as in the model
+  int64_t n = 0, k = 0;
+};
+
+struct PlanConstant {
+  std::string name;
+  Tensor tensor;  // packed: f32, rank 1
+  Packing packing;
+};
+
+// One tensor: a strided window into a buffer. Views share the buffer of what they look at.
+struct PlanValue {
+  std::string name;  // the ONNX tensor that it equals; empty for ours
+  DType dtype = DType::f32;
+  std::vector<Dim> shape;
+  int32_t buffer = -1;
+  Dim offset;                // elements from the start of the buffer
+  std::vector<Dim> strides;  // elements, one for each axis; 0 repeats
+};
+
+struct LinearParams {  // a, packed w, bias?, residual?
+  int64_t n = 0, k = 0;
+  TileProgram then;  // after bias and residual; empty body: nothing
+};
+struct MatmulParams {};  // a, b: batched, both vary
+struct AttentionParams {  // q, k, v, mask?
+  int64_t heads = 1;
+  double scale = 1;
+  bool merged = true, masked_rows_zero = false;
+};
+struct NormParams {  // x, residual?, gain, bias?
+  double epsilon = 1e-5;
+};
+struct SoftmaxParams {};  // over the last axis
+struct EltwiseParams {    // operands of the program, broadcast
+  TileProgram program;
+};
+struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
+  int64_t tables = 1;
+  bool norm = false;
+  double epsilon = 1e-5;
+};
+struct CopyParams {};  // x -> y of the same shape: strided, perhaps another dtype
+enum class ReduceKind : uint8_t { sum, mean, max, min, l2 };
+struct ReduceParams {  // x
+  ReduceKind kind = ReduceKind::sum;
+  std::vector<int64_t> axes;
+};
+struct ReferenceParams {  // any op, by its reference
+  std::string op;
+  std::string attrs;  // JSON
+};
+using StepParams =
+    std::variant<LinearParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
+                 EltwiseParams, EmbedParams, CopyParams, ReduceParams, ReferenceParams>;
+
+// A kernel that could have run the step, and why it does not.
+struct Rejected {
+  std::string kernel, reason;
+};
+
+struct Step {
+  std::string op;  // "planck.Linear": what it computes
+  StepParams params;
+  std::vector<int32_t> inputs, outputs;  // value ids; -1: absent
+  std::string kernel;                    // manifest row, or "reference"
+  std::vector<int32_t> nodes;            // ONNX nodes it covers, indices into Plan::nodes
+  std::string asked = "fp32", given = "fp32";
+  std::vector<Rejected> rejected;
+};
+
+struct PlanPort {  // an input or output of the model, in its order
+  std::string name;
+  DType dtype;
+  std::vector<Dim> shape;
+  int32_t value = -1;
+};
+
+struct PassRow {
+  std::string name;
+  int64_t patches;
+  double ms;
+};
+struct RefusalRow {
+  std::string pass, where, reason;
+};
+
+// How the plan came about; no part of its meaning.
+struct BuildReport {
+  std::string model;
+  int64_t onnx_nodes = 0;
+  std::vector<PassRow> passes;
+  std::vector<RefusalRow> refusals;
+  std::map<std::string, int64_t> fused;  // op -> how many
+  double import_ms = 0, passes_ms = 0, lower_ms = 0;
+  int64_t peak_rss_bytes = 0;
+};
+
+struct Plan {
+  std::string precision = "fp32";
+  std::string isa;
+  std::vector<PlanBuffer> buffers;
+  std::vector<PlanConstant> constants;
+  std::vector<PlanValue> values;
+  std::vector<Step> steps;
+  std::vector<PlanPort> inputs, outputs;
+  struct SourceName {
+    std::string name, op_type;
+  };
+  std::vector<SourceName> nodes;  // every node of the ONNX file
+  std::vector<int32_t> unused;    // those that no output needs
+  BuildReport report;
+
+  int64_t constant_bytes() const;
+};
+
+// Family of a step: "linear", "attention", ...; index of the variant.
+std::string_view family(const StepParams& params);
+
+// The plan as a table that a person reads. Width is bounded; names are shortened.
+std::string explain(const Plan& plan);
+
+}  // namespace planck
