@@ -1,0 +1,77 @@
+#pragma once
+// Tile programs (base/tile_program.h) in compact form, and what runs them. Plain data, so that ISA
+// files need nothing else; the compiler is declared in eltwise/rows.h.
+#include <cstdint>
+
+#include "kernels/job.h"
+#include "kernels/simd/planes.h"
+
+namespace planck {
+
+inline constexpr int kEltOperands = 8;    // operands of a program
+inline constexpr int kEltInstrs = 48;     // instructions after compilation
+inline constexpr int kEltRegisters = 12;  // values that live at the same time, constants included
+
+enum class EltOp : uint8_t {
+#define PLANCK_TILE_OP(name, arity) name,
+#include "base/tile_ops.inc"
+#undef PLANCK_TILE_OP
+};
+
+// A source below kEltRegisters is a register; kEltOperandSource + i is operand i.
+inline constexpr uint8_t kEltOperandSource = 64;
+
+struct EltInstr {
+  EltOp op;       // EltOp::operand copies its source
+  uint8_t out;    // register; the last instruction writes to memory instead
+  uint8_t in[3];  // sources, as many as the op reads
+};
+
+struct EltConstant {
+  uint8_t reg;  // set once for each strip
+  float value;
+};
+
+struct EltProgram {
+  int32_t operands, instrs, constants;
+  EltInstr code[kEltInstrs];
+  EltConstant constant[kEltRegisters];
+};
+
+// Element [r, c] is data[r * row_stride + c * column_stride]. column_stride is 0 or 1; strides of 0
+// repeat the operand.
+struct EltOperand {
+  const float* data;
+  int64_t row_stride;
+  int64_t column_stride;
+};
+
+// out[r * out_row_stride + c] = program(operands at [r, c]), 0 <= r < rows, 0 <= c < columns.
+// out may be the data of an operand that has the same strides; no other overlap is allowed. Only
+// the named elements are read or written. Any extents work; columns in multiples of 16, and 128 or
+// more elements in all, run fastest.
+struct EltStrip {
+  const EltOperand* operands;  // as many as the program has
+  float* out;
+  int64_t out_row_stride;
+  int64_t rows, columns;
+};
+
+using EltStripFn = void (*)(const EltProgram& program, const EltStrip& strip);
+
+// A step of its own: N-d operands with NumPy broadcasting, already collapsed into planes.
+struct EltwiseArgs {
+  EltProgram program;
+  Planes planes;
+  float* out;  // dense
+  EltOperand operands[kEltOperands];
+  int64_t outer_strides[kEltOperands][kPlanesRank];
+};
+
+#define PLANCK_ELTWISE(name, isa)                                  \
+  void name(const void* args, int64_t tile, const Worker& worker); \
+  void name##_strip(const EltProgram& program, const EltStrip& strip);
+#include "kernels/eltwise/kernels.inc"
+#undef PLANCK_ELTWISE
+
+}  // namespace planck

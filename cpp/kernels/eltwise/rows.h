@@ -1,0 +1,35 @@
+#pragma once
+#include <span>
+
+#include "base/tile_program.h"
+#include "kernels/eltwise/eltwise.h"
+#include "kernels/simd/row.h"
+
+namespace planck {
+
+// Checks and compacts a program. Throws InternalError for a malformed one (an index out of range),
+// LimitError for one with more operands, instructions or live values than EltProgram holds.
+// A pow with a constant exponent of 2, 3, 0.5, -1, 0 or 1 becomes exact arithmetic.
+EltProgram compile(const TileProgram& program);
+
+struct EltwiseRow : KernelRow<EltwiseArgs> {
+  EltStripFn strip;  // the same arithmetic over one strip: the epilogue of a product
+};
+
+std::span<const EltwiseRow> eltwise_rows();
+inline const EltwiseRow& eltwise_row(std::string_view name) {
+  return row_of_name(eltwise_rows(), name);
+}
+
+// One dense operand and its shape, which must broadcast to the shape of the output.
+struct EltwiseInput {
+  const float* data;
+  std::span<const int64_t> dims;
+};
+
+// Fills the arguments of a step whose output has the given shape (rank 32 at most). Inputs stand
+// in the order of the program's operands. Throws InternalError where a shape does not broadcast.
+EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const EltwiseInput> inputs,
+                              float* out, std::span<const int64_t> out_dims);
+
+}  // namespace planck

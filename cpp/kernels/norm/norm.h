@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/job.h"
+
+namespace planck {
+
+// Row by row: s = (x + bias) + residual; out = (s - mean s) / sqrt(var s + eps) * gain + offset.
+// var is the mean square deviation. Null pointers leave their term out. Strides count floats.
+// out and sum may be x or residual in place (same pointer and stride), and each other only if
+// sum is null.
+struct NormArgs {
+  const float* x;
+  const float* residual;  // [rows, n], may be null
+  const float* bias;      // [n], may be null
+  const float* gain;      // [n], may be null
+  const float* offset;    // [n], may be null
+  float* out;
+  float* sum;  // second output s, may be null
+  int64_t rows, n;
+  int64_t x_stride, residual_stride, out_stride, sum_stride;
+  float eps;
+};
+
+#define PLANCK_NORM(name, isa) void name(const void* args, int64_t tile, const Worker& worker);
+#include "kernels/norm/kernels.inc"
+#undef PLANCK_NORM
+
+}  // namespace planck

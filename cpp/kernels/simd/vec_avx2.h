@@ -1,0 +1,154 @@
+#pragma once
+// Sixteen floats as two AVX2 registers. Every ISA has the same F16, I16 and M16 with the same
+// functions, so one source (simd/math.h and the *_impl.h of the families) serves all, in the same
+// order of operations and with the same roundings: the bits do not depend on the ISA. Products and
+// sums contract only where the source says fma. Internal linkage: each ISA file has its own copy.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define PLANCK_INLINE inline __attribute__((always_inline))
+
+namespace planck {
+namespace {
+
+struct F16 {
+  __m256 a, b;
+};
+struct I16 {
+  __m256i a, b;
+};
+struct M16 {
+  __m256 a, b;  // all bits of a lane set, or none
+};
+
+PLANCK_INLINE F16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+PLANCK_INLINE I16 set1i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+PLANCK_INLINE F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+PLANCK_INLINE void store(float* p, F16 x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+
+// Lanes below n, 0 <= n <= 16.
+PLANCK_INLINE M16 first_lanes(int64_t n) {
+  const __m256i count = _mm256_set1_epi32(static_cast<int>(n));
+  const __m256i low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
+  return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(count, low)),
+          _mm256_castsi256_ps(_mm256_cmpgt_epi32(count, high))};
+}
+// The first n lanes; the others are 0 and their memory is not touched.
+PLANCK_INLINE F16 load_first(const float* p, int64_t n) {
+  const M16 m = first_lanes(n);
+  return {_mm256_maskload_ps(p, _mm256_castps_si256(m.a)),
+          _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.b))};
+}
+PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
+  const M16 m = first_lanes(n);
+  _mm256_maskstore_ps(p, _mm256_castps_si256(m.a), x.a);
+  _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.b), x.b);
+}
+
+PLANCK_INLINE F16 operator+(F16 x, F16 y) {
+  return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+PLANCK_INLINE F16 operator-(F16 x, F16 y) {
+  return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+PLANCK_INLINE F16 operator*(F16 x, F16 y) {
+  return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+PLANCK_INLINE F16 operator/(F16 x, F16 y) {
+  return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+// x * y + z, one rounding.
+PLANCK_INLINE F16 fma(F16 x, F16 y, F16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+// z - x * y, one rounding.
+PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) {
+  return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
+}
+// x < y ? x : y, thus y where either is NaN.
+PLANCK_INLINE F16 min2(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+// x > y ? x : y, thus y where either is NaN.
+PLANCK_INLINE F16 max2(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+PLANCK_INLINE F16 sqrt(F16 x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+// Rounds towards zero, to a whole number.
+PLANCK_INLINE F16 trunc(F16 x) {
+  constexpr int kMode = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, kMode), _mm256_round_ps(x.b, kMode)};
+}
+
+PLANCK_INLINE I16 bits(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+PLANCK_INLINE F16 floats(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+PLANCK_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+PLANCK_INLINE I16 operator+(I16 x, I16 y) {
+  return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+PLANCK_INLINE I16 operator-(I16 x, I16 y) {
+  return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+PLANCK_INLINE I16 operator&(I16 x, I16 y) {
+  return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
+}
+PLANCK_INLINE I16 operator|(I16 x, I16 y) {
+  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+PLANCK_INLINE I16 operator^(I16 x, I16 y) {
+  return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
+template <int kBits>
+PLANCK_INLINE I16 shift_left(I16 x) {
+  return {_mm256_slli_epi32(x.a, kBits), _mm256_slli_epi32(x.b, kBits)};
+}
+// Keeps the sign.
+template <int kBits>
+PLANCK_INLINE I16 shift_right(I16 x) {
+  return {_mm256_srai_epi32(x.a, kBits), _mm256_srai_epi32(x.b, kBits)};
+}
+
+PLANCK_INLINE M16 operator<(F16 x, F16 y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)};
+}
+PLANCK_INLINE M16 operator==(F16 x, F16 y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_EQ_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_EQ_OQ)};
+}
+PLANCK_INLINE M16 is_nan(F16 x) {
+  return {_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)};
+}
+PLANCK_INLINE M16 operator&(M16 x, M16 y) {
+  return {_mm256_and_ps(x.a, y.a), _mm256_and_ps(x.b, y.b)};
+}
+PLANCK_INLINE M16 operator|(M16 x, M16 y) {
+  return {_mm256_or_ps(x.a, y.a), _mm256_or_ps(x.b, y.b)};
+}
+PLANCK_INLINE F16 select(M16 m, F16 yes, F16 no) {
+  return {_mm256_blendv_ps(no.a, yes.a, m.a), _mm256_blendv_ps(no.b, yes.b, m.b)};
+}
+// `yes` where x carries the sign bit (so for -0 and for a negative NaN too).
+PLANCK_INLINE F16 select_by_sign(F16 x, F16 yes, F16 no) {
+  return {_mm256_blendv_ps(no.a, yes.a, x.a), _mm256_blendv_ps(no.b, yes.b, x.b)};
+}
+
+// The tree of sum_lanes and top_lane: lane i with lane i + 8, then i + 4, i + 2, i + 1.
+PLANCK_INLINE float sum_lanes(F16 x) {
+  const __m256 eight = _mm256_add_ps(x.a, x.b);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+// Not for NaN: see top_lane in simd/math.h.
+PLANCK_INLINE float max_lanes(F16 x) {
+  const __m256 eight = _mm256_max_ps(x.a, x.b);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+PLANCK_INLINE bool any(M16 m) { return _mm256_movemask_ps(_mm256_or_ps(m.a, m.b)) != 0; }
+
+}  // namespace
+}  // namespace planck
+
+#include "kernels/simd/math.h"

@@ -1,0 +1,97 @@
+#pragma once
+// Sixteen floats as one AVX-512 register; the contract is the one of simd/vec_avx2.h.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define PLANCK_INLINE inline __attribute__((always_inline))
+
+namespace planck {
+namespace {
+
+struct F16 {
+  __m512 a;
+};
+struct I16 {
+  __m512i a;
+};
+struct M16 {
+  __mmask16 a;
+};
+
+PLANCK_INLINE F16 set1(float x) { return {_mm512_set1_ps(x)}; }
+PLANCK_INLINE I16 set1i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+PLANCK_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+PLANCK_INLINE void store(float* p, F16 x) { _mm512_storeu_ps(p, x.a); }
+
+// Lanes below n, 0 <= n <= 16.
+PLANCK_INLINE M16 first_lanes(int64_t n) {
+  return {static_cast<__mmask16>((uint32_t{1} << n) - 1)};
+}
+PLANCK_INLINE F16 load_first(const float* p, int64_t n) {
+  return {_mm512_maskz_loadu_ps(first_lanes(n).a, p)};
+}
+PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n).a, x.a);
+}
+
+PLANCK_INLINE F16 operator+(F16 x, F16 y) { return {_mm512_add_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 operator-(F16 x, F16 y) { return {_mm512_sub_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 operator*(F16 x, F16 y) { return {_mm512_mul_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 operator/(F16 x, F16 y) { return {_mm512_div_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm512_fmadd_ps(x.a, y.a, z.a)}; }
+PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) { return {_mm512_fnmadd_ps(x.a, y.a, z.a)}; }
+PLANCK_INLINE F16 min2(F16 x, F16 y) { return {_mm512_min_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 max2(F16 x, F16 y) { return {_mm512_max_ps(x.a, y.a)}; }
+PLANCK_INLINE F16 sqrt(F16 x) { return {_mm512_sqrt_ps(x.a)}; }
+PLANCK_INLINE F16 trunc(F16 x) {
+  return {_mm512_roundscale_ps(x.a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)};
+}
+
+PLANCK_INLINE I16 bits(F16 x) { return {_mm512_castps_si512(x.a)}; }
+PLANCK_INLINE F16 floats(I16 x) { return {_mm512_castsi512_ps(x.a)}; }
+PLANCK_INLINE F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
+PLANCK_INLINE I16 operator+(I16 x, I16 y) { return {_mm512_add_epi32(x.a, y.a)}; }
+PLANCK_INLINE I16 operator-(I16 x, I16 y) { return {_mm512_sub_epi32(x.a, y.a)}; }
+PLANCK_INLINE I16 operator&(I16 x, I16 y) { return {_mm512_and_si512(x.a, y.a)}; }
+PLANCK_INLINE I16 operator|(I16 x, I16 y) { return {_mm512_or_si512(x.a, y.a)}; }
+PLANCK_INLINE I16 operator^(I16 x, I16 y) { return {_mm512_xor_si512(x.a, y.a)}; }
+template <int kBits>
+PLANCK_INLINE I16 shift_left(I16 x) {
+  return {_mm512_slli_epi32(x.a, kBits)};
+}
+template <int kBits>
+PLANCK_INLINE I16 shift_right(I16 x) {
+  return {_mm512_srai_epi32(x.a, kBits)};
+}
+
+PLANCK_INLINE M16 operator<(F16 x, F16 y) { return {_mm512_cmp_ps_mask(x.a, y.a, _CMP_LT_OQ)}; }
+PLANCK_INLINE M16 operator==(F16 x, F16 y) { return {_mm512_cmp_ps_mask(x.a, y.a, _CMP_EQ_OQ)}; }
+PLANCK_INLINE M16 is_nan(F16 x) { return {_mm512_cmp_ps_mask(x.a, x.a, _CMP_UNORD_Q)}; }
+PLANCK_INLINE M16 operator&(M16 x, M16 y) { return {static_cast<__mmask16>(x.a & y.a)}; }
+PLANCK_INLINE M16 operator|(M16 x, M16 y) { return {static_cast<__mmask16>(x.a | y.a)}; }
+PLANCK_INLINE F16 select(M16 m, F16 yes, F16 no) {
+  return {_mm512_mask_blend_ps(m.a, no.a, yes.a)};
+}
+PLANCK_INLINE F16 select_by_sign(F16 x, F16 yes, F16 no) {
+  return {_mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x.a)), no.a, yes.a)};
+}
+
+PLANCK_INLINE float sum_lanes(F16 x) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.a), _mm512_extractf32x8_ps(x.a, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+PLANCK_INLINE float max_lanes(F16 x) {
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(x.a), _mm512_extractf32x8_ps(x.a, 1));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+PLANCK_INLINE bool any(M16 m) { return m.a != 0; }
+
+}  // namespace
+}  // namespace planck
+
+#include "kernels/simd/math.h"

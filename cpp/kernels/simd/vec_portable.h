@@ -1,0 +1,115 @@
+#pragma once
+// Sixteen floats as an array; the contract is the one of simd/vec_avx2.h, bit for bit. fma is the C
+// library's correctly rounded fmaf: slow where the processor has no FMA, but the same bits.
+#include <cstdint>
+
+#define PLANCK_INLINE inline __attribute__((always_inline))
+
+namespace planck {
+namespace {
+
+struct F16 {
+  float v[16];
+};
+struct I16 {
+  int32_t v[16];
+};
+struct M16 {
+  bool v[16];
+};
+
+// out.v[i] = expression in i, for the sixteen lanes.
+#define PLANCK_LANES(Type, expression)                  \
+  Type out;                                             \
+  for (int i = 0; i < 16; ++i) out.v[i] = (expression); \
+  return out
+
+PLANCK_INLINE F16 set1(float x) { PLANCK_LANES(F16, x); }
+PLANCK_INLINE I16 set1i(int32_t x) { PLANCK_LANES(I16, x); }
+PLANCK_INLINE F16 load(const float* p) { PLANCK_LANES(F16, p[i]); }
+PLANCK_INLINE void store(float* p, F16 x) { __builtin_memcpy(p, x.v, sizeof x.v); }
+
+PLANCK_INLINE M16 first_lanes(int64_t n) { PLANCK_LANES(M16, i < n); }
+PLANCK_INLINE F16 load_first(const float* p, int64_t n) { PLANCK_LANES(F16, i < n ? p[i] : 0.0f); }
+PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = x.v[i];
+}
+
+PLANCK_INLINE F16 operator+(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] + y.v[i]); }
+PLANCK_INLINE F16 operator-(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] - y.v[i]); }
+PLANCK_INLINE F16 operator*(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] * y.v[i]); }
+PLANCK_INLINE F16 operator/(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] / y.v[i]); }
+PLANCK_INLINE F16 fma(F16 x, F16 y, F16 z) {
+  PLANCK_LANES(F16, __builtin_fmaf(x.v[i], y.v[i], z.v[i]));
+}
+PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) {
+  PLANCK_LANES(F16, __builtin_fmaf(-x.v[i], y.v[i], z.v[i]));
+}
+PLANCK_INLINE F16 min2(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] < y.v[i] ? x.v[i] : y.v[i]); }
+PLANCK_INLINE F16 max2(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
+PLANCK_INLINE F16 sqrt(F16 x) { PLANCK_LANES(F16, __builtin_sqrtf(x.v[i])); }
+PLANCK_INLINE F16 trunc(F16 x) {
+  // From 2^23 on (and for NaN) every float is whole.
+  PLANCK_LANES(F16,
+               x.v[i] > -8388608.0f && x.v[i] < 8388608.0f
+                   ? __builtin_copysignf(static_cast<float>(static_cast<int32_t>(x.v[i])), x.v[i])
+                   : x.v[i]);
+}
+
+PLANCK_INLINE I16 bits(F16 x) { return __builtin_bit_cast(I16, x); }
+PLANCK_INLINE F16 floats(I16 x) { return __builtin_bit_cast(F16, x); }
+PLANCK_INLINE F16 to_float(I16 x) { PLANCK_LANES(F16, static_cast<float>(x.v[i])); }
+// Through unsigned: the sum wraps as in a vector register.
+PLANCK_INLINE int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
+PLANCK_INLINE I16 operator+(I16 x, I16 y) {
+  PLANCK_LANES(I16, wrap(static_cast<uint32_t>(x.v[i]) + static_cast<uint32_t>(y.v[i])));
+}
+PLANCK_INLINE I16 operator-(I16 x, I16 y) {
+  PLANCK_LANES(I16, wrap(static_cast<uint32_t>(x.v[i]) - static_cast<uint32_t>(y.v[i])));
+}
+PLANCK_INLINE I16 operator&(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] & y.v[i]); }
+PLANCK_INLINE I16 operator|(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] | y.v[i]); }
+PLANCK_INLINE I16 operator^(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] ^ y.v[i]); }
+template <int kBits>
+PLANCK_INLINE I16 shift_left(I16 x) {
+  PLANCK_LANES(I16, wrap(static_cast<uint32_t>(x.v[i]) << kBits));
+}
+template <int kBits>
+PLANCK_INLINE I16 shift_right(I16 x) {
+  PLANCK_LANES(I16, x.v[i] >> kBits);
+}
+
+PLANCK_INLINE M16 operator<(F16 x, F16 y) { PLANCK_LANES(M16, x.v[i] < y.v[i]); }
+PLANCK_INLINE M16 operator==(F16 x, F16 y) { PLANCK_LANES(M16, x.v[i] == y.v[i]); }
+PLANCK_INLINE M16 is_nan(F16 x) { PLANCK_LANES(M16, x.v[i] != x.v[i]); }
+PLANCK_INLINE M16 operator&(M16 x, M16 y) { PLANCK_LANES(M16, x.v[i] && y.v[i]); }
+PLANCK_INLINE M16 operator|(M16 x, M16 y) { PLANCK_LANES(M16, x.v[i] || y.v[i]); }
+PLANCK_INLINE F16 select(M16 m, F16 yes, F16 no) { PLANCK_LANES(F16, m.v[i] ? yes.v[i] : no.v[i]); }
+PLANCK_INLINE F16 select_by_sign(F16 x, F16 yes, F16 no) {
+  PLANCK_LANES(F16, __builtin_signbit(x.v[i]) ? yes.v[i] : no.v[i]);
+}
+
+PLANCK_INLINE float sum_lanes(F16 x) {
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) x.v[i] += x.v[i + half];
+  }
+  return x.v[0];
+}
+PLANCK_INLINE float max_lanes(F16 x) {
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      x.v[i] = x.v[i] > x.v[i + half] ? x.v[i] : x.v[i + half];
+    }
+  }
+  return x.v[0];
+}
+PLANCK_INLINE bool any(M16 m) {
+  bool found = false;
+  for (int i = 0; i < 16; ++i) found = found || m.v[i];
+  return found;
+}
+
+}  // namespace
+}  // namespace planck
+
+#include "kernels/simd/math.h"
