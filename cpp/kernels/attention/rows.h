@@ -1,0 +1,71 @@
+#pragma once
+// Fused attention: out = softmax(scale * Q x K^T + mask) x V for every (batch item, head).
+// Softmax is of whole rows: subtract the largest score, exp, divide by the sum, all in fp32. A row
+// gives the same bits in whatever batch, head count or block of rows it stands.
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/device.h"
+#include "base/dtype.h"
+#include "kernels/jit/block.h"
+#include "kernels/job.h"
+
+namespace planck {
+
+struct AttentionProblem {
+  DType dtype = DType::f32;
+  int64_t batch = 1, heads = 1, lq = 1, lk = 1, d = 1, dv = 1;
+};
+
+struct AttentionRow {
+  std::string_view name;
+  DType dtype;
+  int tile_m, tile_n;
+  Isa isa;
+  double ops_per_cycle;
+  // Turns the raw scores of one row into exp(scale * s + mask - max) in place and returns their
+  // sum. Columns from `columns` to a multiple of 16 are set to 0. mask may be null.
+  float (*softmax_row)(float* scores, int64_t columns, float scale, const float* mask,
+                       int64_t mask_step);
+};
+
+std::span<const AttentionRow> attention_rows();
+const AttentionRow& attention_row(std::string_view name);  // UsageError where there is none
+std::string why_not(const AttentionRow& row, const AttentionProblem& problem, const Device& device);
+double prior_cycles(const AttentionRow& row, const AttentionProblem& problem);
+
+// Strides count elements; the last axis (d or dv) is contiguous.
+struct HeadStrides {
+  int64_t batch = 0, head = 0, row = 0;
+};
+
+// Shapes and strides must not change after plan_attention; pointers may, between runs.
+struct AttentionArgs {
+  int64_t batch = 1, heads = 1, lq = 0, lk = 0, d = 0, dv = 0;
+  const float *q = nullptr, *k = nullptr, *v = nullptr;
+  float* out = nullptr;
+  HeadStrides q_strides, k_strides, v_strides, out_strides;
+  float scale = 1;
+  const float* mask = nullptr;  // added to the scaled scores; a stride of 0 repeats it
+  int64_t mask_batch = 0, mask_head = 0, mask_row = 0, mask_key = 0;
+  bool masked_rows_zero = false;  // a row of -inf only gives zeros; else NaN, as the formula says
+
+  // Filled by plan_attention.
+  struct Plan {
+    const AttentionRow* row = nullptr;
+    int64_t block = 0, blocks = 0;  // query rows of one tile; tiles of one head
+    int64_t strip = 0;              // query rows whose scores are held at a time
+    int64_t pitch = 0;              // of the scores
+    int64_t scratch_bytes = 0;
+    jit::GemmTile tile;
+  } plan;
+};
+
+// Generates the kernels and returns the job whose args is `args` itself; tiles are
+// (batch item, head, block of query rows).
+Job plan_attention(const AttentionRow& row, AttentionArgs& args);
+inline int64_t scratch_bytes(const AttentionArgs& args) { return args.plan.scratch_bytes; }
+
+}  // namespace planck

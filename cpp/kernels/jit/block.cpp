@@ -1,0 +1,131 @@
+#include "kernels/jit/block.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace planck::jit {
+namespace {
+
+// -1 sixty-four times, then 0: the mask of c columns starts c entries before the zeros.
+struct Masks {
+  static constexpr int kColumns = 64;
+  int32_t lanes[2 * kColumns];
+};
+constexpr Masks make_masks() {
+  Masks masks{};
+  for (int i = 0; i < Masks::kColumns; ++i) masks.lanes[i] = -1;
+  return masks;
+}
+constexpr Masks kMasks = make_masks();
+
+const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
+
+// With fewer than about twelve sums in flight (4 cycles of latency, 2 units) the kernel waits for
+// itself, so that a tile of few rows takes several panels at once.
+int panels_for(int rows, int vectors) {
+  constexpr int kSums = 12;
+  return std::max(1, kSums / (rows * vectors));
+}
+
+void call_one(const GemmTile& tile, GemmCall& call, int64_t columns) {
+  const bool masked = columns < tile.columns;
+  call.mask = masked ? mask_of(columns) : nullptr;
+  tile.one[call.rows][masked](&call);
+}
+
+void move_columns(GemmCall& call, int64_t columns) {
+  call.c += columns;
+  if (call.bias != nullptr) call.bias += columns;
+  if (call.residual != nullptr) call.residual += columns;
+}
+
+void move_rows(GemmCall& call) {
+  call.a += call.rows * call.a_stride;
+  call.c += call.rows * call.c_stride;
+  if (call.residual != nullptr) call.residual += call.rows * call.residual_stride;
+}
+
+// One row of tiles over a few panels.
+void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall call, int64_t columns) {
+  const int wide = tile.panels[call.rows];
+  call.b_stride = block.panel_stride;
+  call.mask = nullptr;
+  for (int64_t at = 0; at < columns;) {
+    const int64_t left = columns - at;
+    const bool many = wide > 1 && left >= wide * tile.columns;
+    if (many) {
+      tile.many[call.rows](&call);
+    } else {
+      call_one(tile, call, std::min<int64_t>(left, tile.columns));
+    }
+    const int panels = many ? wide : 1;
+    move_columns(call, panels * tile.columns);
+    call.b += panels * block.panel_stride;
+    at += panels * tile.columns;
+  }
+}
+
+// Equal heights rather than full tiles and a thin rest: 128 rows are 18 x 6 + 4 x 5.
+struct Heights {
+  Heights(int64_t rows, int most)
+      : tiles(ceil_div(rows, most)), low(rows / tiles), higher(rows % tiles) {}
+  int64_t of(int64_t tile) const { return low + (tile < higher); }
+  int64_t tiles, low, higher;
+};
+
+}  // namespace
+
+GemmTile gemm_tile(Isa isa, int rows, int columns) {
+  GemmTile tile;
+  tile.rows = rows;
+  tile.columns = columns;
+  for (int r = 1; r <= rows; ++r) {
+    tile.panels[r] = 1;
+    if (isa == Isa::portable) {
+      if (columns != kPortableColumns) throw InternalError("portable panels have 16 columns");
+      tile.one[r][0] = tile.one[r][1] = gemm_portable;
+      continue;
+    }
+    const int vectors = columns / vector_floats(isa);
+    GemmRecipe recipe{.isa = isa, .rows = r, .vectors = vectors};
+    tile.one[r][0] = gemm_kernel(recipe);
+    recipe.masked = true;
+    tile.one[r][1] = gemm_kernel(recipe);
+    recipe.masked = false;
+    recipe.panels = tile.panels[r] = panels_for(r, vectors);
+    if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
+  }
+  return tile;
+}
+
+// Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
+// the rows of A pass by from L2.
+void multiply(const GemmTile& tile, const GemmBlock& block) {
+  if (block.rows <= 0 || block.columns <= 0) return;
+  const Heights heights(block.rows, tile.rows);
+  const int64_t step = tile.panels[heights.low] * tile.columns;
+  GemmCall column = block.call;
+  // One prefetch for every four k of every call: spread the bytes over all of them.
+  const int64_t calls = heights.tiles * ceil_div(block.columns, step);
+  const int64_t prefetches = std::max<int64_t>(1, column.k / 4);
+  const int64_t prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
+  const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
+  column.prefetch_step = prefetch_step;
+  for (int64_t at = 0; at < block.columns; at += step) {
+    GemmCall call = column;
+    for (int64_t t = 0; t < heights.tiles; ++t) {
+      call.rows = heights.of(t);
+      call.prefetch = next;
+      multiply_rows(tile, block, call, std::min(step, block.columns - at));
+      move_rows(call);
+      next = static_cast<const char*>(next) + prefetch_step * prefetches;
+    }
+    move_columns(column, step);
+    column.b += step / tile.columns * block.panel_stride;
+  }
+}
+
+}  // namespace planck::jit

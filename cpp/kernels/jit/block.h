@@ -1,0 +1,33 @@
+#pragma once
+// From the micro-kernel to a block: any number of rows times any number of packed panels.
+#include <cstdint>
+
+#include "kernels/jit/gemm.h"
+
+namespace planck::jit {
+
+// The kernels of one register tile for every height up to its own. A plan holds them by value.
+struct GemmTile {
+  static constexpr int kMaxRows = 14;
+  int rows = 0, columns = 0;         // of the full tile; a panel has `columns` columns
+  GemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
+  GemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the FMA pipelines
+  int panels[kMaxRows + 1] = {};     // 1 where one panel fills them
+};
+
+GemmTile gemm_tile(Isa isa, int rows, int columns);
+
+// C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
+struct GemmBlock {
+  GemmCall call;             // the first row and column; mask and prefetch are filled in here
+  int64_t rows = 0;          // of A and C
+  int64_t columns = 0;       // of C; the last panel may be partial
+  int64_t panel_stride = 0;  // floats from panel to panel, at least k * tile columns
+  // Brought into L2 while this block is computed, evenly over it: what the core works on next.
+  const float* prefetch = nullptr;
+  int64_t prefetch_bytes = 0;
+};
+
+void multiply(const GemmTile& tile, const GemmBlock& block);
+
+}  // namespace planck::jit

@@ -1,0 +1,349 @@
+// The generator behind gemm.h. Register plan, with R rows and T vectors of columns in the tile:
+//   vector registers: R * T sums first; then the B vectors of one k and scratch for A (B resident),
+//     or, where the tile has fewer rows than vectors, the R values of A and scratch for B.
+//   rdi: the call; rax: k left; rdx: row stride of A; a_bases: every third row of A, the two rows
+//     behind it by [base + rdx] and [base + 2 * rdx]; b_bases: the same for the panels of B.
+#include "kernels/jit/gemm.h"
+
+#include <xbyak/xbyak.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "base/error.h"
+#include "kernels/jit/code.h"
+
+namespace planck::jit {
+namespace {
+
+constexpr int kUnroll = 4;
+constexpr size_t kMaxCodeBytes = 64 << 10;
+// B streams from L2 through L1: 16 lines ahead hide the latency of L2 (measured: 8 to 32 equal).
+constexpr int kPrefetchAhead = 1024;
+
+#define PLANCK_FIELD(name) qword[call + offsetof(GemmCall, name)]
+
+// One generator object makes one kernel.
+class GemmGenerator : public Xbyak::CodeGenerator {
+ public:
+  GemmGenerator(const GemmRecipe& recipe, std::span<uint8_t> buffer)
+      : CodeGenerator(buffer.size(), buffer.data()),
+        r_(recipe),
+        wide_(recipe.isa >= Isa::avx512),
+        floats_(vector_floats(recipe.isa)),
+        columns_(recipe.vectors * recipe.panels) {
+    check();
+    generate();
+  }
+
+ private:
+  bool b_resident() const { return r_.rows > columns_; }
+  int registers() const { return wide_ ? 32 : 16; }
+
+  void check() const {
+    const int inputs = b_resident() ? columns_ + 1 : r_.rows + 1;
+    const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
+                      columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
+                      r_.rows * columns_ + inputs <= registers() &&
+                      // The store phase keeps a mask for each column vector and one temporary.
+                      (wide_ ? columns_ <= 7 : !r_.masked || spare() >= columns_ + 1);
+    if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2) {
+      throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
+                          r_.panels, " panels for ", r_.isa);
+    }
+  }
+  int spare() const { return registers() - r_.rows * columns_; }
+
+  Xbyak::Xmm vector(int index) const {
+    if (wide_) return Xbyak::Zmm(index);
+    return Xbyak::Ymm(index);
+  }
+  Xbyak::Xmm sum(int row, int column) const { return vector(row * columns_ + column); }
+  Xbyak::Xmm input(int index) const { return vector(r_.rows * columns_ + index); }
+  int vector_bytes() const { return floats_ * 4; }
+  int panel_bytes() const { return vector_bytes() * r_.vectors; }
+
+  void generate() {
+    push_saved();
+    load_pointers();
+    load_sums();
+    k_loop();
+    store_phase();
+    if (registers() > 0) vzeroupper();
+    pop_saved();
+    ret();
+  }
+
+  void push_saved() {
+    for (const Xbyak::Reg64& reg : saved) push(reg);
+  }
+  void pop_saved() {
+    for (int i = static_cast<int>(std::size(saved)) - 1; i >= 0; --i) pop(saved[i]);
+  }
+
+  // base, base + 3 strides, base + 6 strides, ...: [base + 2 * stride] reaches the third.
+  void load_bases(std::span<const Xbyak::Reg64> bases, int count, const Xbyak::Reg64& stride) {
+    for (int i = 1; 3 * i < count; ++i) {
+      lea(bases[i], ptr[bases[i - 1] + stride * 2]);
+      add(bases[i], stride);
+    }
+  }
+
+  void load_pointers() {
+    mov(a_stride, PLANCK_FIELD(a_stride));
+    shl(a_stride, 2);
+    mov(a_bases[0], PLANCK_FIELD(a));
+    load_bases(a_bases, r_.rows, a_stride);
+    mov(b_stride, PLANCK_FIELD(b_stride));
+    shl(b_stride, 2);
+    mov(b_bases[0], PLANCK_FIELD(b));
+    load_bases(b_bases, r_.panels, b_stride);
+    mov(next, PLANCK_FIELD(prefetch));
+    mov(next_step, PLANCK_FIELD(prefetch_step));
+  }
+
+  Xbyak::RegExp based(std::span<const Xbyak::Reg64> bases, const Xbyak::Reg64& stride,
+                      int index) const {
+    switch (index % 3) {
+      case 0:
+        return bases[index / 3];
+      case 1:
+        return bases[index / 3] + stride;
+      default:
+        return bases[index / 3] + stride * 2;
+    }
+  }
+
+  Xbyak::Address a_address(int row, int step) const {
+    return ptr[based(a_bases, a_stride, row) + 4 * step];
+  }
+  Xbyak::Address b_address(int column, int step) const {
+    const int in_panel = column % r_.vectors * vector_bytes();
+    if (r_.strided) return ptr[b_bases[0] + in_panel];  // the base moves with every k
+    return ptr[based(b_bases, b_stride, column / r_.vectors) + (in_panel + step * panel_bytes())];
+  }
+
+  void one_k(int step) {
+    if (b_resident()) {
+      for (int j = 0; j < columns_; ++j) vmovups(input(j), b_address(j, step));
+      for (int i = 0; i < r_.rows; ++i) {
+        // Two scratch registers where there are two: the broadcast need not wait for the last use.
+        const Xbyak::Xmm a = input(columns_ + (spare() > columns_ + 1 ? i % 2 : 0));
+        vbroadcastss(a, a_address(i, step));
+        for (int j = 0; j < columns_; ++j) vfmadd231ps(sum(i, j), a, input(j));
+      }
+    } else {
+      for (int i = 0; i < r_.rows; ++i) vbroadcastss(input(i), a_address(i, step));
+      for (int j = 0; j < columns_; ++j) {
+        const Xbyak::Xmm b = input(r_.rows + (spare() > r_.rows + 1 ? j % 2 : 0));
+        vmovups(b, b_address(j, step));
+        for (int i = 0; i < r_.rows; ++i) vfmadd231ps(sum(i, j), input(i), b);
+      }
+    }
+    if (r_.strided) add(b_bases[0], b_stride);
+  }
+
+  void advance(int steps) {
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], 4 * steps);
+    if (r_.strided) return;
+    for (int i = 0; 3 * i < r_.panels; ++i) add(b_bases[i], panel_bytes() * steps);
+  }
+
+  // One prefetch a line: of the B that this kernel reads next, and of what the caller reads later.
+  void prefetch_b(int step) {
+    if (r_.strided) return;
+    for (int p = 0; p < r_.panels; ++p) {
+      for (int line = 0; line < panel_bytes(); line += 64) {
+        prefetcht0(
+            ptr[based(b_bases, b_stride, p) + (kPrefetchAhead + step * panel_bytes() + line)]);
+      }
+    }
+  }
+
+  void k_loop() {
+    Xbyak::Label loop, rest, rest_loop, done;
+    mov(count, PLANCK_FIELD(k));
+    sub(count, kUnroll);
+    jl(rest, T_NEAR);
+    align(32);
+    L(loop);
+    for (int step = 0; step < kUnroll; ++step) {
+      one_k(step);
+      prefetch_b(step);
+    }
+    prefetcht1(ptr[next]);
+    add(next, next_step);
+    advance(kUnroll);
+    sub(count, kUnroll);
+    jge(loop, T_NEAR);
+    L(rest);
+    add(count, kUnroll);
+    jz(done, T_NEAR);
+    L(rest_loop);
+    one_k(0);
+    advance(1);
+    dec(count);
+    jnz(rest_loop, T_NEAR);
+    L(done);
+  }
+
+  // --- C: rows are walked by one pointer; the registers of A and B are free in these phases.
+
+  Xbyak::Xmm mask(int column) const { return vector(registers() - 1 - column); }
+  Xbyak::Opmask opmask(int column) const { return Xbyak::Opmask(1 + column); }
+  Xbyak::Xmm temporary() const { return input(0); }
+
+  void load_masks() {
+    if (!r_.masked) return;
+    mov(pointer, PLANCK_FIELD(mask));
+    for (int j = 0; j < columns_; ++j) {
+      if (wide_) {
+        vmovups(temporary(), ptr[pointer + j * vector_bytes()]);
+        vptestmd(opmask(j), temporary(), temporary());
+      } else {
+        vmovups(mask(j), ptr[pointer + j * vector_bytes()]);
+      }
+    }
+  }
+
+  void load(const Xbyak::Xmm& to, const Xbyak::Reg64& row, int column) {
+    const Xbyak::Address from = ptr[row + column * vector_bytes()];
+    if (!r_.masked) {
+      vmovups(to, from);
+    } else if (wide_) {
+      vmovups(to | opmask(column) | T_z, from);
+    } else {
+      vmaskmovps(to, mask(column), from);
+    }
+  }
+  void store(const Xbyak::Reg64& row, int column, const Xbyak::Xmm& value) {
+    const Xbyak::Address to = ptr[row + column * vector_bytes()];
+    if (!r_.masked) {
+      vmovups(to, value);
+    } else if (wide_) {
+      vmovups(to | opmask(column), value);
+    } else {
+      vmaskmovps(to, mask(column), value);
+    }
+  }
+
+  void zero_sums() {
+    for (int i = 0; i < r_.rows * columns_; ++i) {
+      if (wide_) {
+        vpxord(vector(i), vector(i), vector(i));
+      } else {
+        vxorps(vector(i), vector(i), vector(i));
+      }
+    }
+  }
+
+  void load_sums() {
+    Xbyak::Label fresh, loaded;
+    load_masks();
+    test(byte[call + offsetof(GemmCall, flags)], kLoadC);
+    jz(fresh, T_NEAR);
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) load(sum(i, j), pointer, j);
+      lea(pointer, ptr[pointer + pointer_stride * 4]);
+    }
+    jmp(loaded, T_NEAR);
+    L(fresh);
+    zero_sums();
+    L(loaded);
+  }
+
+  void add_bias() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(bias));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    for (int j = 0; j < columns_; ++j) {
+      load(temporary(), pointer, j);
+      for (int i = 0; i < r_.rows; ++i) vaddps(sum(i, j), sum(i, j), temporary());
+    }
+    L(none);
+  }
+
+  void add_residual() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) {
+        load(temporary(), pointer, j);
+        vaddps(sum(i, j), sum(i, j), temporary());
+      }
+      lea(pointer, ptr[pointer + pointer_stride * 4]);
+    }
+    L(none);
+  }
+
+  void apply_relu() {
+    Xbyak::Label none;
+    test(byte[call + offsetof(GemmCall, flags)], kRelu);
+    jz(none, T_NEAR);
+    const Xbyak::Xmm zero = temporary();
+    if (wide_) {
+      vpxord(zero, zero, zero);
+    } else {
+      vxorps(zero, zero, zero);
+    }
+    // The second source is returned where one is NaN, so NaN stays NaN.
+    for (int i = 0; i < r_.rows * columns_; ++i) vmaxps(vector(i), zero, vector(i));
+    L(none);
+  }
+
+  void store_phase() {
+    load_masks();  // the K loop has used their registers
+    add_bias();
+    add_residual();
+    apply_relu();
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) store(pointer, j, sum(i, j));
+      lea(pointer, ptr[pointer + pointer_stride * 4]);
+    }
+  }
+
+  const Xbyak::Reg64 call = rdi, count = rax, a_stride = rdx, b_stride = rcx, next = r8,
+                     next_step = r9, pointer = r10, pointer_stride = r11;
+  const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
+  const Xbyak::Reg64 b_bases[2] = {r15, rbp};
+  const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
+
+  const GemmRecipe r_;
+  const bool wide_;
+  const int floats_;
+  const int columns_;  // vectors of columns in the whole tile
+};
+
+#undef PLANCK_FIELD
+
+ExecutableCode generate(const GemmRecipe& recipe) {
+  // Ordinary memory: nothing here is executable before ExecutableCode has copied it.
+  const auto buffer = std::make_unique<uint8_t[]>(kMaxCodeBytes);
+  const GemmGenerator generator(recipe, {buffer.get(), kMaxCodeBytes});
+  return ExecutableCode({buffer.get(), generator.getSize()});
+}
+
+}  // namespace
+
+GemmFn gemm_kernel(const GemmRecipe& recipe) {
+  static std::mutex mutex;
+  // Never destroyed: worker threads may outlive static destructors.
+  static auto& kernels = *new std::map<GemmRecipe, ExecutableCode>;
+  const std::lock_guard lock(mutex);
+  auto at = kernels.find(recipe);
+  if (at == kernels.end()) at = kernels.emplace(recipe, generate(recipe)).first;
+  return at->second.entry<GemmFn>();
+}
+
+}  // namespace planck::jit

@@ -1,0 +1,63 @@
+#pragma once
+// The fp32 GEMM micro-kernel, generated: C tile [rows, columns] = A [rows, k] x B [k, columns].
+// Goals: one source for every vector width and tile; one accumulator for each output, to which k is
+// added in order, each step one fused multiply-add. So the bits of an output depend on its own row
+// of A and column of B alone: not on the tile, on its neighbours, on K blocks or on the ISA.
+// Non-goals: choosing tiles, packing, threads (see kernels/matmul).
+#include <compare>
+#include <cstdint>
+
+#include "base/device.h"
+
+namespace planck::jit {
+
+// Read by generated code through offsetof: plain 8-byte fields only. Strides count elements.
+struct GemmCall {
+  const float* a = nullptr;
+  int64_t a_stride = 0;  // from row to row
+  const float* b = nullptr;
+  // Packed B: from panel to panel (read where the recipe has several). Strided B: from k to k + 1.
+  int64_t b_stride = 0;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  int64_t k = 0;
+  const float* bias = nullptr;      // [columns], or none
+  const float* residual = nullptr;  // [rows, columns], or none
+  int64_t residual_stride = 0;
+  const int32_t* mask = nullptr;   // masked recipes: -1 for a column of C that exists, else 0
+  const void* prefetch = nullptr;  // any address: a prefetch never faults
+  int64_t prefetch_step = 0;       // bytes for every four k
+  int64_t flags = 0;               // GemmFlag
+  int64_t rows = 0;                // read by the portable kernel only
+};
+
+enum GemmFlag : int64_t {
+  kLoadC = 1,  // go on from the sums in C: the K blocks after the first
+  kRelu = 2,
+};
+
+// Stored: relu((C or 0) + A x B + bias + residual), added in this order.
+using GemmFn = void (*)(const GemmCall*);
+
+struct GemmRecipe {
+  Isa isa = Isa::avx2;   // avx2: 8 floats a vector, avx512: 16
+  int rows = 6;          // of the tile
+  int vectors = 2;       // columns of a panel
+  int panels = 1;        // neighbouring panels that one call works on (few rows need more columns)
+  bool strided = false;  // B is row-major, read where it lies
+  bool masked = false;   // only the columns of the mask are read from and written to C
+  auto operator<=>(const GemmRecipe&) const = default;
+};
+
+// Generated at the first request, then kept until the process ends. Any thread may ask.
+// Throws InternalError for a recipe that does not fit the registers.
+GemmFn gemm_kernel(const GemmRecipe& recipe);
+
+// Floats in a vector; 1 for the portable level.
+constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
+
+// The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
+void gemm_portable(const GemmCall* call);
+inline constexpr int kPortableColumns = 16;
+
+}  // namespace planck::jit

@@ -1,0 +1,198 @@
+// Cuts a product into tiles and runs them. A tile is (batch item, block of rows, group of panels);
+// blocks of rows come outside groups, so that the block of A stays in every core's L2 while each
+// weight panel enters the L2 of one core only.
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+// Enough tiles for the cores that we meet, and for the last ones of a step to end together.
+constexpr int64_t kEnoughTiles = 24;
+// About 20 us of one core: a ticket costs some 0.1 us.
+constexpr int64_t kTileProducts = 1 << 20;
+
+int64_t items(const MatmulArgs& args) {
+  int64_t count = 1;
+  for (int axis = 0; axis < args.batch_rank; ++axis) {
+    count = checked_mul(count, args.batch[axis].extent, "batch of a product");
+  }
+  return count;
+}
+
+// The block of A shares L2 with the panel in use and the panel on its way.
+MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
+  MatmulCut cut = args.cut;
+  const jit::GemmTile& tile = args.plan.tile;
+  const int64_t a_floats = device.l2_bytes * 3 / 4 / 4;
+  const int64_t k = std::max<int64_t>(args.k, 1);
+  if (cut.k_block == 0) {
+    // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
+    const int64_t rows = std::min<int64_t>(args.m, 128);
+    const int64_t blocks =
+        ceil_div(k, std::max<int64_t>(a_floats / std::max<int64_t>(rows, 1), 128));
+    cut.k_block = round_up(ceil_div(k, blocks), 4);
+  }
+  if (cut.m_block == 0) {
+    const int64_t fits = std::max<int64_t>(a_floats / cut.k_block, tile.rows);
+    const int64_t most = std::clamp<int64_t>(fits, 128, 240);
+    cut.m_block =
+        std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
+  }
+  const int64_t n_panels = ceil_div(args.n, tile.columns);
+  // Few columns: cut the rows further, down to a few register tiles.
+  while (cut.m_block > 4 * tile.rows && args.cut.m_block == 0 &&
+         count * n_panels * ceil_div(args.m, cut.m_block) < kEnoughTiles) {
+    cut.m_block = ceil_div(cut.m_block, 2);
+  }
+  if (cut.panels == 0) {
+    const int64_t work = std::max<int64_t>(1, cut.m_block * tile.columns * k);
+    const int64_t others = count * ceil_div(args.m, std::max<int64_t>(1, cut.m_block));
+    const int64_t most = std::max<int64_t>(1, n_panels * others / kEnoughTiles);
+    const int64_t wide =
+        cut.m_block <= tile.rows ? tile.panels[std::max<int64_t>(1, cut.m_block)] : 1;
+    cut.panels = round_up(std::clamp<int64_t>(ceil_div(kTileProducts, work), 1, most), wide);
+  }
+  return cut;
+}
+
+struct Item {
+  const float *a, *b;
+  float* c;
+  const float* residual;
+};
+
+Item item_of(const MatmulArgs& args, int64_t index) {
+  Item item{args.a, args.b, args.c, args.epilogue.residual};
+  for (int axis = args.batch_rank - 1; axis >= 0; --axis) {
+    const MatmulBatch& batch = args.batch[axis];
+    const int64_t at = index % batch.extent;
+    index /= batch.extent;
+    item.a += at * batch.a;
+    item.b += at * batch.b;
+    item.c += at * batch.c;
+    if (item.residual != nullptr) item.residual += at * batch.residual;
+  }
+  return item;
+}
+
+// Panels of B made for this tile alone: B changes between runs, and its rows may lie anywhere.
+void pack_panels(const MatmulArgs& args, const float* b, int64_t column, int64_t columns,
+                 float* packed) {
+  MatmulRow shape{};
+  shape.tile_n = args.plan.tile.columns;
+  pack_b(shape, columns, args.k, b + column * args.b_column_stride, args.b_row_stride,
+         args.b_column_stride, packed);
+}
+
+// The panels that this worker is likely to take next: tickets go round.
+void prefetch_next(const MatmulArgs& args, const float* b, int64_t group, const Worker& worker,
+                   jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
+  const int64_t next = group + worker.count;
+  if (next >= plan.n_groups) return;
+  const int64_t first = next * args.cut.panels;
+  const int64_t panels = std::min(args.cut.panels, plan.n_panels - first);
+  block.prefetch = b + first * block.panel_stride;
+  block.prefetch_bytes = panels * block.panel_stride * static_cast<int64_t>(sizeof(float));
+}
+
+// All K blocks of one tile; the epilogue belongs to the last one.
+void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
+  const MatmulEpilogue& epilogue = args.epilogue;
+  const jit::GemmCall whole = block.call;
+  const int64_t bytes = block.prefetch_bytes;
+  int64_t at = 0;
+  do {
+    const int64_t k = std::min(args.cut.k_block, args.k - at);
+    const bool last = at + k >= args.k;
+    block.call.k = k;
+    block.call.a = whole.a + at;
+    block.call.b = whole.b + at * args.plan.tile.columns;
+    block.call.flags = 0;
+    if (at > 0) block.call.flags |= jit::kLoadC;
+    if (last && epilogue.relu) block.call.flags |= jit::kRelu;
+    block.call.bias = last ? whole.bias : nullptr;
+    block.call.residual = last ? whole.residual : nullptr;
+    block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
+    jit::multiply(args.plan.tile, block);
+    if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes / sizeof(float);
+    at += k;
+  } while (at < args.k);
+}
+
+void run_tile(const void* raw, int64_t tile, const Worker& worker) {
+  const auto& args = *static_cast<const MatmulArgs*>(raw);
+  const MatmulArgs::Plan& plan = args.plan;
+  const int64_t group = tile % plan.n_groups;
+  const int64_t m_block = tile / plan.n_groups % plan.m_blocks;
+  const int64_t index = tile / plan.n_groups / plan.m_blocks;
+  const int64_t row = m_block * args.cut.m_block;
+  const int64_t column = group * args.cut.panels * plan.tile.columns;
+  const Item item = item_of(args, index);
+  const MatmulEpilogue& epilogue = args.epilogue;
+
+  jit::GemmBlock block;
+  block.rows = std::min(args.cut.m_block, args.m - row);
+  block.columns = std::min(args.cut.panels * plan.tile.columns, args.n - column);
+  block.panel_stride = args.k * plan.tile.columns;
+  block.call.a = item.a + row * args.a_stride;
+  block.call.a_stride = args.a_stride;
+  block.call.c = item.c + row * args.c_stride + column;
+  block.call.c_stride = args.c_stride;
+  if (epilogue.bias != nullptr) block.call.bias = epilogue.bias + column;
+  if (item.residual != nullptr) {
+    block.call.residual = item.residual + row * epilogue.residual_stride + column;
+    block.call.residual_stride = epilogue.residual_stride;
+  }
+  std::byte* scratch = worker.scratch;
+  if (args.b_packed) {
+    block.call.b = item.b + column * args.k;
+    prefetch_next(args, item.b, group, worker, block);
+  } else {
+    auto* packed = reinterpret_cast<float*>(scratch);
+    pack_panels(args, item.b, column, block.columns, packed);
+    block.call.b = packed;
+    scratch += plan.scratch_bytes - round_up(epilogue.scratch_bytes, 64);
+  }
+  float* c = block.call.c;
+  multiply_blocks(args, block);
+  if (epilogue.then != nullptr) {
+    epilogue.then(epilogue.context,
+                  {c, args.c_stride, index, row, column, block.rows, block.columns}, scratch);
+  }
+}
+
+void check(const MatmulArgs& args) {
+  if (args.m < 0 || args.n < 0 || args.k < 0 || args.batch_rank < 0 ||
+      args.batch_rank > kMaxMatmulBatch) {
+    throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
+                        args.batch_rank, " batch axes");
+  }
+}
+
+}  // namespace
+
+Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
+  check(args);
+  MatmulArgs::Plan& plan = args.plan;
+  plan = {};
+  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
+  plan.items = items(args);
+  args.cut = choose_cut(args, plan.items, this_device());
+  plan.n_panels = ceil_div(args.n, row.tile_n);
+  plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
+  plan.m_blocks = ceil_div(args.m, args.cut.m_block);
+  if (!args.b_packed) {
+    const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
+    plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
+  }
+  plan.scratch_bytes += round_up(args.epilogue.scratch_bytes, 64);
+  const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
+  return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
+}
+
+}  // namespace planck

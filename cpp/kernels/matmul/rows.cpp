@@ -1,0 +1,89 @@
+#include "kernels/matmul/rows.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace planck {
+namespace {
+
+using enum DType;
+using enum Isa;
+
+std::string never(const MatmulProblem&) { return ""; }
+
+// What a row's name promises.
+#define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ...)                                      \
+  static_assert(std::string_view(#name) == "matmul_" #a #b #c "_" #m "x" #n "x" #k "_" #isa, \
+                "a kernel's name carries its facts");
+#include "kernels/matmul/kernels.inc"
+#undef PLANCK_MATMUL
+
+constexpr MatmulRow kRows[] = {
+#define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ops, refuse) \
+  {#name, a, b, c, m, n, k, isa, ops, refuse},
+#include "kernels/matmul/kernels.inc"
+#undef PLANCK_MATMUL
+};
+
+}  // namespace
+
+std::span<const MatmulRow> matmul_rows() { return kRows; }
+
+const MatmulRow& matmul_row(std::string_view name) {
+  const auto* at = std::ranges::find(kRows, name, &MatmulRow::name);
+  if (at == std::end(kRows)) throw UsageError("there is no kernel row ", name);
+  return *at;
+}
+
+std::string why_not(const MatmulRow& row, const MatmulProblem& p, const Device& device) {
+  if (row.a != p.a || row.b != p.b || row.c != p.c) {
+    return cat("it multiplies ", row.a, " x ", row.b, " -> ", row.c, ", not ", p.a, " x ", p.b,
+               " -> ", p.c);
+  }
+  if (!device.has(row.isa)) return cat("this machine has no ", row.isa);
+  return row.refuse(p);
+}
+
+double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
+  // Heights are generated for every m, so that only columns are padded; the portable row's single
+  // column of sums is the same case.
+  const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
+  const double products = static_cast<double>(p.m) * columns * static_cast<double>(p.k);
+  // A full tile is reached only when there are that many rows: a lower one reads B as often.
+  const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
+  const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
+  return 2 * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
+}
+
+int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
+  return checked_mul(round_up(n, row.tile_n), k, "packed weights");
+}
+
+void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,
+            int64_t column_stride, float* packed) {
+  for (int64_t panel = 0; panel < n; panel += row.tile_n) {
+    const int64_t columns = std::min<int64_t>(row.tile_n, n - panel);
+    for (int64_t i = 0; i < k; ++i) {
+      const float* from = b + i * row_stride + panel * column_stride;
+      for (int64_t j = 0; j < columns; ++j) packed[j] = from[j * column_stride];
+      std::fill(packed + columns, packed + row.tile_n, 0.0F);
+      packed += row.tile_n;
+    }
+  }
+}
+
+void unpack_b(const MatmulRow& row, int64_t n, int64_t k, const float* packed, float* b,
+              int64_t row_stride, int64_t column_stride) {
+  for (int64_t panel = 0; panel < n; panel += row.tile_n) {
+    const int64_t columns = std::min<int64_t>(row.tile_n, n - panel);
+    for (int64_t i = 0; i < k; ++i) {
+      float* to = b + i * row_stride + panel * column_stride;
+      for (int64_t j = 0; j < columns; ++j) to[j * column_stride] = packed[j];
+      packed += row.tile_n;
+    }
+  }
+}
+
+}  // namespace planck

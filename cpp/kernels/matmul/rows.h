@@ -1,0 +1,107 @@
+#pragma once
+// Matrix products: C = epilogue(A x B), over a batch. Kernel rows, packing, tiles.
+// Every f32 row gives the same bits: one fused multiply-add for each k, in order (kernels/jit).
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/device.h"
+#include "base/dtype.h"
+#include "kernels/jit/block.h"
+#include "kernels/job.h"
+
+namespace planck {
+
+// What a choice among rows looks at.
+struct MatmulProblem {
+  DType a = DType::f32, b = DType::f32, c = DType::f32;
+  int64_t m = 1, n = 1, k = 1, batch = 1;
+  bool b_is_constant = true;  // packed once, when the plan is built
+};
+
+struct MatmulRow {
+  std::string_view name;
+  DType a, b, c;
+  int tile_m, tile_n, tile_k;
+  Isa isa;
+  double ops_per_cycle;  // of one core; a multiplication and an addition are two
+  std::string (*refuse)(const MatmulProblem&);
+};
+
+std::span<const MatmulRow> matmul_rows();
+const MatmulRow& matmul_row(std::string_view name);  // UsageError where there is none
+
+// Empty where the row can run the problem on the device; else the reason.
+std::string why_not(const MatmulRow& row, const MatmulProblem& problem, const Device& device);
+
+// Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
+double prior_cycles(const MatmulRow& row, const MatmulProblem& problem);
+
+// Packed B: [ceil(n / tile_n)][k][tile_n], zeros where n ends; 64-byte aligned by the caller.
+int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k);
+// b[i * row_stride + j * column_stride] is B[i, j], so a transposed weight swaps the strides.
+void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,
+            int64_t column_stride, float* packed);
+void unpack_b(const MatmulRow& row, int64_t n, int64_t k, const float* packed, float* b,
+              int64_t row_stride, int64_t column_stride);
+
+// Runs over a block of C that has just been stored and is still in the core's cache: rows x columns
+// whose first element is (row, column) of batch item `item`; c points at that element.
+struct MatmulBlock {
+  float* c;
+  int64_t c_stride, item, row, column, rows, columns;
+};
+using EpilogueFn = void (*)(const void* context, const MatmulBlock& block, std::byte* scratch);
+
+struct MatmulEpilogue {
+  const float* bias = nullptr;      // [n]
+  const float* residual = nullptr;  // [m, n]
+  int64_t residual_stride = 0;
+  bool relu = false;
+  EpilogueFn then = nullptr;  // after bias, residual and relu
+  const void* context = nullptr;
+  int64_t scratch_bytes = 0;  // what `then` needs
+};
+
+// One axis of the batch, outermost first. A step of 0 repeats an operand; steps count elements.
+struct MatmulBatch {
+  int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;
+};
+inline constexpr int kMaxMatmulBatch = 6;
+
+// How a product is cut; 0 lets plan_matmul choose from the device's caches. Never changes bits.
+struct MatmulCut {
+  int64_t m_block = 0;  // rows of A that stay in L2
+  int64_t k_block = 0;
+  int64_t panels = 0;  // of B in one tile
+};
+
+// Shapes, strides and cut must not change after plan_matmul; pointers may, between runs.
+struct MatmulArgs {
+  int64_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  int64_t a_stride = 0;  // rows; the columns of A and C are contiguous
+  const float* b = nullptr;
+  bool b_packed = true;                           // by pack_b of the same row
+  int64_t b_row_stride = 0, b_column_stride = 1;  // where it is not packed
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  MatmulEpilogue epilogue;
+  int batch_rank = 0;
+  MatmulBatch batch[kMaxMatmulBatch];
+  MatmulCut cut;
+
+  // Filled by plan_matmul.
+  struct Plan {
+    jit::GemmTile tile;
+    int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
+  } plan;
+};
+
+// Chooses the cut, generates the kernels, and returns the job whose args is `args` itself.
+// Throws InternalError where the args contradict themselves.
+Job plan_matmul(const MatmulRow& row, MatmulArgs& args);
+inline int64_t scratch_bytes(const MatmulArgs& args) { return args.plan.scratch_bytes; }
+
+}  // namespace planck
