@@ -1,0 +1,238 @@
+#include <algorithm>
+
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/layout/rows.h"
+
+namespace planck {
+namespace {
+
+struct LowerRow {
+  std::string_view op;
+  Lower lower;
+};
+
+// What is not here runs by its reference. Element-wise ops are found by is_eltwise.
+constexpr LowerRow kLower[] = {
+    {"planck.View", lower_view},
+    {"planck.Crop", lower_crop},
+    {"planck.Broadcast", lower_broadcast},
+    {"Transpose", lower_transpose},
+    {"Split", lower_split},
+    {"Gather", lower_gather},
+    {"Cast", lower_cast},
+    {"planck.Linear", lower_linear},
+    {"MatMul", lower_matmul},
+    {"planck.Attention", lower_attention},
+    {"LayerNormalization", lower_norm},
+    {"planck.AddLayerNorm", lower_add_norm},
+    {"Softmax", lower_softmax},
+    {"planck.Embedding", lower_embedding},
+    {"ReduceSum", lower_reduce},
+    {"ReduceMean", lower_reduce},
+    {"ReduceMax", lower_reduce},
+    {"ReduceMin", lower_reduce},
+    {"ReduceL2", lower_reduce},
+};
+
+}  // namespace
+
+int32_t Lowering::new_value(const TensorType& type, std::string name, BufferKind kind,
+                            int32_t index, std::vector<Dim> strides) {
+  PlanBuffer buffer{kind, index, Dim(1), size_of(type.dtype)};
+  if (!type.dims.empty()) {
+    // Padded rows: the outermost stepped axis tells how far the window reaches.
+    buffer.elements = type.dims[0] * strides[0];
+  }
+  plan.buffers.push_back(buffer);
+  plan.values.push_back({std::move(name), type.dtype, type.dims,
+                         static_cast<int32_t>(plan.buffers.size() - 1), Dim(0),
+                         std::move(strides)});
+  return static_cast<int32_t>(plan.values.size() - 1);
+}
+
+int32_t Lowering::value(ValueId id) {
+  if (id == kAbsent) return -1;
+  if (pending.contains(id)) flush(id);
+  if (const auto it = values_.find(id); it != values_.end()) return it->second;
+  const Value& v = graph.value(id);
+  if (!v.is_constant()) throw InternalError(label(graph, id), " was not lowered");
+  const int32_t made = make_constant({v.name, *v.fact.constant, {}});
+  values_[id] = made;
+  view_origin_[made] = v.origin;
+  return made;
+}
+
+int32_t Lowering::make_constant(PlanConstant constant) {
+  const TensorType type = constant.tensor.type();
+  plan.constants.push_back(std::move(constant));
+  return new_value(type, plan.constants.back().name, BufferKind::constant,
+                   static_cast<int32_t>(plan.constants.size() - 1), dense_strides(type.dims));
+}
+
+int32_t Lowering::copy_of(int32_t id) {
+  if (const auto it = copies_.find(id); it != copies_.end()) return it->second;
+  const PlanValue source = at(id);
+  const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::arena, 0,
+                                 dense_strides(source.shape));
+  copies_[id] = made;
+  const auto choice = choose_by_isa(copy_rows());
+  Step step{.op = "copy", .params = CopyParams{}, .inputs = {id}, .outputs = {made},
+            .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+  step.nodes = origin_of_inputs(step);
+  plan.steps.push_back(std::move(step));
+  return made;
+}
+
+int32_t Lowering::dense(int32_t id) { return id < 0 || is_dense(at(id)) ? id : copy_of(id); }
+int32_t Lowering::rows(int32_t id) { return id < 0 || has_rows(at(id)) ? id : copy_of(id); }
+
+int32_t Lowering::unbroadcast(int32_t id) const {
+  const auto it = broadcast_of_.find(id);
+  return it == broadcast_of_.end() ? id : it->second;
+}
+
+int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
+  const ValueId id = n.outputs[i];
+  const Value& v = graph.value(id);
+  std::vector<Dim> strides = dense_strides(v.type().dims);
+  BufferKind kind = BufferKind::arena;
+  int32_t index = 0;
+  const auto at_output = std::ranges::find(graph.outputs, id);
+  if (at_output != graph.outputs.end()) {
+    kind = BufferKind::output;
+    index = static_cast<int32_t>(at_output - graph.outputs.begin());
+  } else if (padded && v.type().rank() >= 2 && v.type().dims.back().known()) {
+    // Rows whose pitch is a multiple of 4096 bytes fall into the same few cache sets.
+    constexpr int64_t kPage = 4096, kPad = 16;
+    const int64_t width = *v.type().dims.back().known();
+    if (width * size_of(v.type().dtype) % kPage == 0) {
+      std::vector<Dim> padded_dims = v.type().dims;
+      padded_dims.back() = Dim(width + kPad);
+      strides = dense_strides(padded_dims);
+    }
+  }
+  const int32_t made = new_value(v.type(), v.name, kind, index, std::move(strides));
+  values_[id] = made;
+  return made;
+}
+
+void Lowering::make_view(const Node& n, size_t i, PlanValue window, int32_t source) {
+  const Value& v = graph.value(n.outputs[i]);
+  window.name = v.name;
+  window.shape = v.type().dims;
+  plan.values.push_back(std::move(window));
+  const auto made = static_cast<int32_t>(plan.values.size() - 1);
+  values_[n.outputs[i]] = made;
+  Origin origin = n.origin;
+  if (const auto it = view_origin_.find(source); it != view_origin_.end()) {
+    merge_origin(origin, it->second);
+  }
+  view_origin_[made] = std::move(origin);
+  if (n.is("planck.Broadcast")) broadcast_of_[made] = unbroadcast(source);
+}
+
+Origin Lowering::origin_of_inputs(const Step& step) const {
+  Origin origin = step.nodes;
+  for (const int32_t v : step.inputs) {
+    if (const auto it = view_origin_.find(v); it != view_origin_.end()) {
+      merge_origin(origin, it->second);
+    }
+  }
+  return origin;
+}
+
+Step& Lowering::add_step(const Node& n, Step step) {
+  step.op = n.op->text();
+  merge_origin(step.nodes, n.origin);
+  step.nodes = origin_of_inputs(step);
+  for (const ValueId v : n.inputs) {
+    if (v != kAbsent) merge_origin(step.nodes, graph.value(v).origin);
+  }
+  plan.steps.push_back(std::move(step));
+  return plan.steps.back();
+}
+
+void Lowering::by_reference(const Node& n, std::string_view reason) {
+  if (!options_.allow_reference) {
+    throw with(UnsupportedError("no kernel for ", n.op->text(), " (", origin_text(graph, n.origin),
+                                "): ", reason, "; fallback=\"reference\" would run it slowly"),
+               {.node = origin_text(graph, n.origin), .op_type = std::string(n.op->name)});
+  }
+  if (!n.subgraphs.empty()) {
+    throw with(UnsupportedError("control flow is not supported yet: ", n.op->text(), " (",
+                                origin_text(graph, n.origin), ")"),
+               {.node = origin_text(graph, n.origin), .op_type = std::string(n.op->name)});
+  }
+  Step step{.op = "", .params = ReferenceParams{n.op->text(), n.op->print(n.attrs.get()).dump()},
+            .inputs = {}, .outputs = {}, .kernel = "reference", .nodes = {},
+            .rejected = {{"any kernel", std::string(reason)}}};
+  for (const ValueId v : n.inputs) step.inputs.push_back(dense(value(v)));
+  for (size_t i = 0; i < n.outputs.size(); ++i) {
+    step.outputs.push_back(n.outputs[i] == kAbsent ? -1 : make_output(n, i));
+  }
+  add_step(n, std::move(step));
+}
+
+void Lowering::lower_node(const Node& n) {
+  if (is_eltwise(graph, n)) {
+    if (const std::string why = lower_eltwise(*this, n); !why.empty()) by_reference(n, why);
+    return;
+  }
+  const std::string op = n.op->text();
+  const auto* row = std::ranges::find(kLower, op, &LowerRow::op);
+  if (row == std::end(kLower)) return by_reference(n, "no kernel family has this op");
+  if (const std::string why = row->lower(*this, n); !why.empty()) by_reference(n, why);
+}
+
+void Lowering::add_inputs() {
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    const Value& v = graph.value(graph.inputs[i]);
+    const int32_t made = new_value(v.type(), v.name, BufferKind::input, static_cast<int32_t>(i),
+                                   dense_strides(v.type().dims));
+    values_[v.id] = made;
+    view_origin_[made] = v.origin;
+    plan.inputs.push_back({v.name, v.type().dtype, v.type().dims, made});
+  }
+}
+
+// A graph output that is an input, a constant, a view, or somebody else's output already is copied.
+void Lowering::add_outputs() {
+  for (size_t i = 0; i < graph.outputs.size(); ++i) {
+    const ValueId id = graph.outputs[i];
+    const auto index = static_cast<int32_t>(i);
+    int32_t v = value(id);
+    const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(at(v).buffer)];
+    const bool own = buffer.kind == BufferKind::output && buffer.index == index &&
+                     at(v).offset == Dim(0) && is_dense(at(v));
+    if (!own) {
+      const PlanValue source = at(v);
+      const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::output,
+                                     index, dense_strides(source.shape));
+      const auto choice = choose_by_isa(copy_rows());
+      Step step{.op = "copy", .params = CopyParams{}, .inputs = {v}, .outputs = {made},
+                .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+      step.nodes = origin_of_inputs(step);
+      plan.steps.push_back(std::move(step));
+      v = made;
+    }
+    plan.outputs.push_back({graph.output_names[i], at(v).dtype, at(v).shape, v});
+  }
+}
+
+void Lowering::run() {
+  for (const SourceNode& s : *graph.sources) plan.nodes.push_back({s.name, s.op_type});
+  plan.unused.assign(graph.unused.begin(), graph.unused.end());
+  add_inputs();
+  for (const Node& n : graph.nodes()) {
+    with_context([&] { lower_node(n); }, "lowering of ", origin_text(graph, n.origin), " (",
+                 n.op->text(), ")");
+  }
+  add_outputs();
+}
+
+void lower(const Graph& g, const LowerOptions& options, Plan& plan) {
+  Lowering(g, options, plan).run();
+}
+
+}  // namespace planck

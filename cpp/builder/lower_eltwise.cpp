@@ -1,0 +1,196 @@
+// Element-wise ops become tile programs; a chain whose links are read once becomes one program.
+#include <algorithm>
+
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/reduce/rows.h"
+#include "ops/reduce.h"
+#include "ops/unary.h"
+
+namespace planck {
+namespace {
+
+struct EltRow {
+  std::string_view op;
+  TileOp tile;
+};
+constexpr EltRow kEltRows[] = {
+    {"Add", TileOp::add},         {"Sub", TileOp::sub},   {"Mul", TileOp::mul},
+    {"Div", TileOp::div},         {"Pow", TileOp::pow},   {"Neg", TileOp::neg},
+    {"Abs", TileOp::abs},         {"Sqrt", TileOp::sqrt}, {"Reciprocal", TileOp::reciprocal},
+    {"Exp", TileOp::exp},         {"Log", TileOp::log},   {"Erf", TileOp::erf},
+    {"Tanh", TileOp::tanh},       {"Relu", TileOp::relu}, {"Sigmoid", TileOp::sigmoid},
+    {"Gelu", TileOp::gelu_erf},   {"Min", TileOp::min},   {"Max", TileOp::max},
+    {"Clip", TileOp::min},
+};
+
+const EltRow* elt_row(const Node& n) {
+  if (!n.op->domain.empty()) return nullptr;
+  const auto* row = std::ranges::find(kEltRows, n.op->name, &EltRow::op);
+  return row == std::end(kEltRows) ? nullptr : row;
+}
+
+// Keeps programs well inside what the kernels hold, so that a chain never fails to compile.
+constexpr size_t kMostInstrs = 24, kMostOperands = 6;
+
+// A scalar constant becomes an instruction, so that it needs no memory.
+std::optional<float> scalar_constant(const Graph& g, ValueId id) {
+  const Value& v = g.value(id);
+  if (!v.is_constant() || v.fact.constant->count() != 1) return std::nullopt;
+  return v.fact.constant->as<float>()[0];
+}
+
+class ChainBuilder {
+ public:
+  ChainBuilder(Lowering& l, const Node& n) : lowering_(l), node_(n) {}
+
+  Lowering::Pending build(TileOp op) {
+    std::vector<int16_t> in;
+    for (const ValueId v : node_.inputs) in.push_back(v == kAbsent ? int16_t{-1} : source(v));
+    TileProgram& p = out_.program;
+    if (node_.op->name == "Clip") {
+      int16_t x = in[0];
+      if (in.size() > 1 && in[1] >= 0) x = p.apply(TileOp::max, x, in[1]);
+      if (in.size() > 2 && in[2] >= 0) x = p.apply(TileOp::min, x, in[2]);
+      if (x == in[0]) p.apply(TileOp::relu, p.apply(TileOp::relu, x));  // unreachable: see is_eltwise
+    } else if (info(op).arity == 1) {
+      p.apply(op, in[0]);
+    } else {
+      int16_t x = in[0];
+      for (size_t i = 1; i < in.size(); ++i) x = p.apply(op, x, in[i]);
+    }
+    merge_origin(out_.origin, node_.origin);
+    return std::move(out_);
+  }
+
+ private:
+  int16_t source(ValueId v) {
+    if (const auto c = scalar_constant(lowering_.graph, v)) return out_.program.constant(*c);
+    const auto it = lowering_.pending.find(v);
+    const bool same = it != lowering_.pending.end() &&
+                      lowering_.graph.value(v).type().dims ==
+                          lowering_.graph.value(node_.outputs[0]).type().dims &&
+                      fits(it->second);
+    return same ? inlined(v) : operand(v);
+  }
+
+  bool fits(const Lowering::Pending& other) const {
+    return out_.program.body.size() + other.program.body.size() < kMostInstrs &&
+           out_.operands.size() + other.operands.size() + node_.inputs.size() < kMostOperands;
+  }
+
+  int16_t operand(ValueId v) {
+    const auto at = std::ranges::find(out_.operands, v);
+    const auto index = static_cast<int16_t>(at - out_.operands.begin());
+    if (at == out_.operands.end()) {
+      out_.operands.push_back(v);
+      out_.program.operands.push_back(Broadcast::none);
+    }
+    return out_.program.operand(index);
+  }
+
+  int16_t inlined(ValueId v) {
+    const Lowering::Pending other = std::move(lowering_.pending.at(v));
+    lowering_.pending.erase(v);
+    merge_origin(out_.origin, other.origin);
+    std::vector<int16_t> renamed;
+    for (const TileInstr& i : other.program.body) {
+      if (i.op == TileOp::operand) {
+        renamed.push_back(operand(other.operands[static_cast<size_t>(i.a)]));
+      } else if (i.op == TileOp::constant) {
+        renamed.push_back(out_.program.constant(i.imm));
+      } else {
+        const auto at = [&](int16_t k) { return renamed[static_cast<size_t>(k)]; };
+        const int arity = info(i.op).arity;
+        renamed.push_back(out_.program.apply(i.op, at(i.a), arity > 1 ? at(i.b) : int16_t{0},
+                                             arity > 2 ? at(i.c) : int16_t{0}));
+      }
+    }
+    return renamed.back();
+  }
+
+  Lowering& lowering_;
+  const Node& node_;
+  Lowering::Pending out_;
+};
+
+}  // namespace
+
+bool is_eltwise(const Graph& g, const Node& n) {
+  if (elt_row(n) == nullptr || n.outputs.size() != 1) return false;
+  if (n.op->name == "Clip" && n.input(1) == kAbsent && n.input(2) == kAbsent) return false;
+  if (n.op->name == "Gelu" && n.as<Gelu>().approximate != "none" &&
+      n.as<Gelu>().approximate != "tanh") {
+    return false;
+  }
+  if (n.inputs.size() > 3) return false;
+  return std::ranges::all_of(n.inputs, [&](ValueId v) {
+    return v == kAbsent || g.value(v).type().dtype == DType::f32;
+  });
+}
+
+std::string lower_eltwise(Lowering& l, const Node& n) {
+  TileOp op = elt_row(n)->tile;
+  if (n.op->name == "Gelu" && n.as<Gelu>().approximate == "tanh") op = TileOp::gelu_tanh;
+  const ValueId out = n.outputs[0];
+  l.pending[out] = ChainBuilder(l, n).build(op);
+  // A chain goes on when its only reader is element-wise over the same shape.
+  const Value& v = l.graph.value(out);
+  const bool once = l.graph.uses(out) == 1 && v.readers.size() == 1;
+  const Node* reader = once ? &l.graph.node(v.readers[0]) : nullptr;
+  const bool goes_on = reader != nullptr && is_eltwise(l.graph, *reader) &&
+                       l.graph.value(reader->outputs[0]).type().dims == v.type().dims;
+  if (!goes_on) l.flush(out);
+  return "";
+}
+
+void Lowering::flush(ValueId id) {
+  const Pending chain = std::move(pending.at(id));
+  pending.erase(id);
+  const Node& n = *graph.producer(id);
+  const auto choice = choose_by_isa(eltwise_rows());
+  Step step{.op = "", .params = EltwiseParams{chain.program}, .inputs = {}, .outputs = {},
+            .kernel = std::string(choice.row->name), .nodes = chain.origin,
+            .rejected = choice.rejected};
+  for (const ValueId v : chain.operands) {
+    const int32_t operand = value(v);
+    const int32_t source = unbroadcast(operand);
+    step.inputs.push_back(dense(source));
+    if (source != operand) merge_origin(step.nodes, view_origin_[operand]);
+    merge_origin(step.nodes, graph.value(v).origin);
+  }
+  step.outputs = {make_output(n, 0)};
+  add_step(n, std::move(step));
+}
+
+std::string lower_reduce(Lowering& l, const Node& n) {
+  const TensorType& x = l.graph.value(n.inputs[0]).type();
+  if (x.dtype != DType::f32) return "only fp32 reductions have kernels";
+  std::vector<int64_t> axes;
+  if (n.input(1) == kAbsent) {
+    for (int64_t i = 0; i < x.rank(); ++i) axes.push_back(i);
+  } else {
+    const auto given = l.graph.value(n.inputs[1]).fact.dims();
+    if (!given) return "its axes are known at run time only";
+    for (const Dim& d : *given) axes.push_back(checked_axis(d.eval({}), x.rank()));
+    std::ranges::sort(axes);
+  }
+  if (axes.empty()) return "it reduces no axis";
+  for (size_t i = 1; i < axes.size(); ++i) {
+    if (axes[i] != axes[i - 1] + 1) return "the reduced axes are not neighbours";
+  }
+  constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {
+      {"ReduceSum", ReduceKind::sum}, {"ReduceMean", ReduceKind::mean},
+      {"ReduceMax", ReduceKind::max}, {"ReduceMin", ReduceKind::min},
+      {"ReduceL2", ReduceKind::l2}};
+  const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
+  const auto choice = choose_by_isa(reduce_rows());
+  const int32_t source = l.dense(l.value(n.inputs[0]));
+  l.add_step(n, {.op = "", .params = ReduceParams{kind->second, axes}, .inputs = {source},
+                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
+                 .nodes = {}, .rejected = choice.rejected});
+  return "";
+}
+
+}  // namespace planck

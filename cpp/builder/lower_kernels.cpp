@@ -1,0 +1,204 @@
+// Ops that become one step of a kernel family: products, attention, norms, softmax, embedding.
+#include <algorithm>
+
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/attention/rows.h"
+#include "kernels/embed/rows.h"
+#include "kernels/matmul/rows.h"
+#include "kernels/norm/rows.h"
+#include "kernels/reduce/rows.h"
+#include "kernels/softmax/rows.h"
+#include "ops/attention.h"
+#include "ops/embedding.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/reduce.h"
+#include "ops/softmax.h"
+
+namespace planck {
+namespace {
+
+// M is symbolic; the choice of a packing has to be made once. 128 rows are a typical batch, and
+// the cost of a row relative to another hardly depends on it.
+constexpr int64_t kTypicalRows = 128;
+
+bool all_f32(const Lowering& l, const Node& n) {
+  return std::ranges::all_of(n.inputs, [&](ValueId v) {
+    return v == kAbsent || l.graph.value(v).type().dtype == DType::f32;
+  });
+}
+
+Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant) {
+  MatmulProblem problem;
+  problem.m = kTypicalRows;
+  problem.n = n;
+  problem.k = k;
+  problem.b_is_constant = constant;
+  return choose<MatmulRow>(
+      matmul_rows(), [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
+      [&](const MatmulRow& r) { return prior_cycles(r, problem) * k * n / r.ops_per_cycle; });
+}
+
+Tensor packed(const MatmulRow& row, const Tensor& w) {
+  const int64_t k = w.shape()[0], n = w.shape()[1];
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, {packed_floats(row, n, k)}, &bytes);
+  pack_b(row, n, k, w.as<float>(), n, 1, reinterpret_cast<float*>(bytes));
+  return out;
+}
+
+TileProgram activation_program(std::string_view activation, bool residual) {
+  TileProgram p;
+  if (activation.empty()) return p;
+  p.operands = {Broadcast::none};
+  const std::string_view name = activation == "gelu" ? "gelu_erf" : activation;
+  const auto* op = std::ranges::find(kTileOps, name, &TileOpInfo::name);
+  if (op == std::end(kTileOps)) throw InternalError("unknown activation ", activation);
+  const int16_t act = p.apply(op->op, p.operand(0));
+  if (residual) {  // added after the activation, not before it
+    p.operands.push_back(Broadcast::none);
+    p.apply(TileOp::add, act, p.operand(1));
+  }
+  return p;
+}
+
+}  // namespace
+
+std::string lower_linear(Lowering& l, const Node& n) {
+  const Value& w = l.graph.value(n.inputs[1]);
+  if (!all_f32(l, n)) return "only fp32 products have kernels";
+  if (!w.is_constant()) return "its weight is not constant";
+  const Tensor& tensor = *w.fact.constant;
+  const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
+  const auto choice = choose_matmul(columns, k, true);
+  const std::string kernel(choice.row->name);
+  LinearParams params{columns, k,
+                      activation_program(n.as<Linear>().activation, n.input(3) != kAbsent)};
+  Step step{.op = "", .params = std::move(params), .inputs = {}, .outputs = {}, .kernel = kernel,
+            .nodes = {}, .rejected = choice.rejected};
+  step.inputs = {l.rows(l.value(n.inputs[0])),
+                 l.make_constant({w.name, packed(*choice.row, tensor), {kernel, columns, k}}),
+                 l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
+  step.outputs = {l.make_output(n, 0, true)};
+  l.add_step(n, std::move(step));
+  return "";
+}
+
+std::string lower_matmul(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 products have kernels";
+  const TensorType& a = l.graph.value(n.inputs[0]).type();
+  const TensorType& b = l.graph.value(n.inputs[1]).type();
+  if (a.rank() < 2 || b.rank() < 2) return "an operand is a vector";
+  const auto typical = [](const Dim& d) { return d.known().value_or(kTypicalRows); };
+  const auto choice = choose_matmul(typical(b.dims.back()), typical(a.dims.back()), false);
+  // The last axis of A is walked with step 1; B may have any strides.
+  const int32_t left = l.value(n.inputs[0]);
+  const bool walks = l.at(left).strides.back() == Dim(1);
+  l.add_step(n, {.op = "", .params = MatmulParams{},
+                 .inputs = {walks ? left : l.dense(left), l.value(n.inputs[1])},
+                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
+                 .nodes = {}, .rejected = choice.rejected});
+  return "";
+}
+
+std::string lower_attention(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 attention has kernels";
+  const auto& attention = n.as<Attention>();
+  std::vector<int32_t> inputs;
+  for (size_t i = 0; i < 3; ++i) {
+    const int32_t v = l.value(n.inputs[i]);
+    inputs.push_back(l.at(v).strides.back() == Dim(1) ? v : l.dense(v));
+  }
+  inputs.push_back(l.value(n.input(3)));
+  AttentionProblem problem;
+  problem.heads = attention.heads;
+  problem.lq = problem.lk = kTypicalRows;
+  problem.d = problem.dv = 64;
+  const auto choice = choose<AttentionRow>(
+      attention_rows(), [&](const AttentionRow& r) { return why_not(r, problem, this_device()); },
+      [&](const AttentionRow& r) { return prior_cycles(r, problem); });
+  AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
+                         attention.masked_rows_zero != 0};
+  l.add_step(n, {.op = "", .params = params, .inputs = std::move(inputs),
+                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
+                 .nodes = {}, .rejected = choice.rejected});
+  return "";
+}
+
+namespace {
+
+std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, ValueId residual,
+                      ValueId gain, ValueId offset) {
+  const TensorType& x = l.graph.value(n.inputs[0]).type();
+  if (!all_f32(l, n)) return "only fp32 norms have kernels";
+  if (checked_axis(axis, x.rank()) != x.rank() - 1) return "it spans more than the last axis";
+  for (size_t i = 1; i < n.outputs.size(); ++i) {
+    const bool sum = i == 1 && residual != kAbsent;
+    if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";
+  }
+  const auto choice = choose_by_isa(norm_rows());
+  Step step{.op = "", .params = NormParams{epsilon}, .inputs = {}, .outputs = {},
+            .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+  step.inputs = {l.rows(l.value(n.inputs[0])), l.rows(l.value(residual)), l.dense(l.value(gain)),
+                 l.dense(l.value(offset))};
+  step.outputs = {l.make_output(n, 0, true)};
+  if (n.outputs.size() > 1 && n.outputs[1] != kAbsent) {
+    step.outputs.push_back(l.make_output(n, 1, true));
+  }
+  l.add_step(n, std::move(step));
+  return "";
+}
+
+}  // namespace
+
+std::string lower_norm(Lowering& l, const Node& n) {
+  const auto& norm = n.as<LayerNormalization>();
+  return norm_step(l, n, norm.epsilon, norm.axis, kAbsent, n.inputs[1], n.input(2));
+}
+
+std::string lower_add_norm(Lowering& l, const Node& n) {
+  const auto& norm = n.as<AddLayerNorm>();
+  return norm_step(l, n, norm.epsilon, norm.axis, n.inputs[1], n.inputs[2], n.input(3));
+}
+
+std::string lower_softmax(Lowering& l, const Node& n) {
+  const TensorType& x = l.graph.value(n.inputs[0]).type();
+  if (x.dtype != DType::f32) return "only fp32 softmax has kernels";
+  if (x.rank() == 0 || checked_axis(n.as<Softmax>().axis, x.rank()) != x.rank() - 1) {
+    return "it runs along another axis than the last";
+  }
+  const auto choice = choose_by_isa(softmax_rows());
+  const int32_t source = l.rows(l.value(n.inputs[0]));
+  l.add_step(n, {.op = "", .params = SoftmaxParams{}, .inputs = {source},
+                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
+                 .nodes = {}, .rejected = choice.rejected});
+  return "";
+}
+
+std::string lower_embedding(Lowering& l, const Node& n) {
+  const auto& e = n.as<Embedding>();
+  if (e.tables > kEmbedTables) return cat("kernels take ", kEmbedTables, " tables at most");
+  const auto choice = choose_by_isa(embed_rows());
+  Step step{.op = "", .params = EmbedParams{e.tables, e.norm != 0, e.epsilon}, .inputs = {},
+            .outputs = {}, .kernel = std::string(choice.row->name), .nodes = {},
+            .rejected = choice.rejected};
+  for (int64_t t = 0; t < e.tables; ++t) {
+    const ValueId table = n.inputs[static_cast<size_t>(2 * t)];
+    const ValueId ids = n.inputs[static_cast<size_t>(2 * t + 1)];
+    if (l.graph.value(table).type().dtype != DType::f32) return "only fp32 tables have kernels";
+    const DType id_type = l.graph.value(ids).type().dtype;
+    if (id_type != DType::s64 && id_type != DType::s32) return cat("ids are ", id_type);
+    if (l.graph.value(ids).type().rank() > 2) return "ids have more than two axes";
+    step.inputs.push_back(l.rows(l.value(table)));
+    step.inputs.push_back(l.value(ids));
+  }
+  for (size_t i = static_cast<size_t>(2 * e.tables); i < n.inputs.size(); ++i) {
+    step.inputs.push_back(l.dense(l.value(n.inputs[i])));
+  }
+  step.outputs = {l.make_output(n, 0, true)};
+  l.add_step(n, std::move(step));
+  return "";
+}
+
+}  // namespace planck

@@ -1,0 +1,117 @@
+// Ops that move no data: windows into the buffer of their input.
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/layout/rows.h"
+#include "ops/movement.h"
+
+namespace planck {
+
+std::string lower_view(Lowering& l, const Node& n) {
+  const std::vector<Dim>& shape = l.graph.value(n.outputs[0]).type().dims;
+  int32_t source = l.value(n.inputs[0]);
+  auto strides = reshaped_strides(l.at(source), shape);
+  if (!strides) {
+    source = l.dense(source);
+    strides = dense_strides(shape);
+  }
+  PlanValue window = l.at(source);
+  window.strides = std::move(*strides);
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+std::string lower_crop(Lowering& l, const Node& n) {
+  const auto& crop = n.as<Crop>();
+  const int32_t source = l.value(n.inputs[0]);
+  PlanValue window = l.at(source);
+  for (size_t i = 0; i < crop.axes.size(); ++i) {
+    const auto axis = static_cast<size_t>(crop.axes[i]);
+    window.offset = window.offset + crop.starts[i] * window.strides[axis];
+    window.strides[axis] = window.strides[axis] * Dim(crop.steps[i]);
+  }
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+std::string lower_broadcast(Lowering& l, const Node& n) {
+  const std::vector<Dim>& shape = l.graph.value(n.outputs[0]).type().dims;
+  const int32_t source = l.value(n.inputs[0]);
+  PlanValue window = l.at(source);
+  std::vector<Dim> strides(shape.size(), Dim(0));
+  const size_t skip = shape.size() - window.shape.size();
+  for (size_t i = 0; i < window.shape.size(); ++i) {
+    const Dim& from = window.shape[i];
+    if (from == shape[skip + i]) {
+      strides[skip + i] = window.strides[i];
+    } else if (from != Dim(1)) {
+      return cat("extent ", from, " against ", shape[skip + i], " is known at run time only");
+    }
+  }
+  window.strides = std::move(strides);
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+std::string lower_transpose(Lowering& l, const Node& n) {
+  const int32_t source = l.value(n.inputs[0]);
+  PlanValue window = l.at(source);
+  std::vector<int64_t> perm = n.as<Transpose>().perm;
+  const auto rank = static_cast<int64_t>(window.shape.size());
+  if (perm.empty()) {
+    for (int64_t i = rank; i-- > 0;) perm.push_back(i);
+  }
+  const std::vector<Dim> strides = window.strides;
+  for (size_t i = 0; i < perm.size(); ++i) {
+    window.strides[i] = strides[static_cast<size_t>(perm[i])];
+  }
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+std::string lower_split(Lowering& l, const Node& n) {
+  const int32_t source = l.value(n.inputs[0]);
+  const auto axis = static_cast<size_t>(
+      checked_axis(n.as<Split>().axis, static_cast<int64_t>(l.at(source).shape.size())));
+  Dim start(0);
+  for (size_t i = 0; i < n.outputs.size(); ++i) {
+    if (n.outputs[i] == kAbsent) return "an output of the split is absent";
+    PlanValue window = l.at(source);
+    window.offset = window.offset + start * window.strides[axis];
+    l.make_view(n, i, std::move(window), source);
+    start = start + l.graph.value(n.outputs[i]).type().dims[axis];
+  }
+  return "";
+}
+
+// One constant index along an axis is a window; anything else looks rows up.
+std::string lower_gather(Lowering& l, const Node& n) {
+  const auto index = l.graph.value(n.inputs[1]).fact.dims();
+  if (!index || index->size() != 1 || !index->front().known()) {
+    return "its indices are known at run time only";
+  }
+  if (l.graph.value(n.inputs[1]).type().rank() > 0) return "its index keeps the axis";
+  const int32_t source = l.value(n.inputs[0]);
+  PlanValue window = l.at(source);
+  const auto axis = static_cast<size_t>(
+      checked_axis(n.as<Gather>().axis, static_cast<int64_t>(window.shape.size())));
+  const int64_t at = *index->front().known();
+  const Dim row = at < 0 ? window.shape[axis] + Dim(at) : Dim(at);
+  window.offset = window.offset + row * window.strides[axis];
+  window.strides.erase(window.strides.begin() + static_cast<std::ptrdiff_t>(axis));
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+std::string lower_cast(Lowering& l, const Node& n) {
+  const DType from = l.graph.value(n.inputs[0]).type().dtype;
+  const DType to = l.graph.value(n.outputs[0]).type().dtype;
+  if (!conversion_of(from, to)) return cat("no kernel converts ", from, " to ", to);
+  const int32_t source = l.dense(l.value(n.inputs[0]));
+  const auto choice = choose_by_isa(convert_rows());
+  l.add_step(n, {.op = "", .params = CopyParams{}, .inputs = {source},
+                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
+                 .nodes = {}, .rejected = choice.rejected});
+  return "";
+}
+
+}  // namespace planck

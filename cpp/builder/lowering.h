@@ -1,0 +1,109 @@
+#pragma once
+// Graph -> plan: each node becomes views or steps. This class holds what all of them share; what
+// becomes of which op is the table in lower.cpp, by family in lower_*.cpp.
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/graph.h"
+#include "plan/plan.h"
+#include "plan/view.h"
+
+namespace planck {
+
+struct LowerOptions {
+  bool allow_reference = true;  // fallback="reference"
+};
+
+class Lowering {
+ public:
+  Lowering(const Graph& g, const LowerOptions& options, Plan& plan)
+      : graph(g), options_(options), plan(plan) {}
+  void run();
+
+  const Graph& graph;
+
+ private:
+  const LowerOptions& options_;
+
+ public:
+  Plan& plan;
+
+  // --- values: ids into plan.values ---
+  // The plan's value for a graph value; kAbsent gives -1. Constants are added on first use.
+  int32_t value(ValueId id);
+  PlanValue& at(int32_t id) { return plan.values[static_cast<size_t>(id)]; }
+  // The same contents in a form that a kernel takes; adds a copy step where it must.
+  int32_t dense(int32_t id);
+  int32_t rows(int32_t id);
+  // What a kernel that broadcasts by itself may read instead of a broadcast view.
+  int32_t unbroadcast(int32_t id) const;
+  // Fresh memory for output i of the node: the caller's array for a graph output, else the arena.
+  // Rows may be padded where the kernel takes a row stride (`padded`).
+  int32_t make_output(const Node& n, size_t i, bool padded = false);
+  // Output i of the node is a window into an existing buffer.
+  void make_view(const Node& n, size_t i, PlanValue window, int32_t source);
+  int32_t make_constant(PlanConstant constant);
+
+  // --- steps ---
+  // Adds a step; its ONNX nodes are those of the node, of its constants and of views between.
+  Step& add_step(const Node& n, Step step);
+  // The step runs on the op's reference implementation. UnsupportedError where that is refused.
+  void by_reference(const Node& n, std::string_view reason);
+
+  // --- element-wise chains, not yet written to memory ---
+  struct Pending {
+    TileProgram program;
+    std::vector<ValueId> operands;
+    Origin origin;
+  };
+  std::map<ValueId, Pending> pending;
+  // Writes a pending chain to memory as a step of its own.
+  void flush(ValueId id);
+
+ private:
+  void add_inputs();
+  void add_outputs();
+  void lower_node(const Node& n);
+  int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
+                    std::vector<Dim> strides);
+  int32_t copy_of(int32_t id);
+  Origin origin_of_inputs(const Step& step) const;
+
+  std::map<ValueId, int32_t> values_;
+  std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
+  std::map<int32_t, int32_t> broadcast_of_;
+  std::map<int32_t, int32_t> copies_;      // plan value -> its dense copy
+  std::vector<std::pair<ValueId, const Node*>> order_;
+};
+
+// A function for each op that has more than its reference; false: this node cannot, with a reason.
+struct Declined {
+  std::string reason;
+};
+using Lower = std::string (*)(Lowering&, const Node&);  // empty: done; else why not
+
+std::string lower_view(Lowering& l, const Node& n);
+std::string lower_crop(Lowering& l, const Node& n);
+std::string lower_broadcast(Lowering& l, const Node& n);
+std::string lower_transpose(Lowering& l, const Node& n);
+std::string lower_split(Lowering& l, const Node& n);
+std::string lower_gather(Lowering& l, const Node& n);
+std::string lower_cast(Lowering& l, const Node& n);
+std::string lower_linear(Lowering& l, const Node& n);
+std::string lower_matmul(Lowering& l, const Node& n);
+std::string lower_attention(Lowering& l, const Node& n);
+std::string lower_norm(Lowering& l, const Node& n);
+std::string lower_add_norm(Lowering& l, const Node& n);
+std::string lower_softmax(Lowering& l, const Node& n);
+std::string lower_embedding(Lowering& l, const Node& n);
+std::string lower_eltwise(Lowering& l, const Node& n);
+std::string lower_reduce(Lowering& l, const Node& n);
+// Whether lower_eltwise takes the op: a chain may go on through it.
+bool is_eltwise(const Graph& g, const Node& n);
+
+// Fills plan (values, buffers, constants, steps, ports) from a graph after the passes.
+void lower(const Graph& g, const LowerOptions& options, Plan& plan);
+
+}  // namespace planck

@@ -1,0 +1,72 @@
+#pragma once
+// Choice of a kernel row: all rows come back, the winner first, every loser with its reason.
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/device.h"
+#include "base/knobs.h"
+#include "plan/plan.h"
+
+namespace planck {
+
+template <class Row>
+struct Choice {
+  const Row* row = nullptr;
+  std::vector<Rejected> rejected;
+};
+
+// `reason(row)`: why the row cannot run here, empty if it can. `cost(row)`: by arithmetic, in any
+// one unit. Ties go to the first row. PLANCK_FORCE_KERNEL wins over cost, not over a reason.
+template <class Row>
+Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
+  struct Candidate {
+    const Row* row;
+    std::string reason;
+    double cost;
+  };
+  std::vector<Candidate> all;
+  for (const Row& row : rows) {
+    std::string why = reason(row);
+    const double c = why.empty() ? cost(row) : 0;
+    all.push_back({&row, std::move(why), c});
+  }
+  const std::string& forced = knobs().force_kernel;
+  std::ranges::stable_sort(all, [&](const Candidate& a, const Candidate& b) {
+    const auto key = [&](const Candidate& c) {
+      return std::tuple(!c.reason.empty(), c.row->name != forced, c.cost);
+    };
+    return key(a) < key(b);
+  });
+  const bool named = std::ranges::any_of(rows, [&](const Row& r) { return r.name == forced; });
+  if (named && all[0].row->name != forced) {
+    const auto at = std::ranges::find(all, forced, [](const Candidate& c) { return c.row->name; });
+    throw UsageError("PLANCK_FORCE_KERNEL: ", forced, " refuses: ", at->reason);
+  }
+  if (!all[0].reason.empty()) throw InternalError("no kernel row can run: ", all[0].reason);
+  Choice<Row> out{all[0].row, {}};
+  for (size_t i = 1; i < all.size(); ++i) {
+    const Candidate& c = all[i];
+    out.rejected.push_back(
+        {std::string(c.row->name),
+         !c.reason.empty() ? c.reason
+         : c.cost > all[0].cost ? cat("slower by arithmetic: ", c.cost / all[0].cost, " x")
+                                : std::string("same cost, later in the manifest")});
+  }
+  return out;
+}
+
+// For families whose rows differ in nothing but the instruction set: the first that runs here.
+template <class Row>
+Choice<Row> choose_by_isa(std::span<const Row> rows, const Device& device = this_device()) {
+  return choose<Row>(
+      rows,
+      [&](const Row& r) {
+        return device.has(r.isa) ? std::string() : cat("this machine has no ", r.isa);
+      },
+      [](const Row& r) { return -static_cast<double>(r.isa); });
+}
+
+}  // namespace planck

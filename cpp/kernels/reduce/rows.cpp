@@ -1,0 +1,23 @@
+#include "kernels/reduce/rows.h"
+
+#include "base/checked.h"
+
+namespace planck {
+namespace {
+
+int64_t reduce_tiles(const ReduceArgs& args) {
+  return args.outer * ceil_div(args.inner, kReduceBlock);
+}
+
+}  // namespace
+
+std::span<const ReduceRow> reduce_rows() {
+  static constexpr ReduceRow kRows[] = {
+#define PLANCK_REDUCE(name, isa) {#name, Isa::isa, 0, reduce_tiles, name},
+#include "kernels/reduce/kernels.inc"
+#undef PLANCK_REDUCE
+  };
+  return kRows;
+}
+
+}  // namespace planck

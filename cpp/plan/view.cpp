@@ -1,0 +1,117 @@
+#include "plan/view.h"
+
+namespace planck {
+
+std::vector<Dim> dense_strides(std::span<const Dim> shape) {
+  std::vector<Dim> strides(shape.size(), Dim(1));
+  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
+bool is_dense(const PlanValue& v) {
+  Dim want(1);
+  for (size_t i = v.shape.size(); i-- > 0;) {
+    if (v.shape[i] == Dim(1)) continue;  // never stepped
+    if (v.strides[i] != want) return false;
+    want = want * v.shape[i];
+  }
+  return true;
+}
+
+bool has_rows(const PlanValue& v) {
+  if (v.shape.empty()) return true;
+  const size_t last = v.shape.size() - 1;
+  if (v.strides[last] != Dim(1) && v.shape[last] != Dim(1)) return false;
+  size_t inner = last;  // the innermost leading axis that is stepped
+  for (size_t i = last; i-- > 0;) {
+    if (v.shape[i] == Dim(1)) continue;
+    if (inner != last && v.strides[i] != v.strides[inner] * v.shape[inner]) return false;
+    inner = i;
+  }
+  return true;
+}
+
+namespace {
+
+// Walks old and new axes in groups of equal product. Products are symbolic, so a group grows by
+// exact division: the larger side has to be a multiple of the smaller.
+class Reshaper {
+ public:
+  Reshaper(const PlanValue& v, std::span<const Dim> shape) : old_(v), shape_(shape) {}
+
+  std::optional<std::vector<Dim>> run() {
+    while (true) {
+      while (i_ < old_.shape.size() && old_.shape[i_] == Dim(1)) ++i_;
+      while (j_ < shape_.size() && shape_[j_] == Dim(1)) out_.push_back(Dim(0)), ++j_;
+      if (j_ == shape_.size()) break;
+      if (i_ == old_.shape.size() || !group()) return std::nullopt;
+    }
+    if (i_ != old_.shape.size()) return std::nullopt;
+    fix_ones();
+    return out_;
+  }
+
+ private:
+  bool group() {
+    if (exact_div(old_.shape[i_], shape_[j_])) return split();
+    return exact_div(shape_[j_], old_.shape[i_]) && merge();
+  }
+
+  // One old axis becomes several new ones.
+  bool split() {
+    std::optional<Dim> rest = old_.shape[i_];
+    while (j_ < shape_.size()) {
+      rest = exact_div(*rest, shape_[j_]);
+      if (!rest) return false;
+      out_.push_back(old_.strides[i_] * *rest);
+      ++j_;
+      if (*rest == Dim(1)) {
+        ++i_;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Several old axes that walk like one become one new axis.
+  bool merge() {
+    std::optional<Dim> rest = exact_div(shape_[j_], old_.shape[i_]);
+    while (rest && *rest != Dim(1)) {
+      size_t next = i_ + 1;
+      while (next < old_.shape.size() && old_.shape[next] == Dim(1)) ++next;
+      if (next == old_.shape.size() ||
+          old_.strides[i_] != old_.strides[next] * old_.shape[next]) {
+        return false;
+      }
+      i_ = next;
+      rest = exact_div(*rest, old_.shape[i_]);
+    }
+    if (!rest) return false;
+    out_.push_back(old_.strides[i_]);
+    ++i_;
+    ++j_;
+    return true;
+  }
+
+  // An axis of extent 1 takes the stride that keeps rows easy to see: that of what follows.
+  void fix_ones() {
+    for (size_t k = shape_.size(); k-- > 0;) {
+      if (shape_[k] != Dim(1)) continue;
+      out_[k] = k + 1 < shape_.size() ? out_[k + 1] * shape_[k + 1] : Dim(1);
+    }
+  }
+
+  const PlanValue& old_;
+  std::span<const Dim> shape_;
+  std::vector<Dim> out_;
+  size_t i_ = 0, j_ = 0;
+};
+
+}  // namespace
+
+std::optional<std::vector<Dim>> reshaped_strides(const PlanValue& v, std::span<const Dim> shape) {
+  if (is_dense(v)) return dense_strides(shape);
+  return Reshaper(v, shape).run();
+}
+
+}  // namespace planck
