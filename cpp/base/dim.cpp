@@ -326,6 +326,7 @@ std::optional<Dim> exact_div(const Dim& a, const Dim& b) {
   if (a == b) return Dim(1);
   if (b.terms_.size() + (b.constant_ != 0 ? 1 : 0) != 1) return std::nullopt;
   const int64_t c = b.terms_.empty() ? b.constant_ : b.terms_[0].coefficient;
+  if (c == -1) return exact_div(a * Dim(-1), b * Dim(-1));  // INT64_MIN / -1 traps
   if (!b.terms_.empty() && a.constant_ != 0) return std::nullopt;
   if (a.constant_ % c != 0) return std::nullopt;
   Dim out(a.constant_ / c);

@@ -126,6 +126,10 @@ void Graph::erase(NodeId id) {
   --alive_;
 }
 
+void Graph::forget(ValueId id) {
+  if (uses(id) == 0) values_.at(static_cast<size_t>(id)).fact.constant.reset();
+}
+
 std::vector<Fact> infer_outputs(const OpDef& op, const void* attrs,
                                 std::span<const Fact* const> facts, size_t outputs,
                                 std::string_view fresh_name) {

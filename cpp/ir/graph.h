@@ -119,6 +119,8 @@ class Graph {
   void replace_uses(ValueId before, ValueId after);
   // Unlinks a node none of whose outputs is used. InternalError otherwise.
   void erase(NodeId id);
+  // Frees the contents of a constant that nothing reads.
+  void forget(ValueId id);
   // Copies every mutable piece; attributes, constants and sub-graphs stay shared.
   Graph clone() const { return *this; }
 

@@ -1,6 +1,7 @@
 #include "ir/patch.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace planck {
 
@@ -43,8 +44,8 @@ ValueId Patch::constant(Tensor tensor) {
 
 namespace {
 
-// Removes nodes that nothing reads, from the producers of `starts` backwards; returns the origins
-// of what went, those of constants that only they read included.
+// Removes nodes that nothing reads, from the producers of values backwards, and collects the
+// origins of what went, those of constants that only they read included.
 class Remover {
  public:
   explicit Remover(Graph& g) : graph_(g) {}
@@ -57,41 +58,47 @@ class Remover {
       visit(at);
     }
   }
-  Origin origin;
-  std::vector<NodeId> removed;
+  void from(const Node& n) {
+    for (const ValueId v : n.outputs) from(v);
+  }
+  Origin take() { return std::exchange(origin_, {}); }
 
  private:
   void visit(ValueId v) {
     if (v == kAbsent) return;
     const Node* n = graph_.producer(v);
     if (n == nullptr) {
-      if (graph_.uses(v) == 0) merge_origin(origin, graph_.value(v).origin);
+      if (graph_.uses(v) == 0) merge_origin(origin_, graph_.value(v).origin);
+      graph_.forget(v);
       return;
     }
     const bool read = std::ranges::any_of(
         n->outputs, [&](ValueId o) { return o != kAbsent && graph_.uses(o) > 0; });
     if (read || !n->alive) return;
-    merge_origin(origin, n->origin);
+    merge_origin(origin_, n->origin);
     const std::vector<ValueId> inputs = n->inputs;
-    removed.push_back(n->id);
     graph_.erase(n->id);
     stack_.insert(stack_.end(), inputs.begin(), inputs.end());
   }
 
   Graph& graph_;
   std::vector<ValueId> stack_;
+  Origin origin_;
 };
 
-// What took the place of removed nodes carries their origin: a new node, or whoever makes the
-// replacement, or the constant itself.
-void hand_over(Graph& g, const std::vector<NodeId>& added, ValueId after, const Origin& origin) {
-  if (!added.empty()) {
-    g.add_node_origin(added.back(), origin);
-  } else if (const Node* n = g.producer(after)) {
+// Without a new node, whoever makes the replacement stands for what went, or a constant itself.
+void hand_over(Graph& g, ValueId after, const Origin& origin) {
+  if (const Node* n = g.producer(after)) {
     g.add_node_origin(n->id, origin);
   } else {
     g.add_origin(after, origin);
   }
+}
+
+void move_name(Graph& g, ValueId before, ValueId after) {
+  if (!g.value(after).name.empty()) return;
+  g.set_name(after, g.value(before).name);
+  g.set_name(before, "");  // a name belongs to one value
 }
 
 NodeId alive_from(const Graph& g, NodeId id) {
@@ -107,23 +114,32 @@ NodeId apply(Graph& g, const Patch& patch) {
   for (const Node& n : patch.nodes_) added.push_back(g.add_node(n, patch.at_));
   for (const auto& [id, fact] : patch.refined_) g.set_fact(id, fact);
   Remover remover(g);
+  Origin gone;
   for (const auto& [before, after] : patch.replaced_) {
     g.replace_uses(before, after);
-    if (g.value(after).name.empty()) {
-      g.set_name(after, g.value(before).name);
-      g.set_name(before, "");  // a name belongs to one value
-    }
+    move_name(g, before, after);
     remover.from(before);
+    const Origin origin = remover.take();
+    if (added.empty()) {
+      hand_over(g, after, origin);
+    } else {
+      merge_origin(gone, origin);
+    }
   }
-  std::vector<NodeId> kept;
-  for (const NodeId id : added) {
-    if (g.node(id).alive) kept.push_back(id);
+  std::erase_if(added, [&](NodeId id) { return !g.node(id).alive; });
+  if (!added.empty()) {
+    const Node* credited = g.producer(patch.credited_);
+    const bool alive = credited != nullptr && credited->alive;
+    g.add_node_origin(alive ? credited->id : added.back(), gone);
+  } else if (!gone.empty()) {
+    hand_over(g, patch.replaced_.back().second, gone);
   }
-  if (!patch.replaced_.empty() && !remover.origin.empty()) {
-    hand_over(g, kept, patch.replaced_.back().second, remover.origin);
+  for (const NodeId id : patch.removed_) {
+    remover.from(g.node(id));
+    merge_origin(g.unused, remover.take());
   }
-  for (const NodeId id : kept) verify_node(g, id);
-  return alive_from(g, kept.empty() ? patch.at_ : kept.front());
+  for (const NodeId id : added) verify_node(g, id);
+  return alive_from(g, added.empty() ? patch.at_ : added.front());
 }
 
 }  // namespace planck

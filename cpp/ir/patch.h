@@ -26,6 +26,11 @@ class Patch {
   ValueId constant(Tensor tensor);
   // Every reader of `before` reads `after` from now on; `after` takes the name if it has none.
   void replace(ValueId before, ValueId after) { replaced_.emplace_back(before, after); }
+  // Takes out a node that nothing reads; its ONNX nodes go to Graph::unused.
+  void remove(NodeId node) { removed_.push_back(node); }
+  // The new node that makes `value` stands for the ONNX nodes that the patch replaces; without
+  // this call it is the last new node.
+  void credit(ValueId value) { credited_ = value; }
   void refine(ValueId value, Fact fact) { refined_.emplace_back(value, std::move(fact)); }
 
   NodeId at() const { return at_; }
@@ -44,6 +49,8 @@ class Patch {
   std::vector<Node> nodes_;
   std::vector<std::pair<ValueId, ValueId>> replaced_;
   std::vector<std::pair<ValueId, Fact>> refined_;
+  std::vector<NodeId> removed_;
+  ValueId credited_ = kAbsent;
 };
 
 // Makes the change in place, removes what became dead, and hands the origins of removed nodes to

@@ -20,16 +20,29 @@ uint64_t fnv1a(const std::byte* data, int64_t size) {
   return hash;
 }
 
-std::string number(double value) {
+std::string number(double value, DType t = DType::f32) {
   std::ostringstream out;
-  out.precision(9);  // enough to read the same fp32 back
+  out.precision(t == DType::f64 ? 17 : 9);  // enough to read the same bits back
   out << value;
   return out.str();
 }
 
 std::string element(const Wide& wide, int64_t i) {
-  return wide.floating() ? number(wide.real[static_cast<size_t>(i)])
+  return wide.floating() ? number(wide.real[static_cast<size_t>(i)], wide.dtype)
                          : cat(wide.integer[static_cast<size_t>(i)]);
+}
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+         std::string_view("._-+/").find(c) != std::string_view::npos;
+}
+bool is_number(std::string_view s) {
+  return std::ranges::all_of(s, [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+// A name that reads as a number or holds other characters stands in quotes.
+std::string spelled(const std::string& name) {
+  const bool plain = std::ranges::all_of(name, is_word) && !is_number(name);
+  return plain ? name : Json(name).dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
 std::string contents(const Value& v) {
@@ -72,7 +85,7 @@ class Printer {
     const auto [it, fresh] = names_.emplace(id, "");
     if (!fresh) return it->second;
     const std::string& own = graph_.value(id).name;
-    it->second = own.empty() ? cat('%', counter_++) : "%" + own;
+    it->second = own.empty() ? cat('%', counter_++) : "%" + spelled(own);
     return it->second;
   }
 
@@ -119,7 +132,7 @@ class TextParser {
     while (!accept(")")) {
       const std::string input = value_name();
       expect(":");
-      names_[input] = graph_.add_input(is_number(input) ? "" : input, type());
+      names_[input] = graph_.add_input(name_of(input), type());
       accept(",");
     }
     expect("{");
@@ -151,7 +164,7 @@ class TextParser {
     Wide wide(t.dtype, shape);
     const bool listed = peek() == '[';
     fill(wide);
-    const ValueId id = graph_.add_constant(narrow(wide), is_number(result) ? "" : result);
+    const ValueId id = graph_.add_constant(narrow(wide), name_of(result));
     if (!listed) graph_.set_recipe(id, text_.substr(from, at_ - from));
     names_[result] = id;
   }
@@ -159,7 +172,7 @@ class TextParser {
   void fill(Wide& wide) {
     if (accept("[")) {
       for (int64_t i = 0; i < wide.count(); ++i) {
-        set(wide, i, std::stod(word()));
+        set(wide, i, word());
         accept(",");
       }
       expect("]");
@@ -170,21 +183,23 @@ class TextParser {
     const std::string argument = word();
     expect(")");
     if (recipe == "splat") {
-      for (int64_t i = 0; i < wide.count(); ++i) set(wide, i, std::stod(argument));
+      for (int64_t i = 0; i < wide.count(); ++i) set(wide, i, argument);
     } else if (recipe == "normal") {
       std::mt19937_64 random(std::stoull(argument));
       std::normal_distribution<double> normal;
-      for (int64_t i = 0; i < wide.count(); ++i) set(wide, i, normal(random));
+      for (double& x : wide.real) x = normal(random);  // integers stay 0
     } else if (recipe != "opaque") {
       throw GraphError("unknown recipe '", recipe, "' for a constant");
     }
   }
-  static void set(Wide& wide, int64_t i, double value) {
+  static void set(Wide& wide, int64_t i, const std::string& value) {
     const auto at = static_cast<size_t>(i);
     if (wide.floating()) {
-      wide.real[at] = value;
+      wide.real[at] = std::stod(value);
+    } else if (wide.dtype == DType::u64) {
+      wide.integer[at] = static_cast<int64_t>(std::stoull(value));
     } else {
-      wide.integer[at] = static_cast<int64_t>(value);
+      wide.integer[at] = std::stoll(value);
     }
   }
 
@@ -203,11 +218,11 @@ class TextParser {
       at_ += inner.at_;
     }
     const auto source = static_cast<int32_t>(graph_.sources->size());
-    graph_.sources->push_back({results[0], op});
+    graph_.sources->push_back({source_name(results[0]), op});
     n.origin = {source};
     for (size_t i = 0; i < results.size(); ++i) {
       const std::string& r = results[i];
-      n.outputs.push_back(r == "none" ? kAbsent : graph_.add_value({}, is_number(r) ? "" : r));
+      n.outputs.push_back(r == "none" ? kAbsent : graph_.add_value({}, name_of(r)));
       if (r != "none") names_[r] = n.outputs.back();
     }
     const std::vector<Fact> facts = infer_node(graph_, n);
@@ -266,8 +281,15 @@ class TextParser {
     return json;
   }
 
-  static bool is_number(const std::string& s) {
-    return std::ranges::all_of(s, [](unsigned char c) { return std::isdigit(c) != 0; });
+  // Inside the parser a quoted name keeps its quotes, so that %"7" and %7 are two values.
+  static std::string name_of(const std::string& token) {
+    if (token.starts_with('"')) return Json::parse(token).get<std::string>();
+    return is_number(token) ? "" : token;
+  }
+  // A node is called after its first result.
+  static std::string source_name(const std::string& token) {
+    const std::string own = name_of(token);
+    return own.empty() ? "%" + token : own;
   }
   char peek() {
     while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_])) != 0) ++at_;
@@ -286,16 +308,16 @@ class TextParser {
   }
   std::string value_name() {
     expect("%");
-    return word();
+    if (at_ >= text_.size() || text_[at_] != '"') return word();
+    const size_t start = at_++;
+    while (at_ < text_.size() && text_[at_] != '"') at_ += text_[at_] == '\\' ? 2 : 1;
+    ++at_;
+    return text_.substr(start, at_ - start);
   }
   std::string word() {
     peek();
     const size_t start = at_;
-    while (at_ < text_.size() &&
-           (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 ||
-            std::string_view("._-+/").find(text_[at_]) != std::string::npos)) {
-      ++at_;
-    }
+    while (at_ < text_.size() && is_word(text_[at_])) ++at_;
     return text_.substr(start, at_ - start);
   }
 
