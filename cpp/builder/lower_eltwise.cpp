@@ -53,7 +53,6 @@ class ChainBuilder {
       int16_t x = in[0];
       if (in.size() > 1 && in[1] >= 0) x = p.apply(TileOp::max, x, in[1]);
       if (in.size() > 2 && in[2] >= 0) x = p.apply(TileOp::min, x, in[2]);
-      if (x == in[0]) p.apply(TileOp::relu, p.apply(TileOp::relu, x));  // unreachable: see is_eltwise
     } else if (info(op).arity == 1) {
       p.apply(op, in[0]);
     } else {

@@ -87,13 +87,13 @@ struct Rejected {
 };
 
 struct Step {
-  std::string op;  // "planck.Linear": what it computes
-  StepParams params;
-  std::vector<int32_t> inputs, outputs;  // value ids; -1: absent
-  std::string kernel;                    // manifest row, or "reference"
-  std::vector<int32_t> nodes;            // ONNX nodes it covers, indices into Plan::nodes
+  std::string op{};  // "planck.Linear": what it computes
+  StepParams params{};
+  std::vector<int32_t> inputs{}, outputs{};  // value ids; -1: absent
+  std::string kernel{};                      // manifest row, or "reference"
+  std::vector<int32_t> nodes{};              // ONNX nodes it covers, indices into Plan::nodes
   std::string asked = "fp32", given = "fp32";
-  std::vector<Rejected> rejected;
+  std::vector<Rejected> rejected{};
 };
 
 struct PlanPort {  // an input or output of the model, in its order

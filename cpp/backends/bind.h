@@ -1,0 +1,69 @@
+#pragma once
+// From a symbolic step to jobs: what a backend does when a binding is made. Addresses are not
+// known yet; each pointer inside a kernel's arguments is a relocation, set before every run.
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/job.h"
+#include "plan/plan.h"
+
+namespace planck {
+
+struct BoundValue {
+  DType dtype = DType::f32;
+  Shape shape;
+  std::vector<int64_t> strides;  // elements
+  int64_t offset = 0;            // elements
+  int32_t buffer = -1;
+
+  int64_t rank() const { return static_cast<int64_t>(shape.size()); }
+  int64_t count() const;
+  // As rows x columns; the row stride is that of the innermost stepped leading axis.
+  int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
+  int64_t rows() const;
+  int64_t row_stride() const;
+};
+
+struct Relocation {
+  void** slot;    // inside a kernel's arguments
+  int32_t value;      // plan value whose first element it shall point at
+};
+
+struct BoundStep {
+  std::vector<Job> jobs;
+  std::vector<std::shared_ptr<void>> args;  // keeps what jobs point at
+  std::vector<Relocation> relocations;
+  int64_t scratch_bytes = 0;
+
+  // Makes an argument struct that lives as long as the step.
+  template <class Args>
+  Args& make(Args initial = {}) {
+    auto owned = std::make_shared<Args>(std::move(initial));
+    args.push_back(owned);
+    return *owned;
+  }
+  template <class T>
+  void relocate(T*& slot, int32_t value) {
+    if (value >= 0) relocations.push_back(
+        {reinterpret_cast<void**>(const_cast<std::remove_const_t<T>**>(&slot)), value});
+  }
+};
+
+struct BindContext {
+  const Plan& plan;
+  const std::vector<BoundValue>& values;
+  const Bindings& bindings;
+
+  const BoundValue& at(int32_t id) const { return values[static_cast<size_t>(id)]; }
+  std::string nodes_text(const Step& step) const;  // for errors at run time
+};
+
+using BindStep = BoundStep (*)(const BindContext&, const Step&);
+
+BoundStep bind_cpu(const BindContext& context, const Step& step);        // backends/cpu
+BoundStep bind_reference(const BindContext& context, const Step& step);  // backends/reference
+
+}  // namespace planck

@@ -1,0 +1,16 @@
+// Steps of every family on the CPU: fills the family's arguments from bound shapes and strides.
+#include "base/checked.h"
+#include "backends/bind.h"
+#include "backends/cpu/families.h"
+
+namespace planck {
+
+BoundStep bind_cpu(const BindContext& context, const Step& step) {
+  return std::visit([&](const auto& params) { return bind(context, step, params); }, step.params);
+}
+
+BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams&) {
+  return bind_reference(context, step);
+}
+
+}  // namespace planck

@@ -1,0 +1,142 @@
+// Linear layers, batched products, attention.
+#include "backends/cpu/families.h"
+#include "base/checked.h"
+#include "kernels/attention/rows.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+// The element-wise tail of a product; operand 0 is the product, operand 1 a residual.
+void add_tail(BoundStep& bound, MatmulArgs& args, const TileProgram& program, int32_t residual,
+              int64_t residual_stride) {
+  args.epilogue.program = &bound.make<EltProgram>(compile(program));
+  args.epilogue.operands[1].row_stride = residual_stride;
+  args.epilogue.operands[1].column_stride = 1;
+  bound.relocate(args.epilogue.operands[1].data, residual);
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
+  BoundStep bound;
+  const BoundValue& a = c.at(step.inputs[0]);
+  const BoundValue& out = c.at(step.outputs[0]);
+  MatmulArgs& args = bound.make<MatmulArgs>();
+  args.m = a.rows();
+  args.n = params.n;
+  args.k = params.k;
+  args.a_stride = a.row_stride();
+  args.c_stride = out.row_stride();
+  const int32_t bias = step.inputs[2], residual = step.inputs[3];
+  const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
+  bound.relocate(args.a, step.inputs[0]);
+  bound.relocate(args.b, step.inputs[1]);
+  bound.relocate(args.epilogue.bias, bias);
+  bound.relocate(args.c, step.outputs[0]);
+  const TileProgram& then = params.then;
+  if (!then.body.empty()) {
+    add_tail(bound, args, then, then.operands.size() > 1 ? residual : -1, residual_stride);
+  } else if (residual >= 0) {
+    args.epilogue.residual_stride = residual_stride;
+    bound.relocate(args.epilogue.residual, residual);
+  }
+  // plan_matmul looks at which pointers are set; until the run they only have to be non-null.
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;
+  bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const MatmulParams&) {
+  BoundStep bound;
+  const BoundValue& a = c.at(step.inputs[0]);
+  const BoundValue& b = c.at(step.inputs[1]);
+  const BoundValue& out = c.at(step.outputs[0]);
+  const auto rank = static_cast<size_t>(out.rank());
+  MatmulArgs& args = bound.make<MatmulArgs>();
+  args.m = out.shape[rank - 2];
+  args.n = out.shape[rank - 1];
+  args.k = a.shape.back();
+  args.a_stride = a.strides[a.shape.size() - 2];
+  args.b_packed = false;
+  args.b_row_stride = b.strides[b.shape.size() - 2];
+  args.b_column_stride = b.strides.back();
+  args.c_stride = out.strides[rank - 2];
+  for (size_t i = 0; i + 2 < rank; ++i) {
+    if (out.shape[i] == 1) continue;
+    if (args.batch_rank == kMaxMatmulBatch) throw LimitError("a product of rank ", rank);
+    const auto step_of = [&](const BoundValue& v) -> int64_t {
+      const size_t skip = rank - v.shape.size();
+      return i < skip || v.shape[i - skip] == 1 ? 0 : v.strides[i - skip];
+    };
+    args.batch[args.batch_rank++] = {out.shape[i], step_of(a), step_of(b), out.strides[i], 0};
+  }
+  bound.relocate(args.a, step.inputs[0]);
+  bound.relocate(args.b, step.inputs[1]);
+  bound.relocate(args.c, step.outputs[0]);
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;
+  bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  return bound;
+}
+
+namespace {
+
+// [batch, length, heads * size] or [batch, heads, length, size].
+HeadStrides head_strides(const BoundValue& v, int64_t size) {
+  if (v.rank() == 3) return {v.strides[0], size, v.strides[1]};
+  return {v.strides[0], v.strides[1], v.strides[2]};
+}
+
+int64_t head_size(const BoundValue& v, int64_t heads) {
+  return v.rank() == 3 ? v.shape[2] / heads : v.shape[3];
+}
+int64_t length(const BoundValue& v) { return v.rank() == 3 ? v.shape[1] : v.shape[2]; }
+
+void bind_mask(const BoundValue& mask, AttentionArgs& args) {
+  int64_t steps[4] = {};
+  for (size_t i = 0; i < mask.shape.size(); ++i) {
+    steps[4 - mask.shape.size() + i] = mask.shape[i] == 1 ? 0 : mask.strides[i];
+  }
+  args.mask_batch = steps[0];
+  args.mask_head = steps[1];
+  args.mask_row = steps[2];
+  args.mask_key = steps[3];
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const AttentionParams& params) {
+  BoundStep bound;
+  const BoundValue& q = c.at(step.inputs[0]);
+  const BoundValue& k = c.at(step.inputs[1]);
+  const BoundValue& v = c.at(step.inputs[2]);
+  const BoundValue& out = c.at(step.outputs[0]);
+  AttentionArgs& args = bound.make<AttentionArgs>();
+  args.batch = q.shape[0];
+  args.heads = params.heads;
+  args.lq = length(q);
+  args.lk = length(k);
+  args.d = head_size(q, params.heads);
+  args.dv = head_size(v, params.heads);
+  args.q_strides = head_strides(q, args.d);
+  args.k_strides = head_strides(k, args.d);
+  args.v_strides = head_strides(v, args.dv);
+  args.out_strides = head_strides(out, args.dv);
+  args.scale = static_cast<float>(params.scale);
+  args.masked_rows_zero = params.masked_rows_zero;
+  if (step.inputs[3] >= 0) bind_mask(c.at(step.inputs[3]), args);
+  bound.relocate(args.q, step.inputs[0]);
+  bound.relocate(args.k, step.inputs[1]);
+  bound.relocate(args.v, step.inputs[2]);
+  bound.relocate(args.mask, step.inputs[3]);
+  bound.relocate(args.out, step.outputs[0]);
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;
+  bound.jobs.push_back(plan_attention(attention_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  return bound;
+}
+
+}  // namespace planck

@@ -1,0 +1,176 @@
+// Norms, softmax, element-wise programs, embeddings, copies, reductions.
+#include "backends/cpu/families.h"
+#include "base/checked.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/embed/rows.h"
+#include "kernels/layout/rows.h"
+#include "kernels/norm/rows.h"
+#include "kernels/reduce/rows.h"
+#include "kernels/softmax/rows.h"
+
+namespace planck {
+namespace {
+
+template <class Row, class Args>
+void add_job(BoundStep& bound, const Row& row, const Args& args) {
+  bound.jobs.push_back(row.job(args));
+  bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
+}
+
+int32_t input(const Step& step, size_t i) { return i < step.inputs.size() ? step.inputs[i] : -1; }
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const NormParams& params) {
+  BoundStep bound;
+  const BoundValue& x = c.at(step.inputs[0]);
+  NormArgs& args = bound.make<NormArgs>();
+  args.rows = x.rows();
+  args.n = x.columns();
+  args.x_stride = x.row_stride();
+  args.eps = static_cast<float>(params.epsilon);
+  args.out_stride = c.at(step.outputs[0]).row_stride();
+  if (input(step, 1) >= 0) args.residual_stride = c.at(step.inputs[1]).row_stride();
+  if (step.outputs.size() > 1) args.sum_stride = c.at(step.outputs[1]).row_stride();
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.residual, input(step, 1));
+  bound.relocate(args.gain, input(step, 2));
+  bound.relocate(args.offset, input(step, 3));
+  bound.relocate(args.out, step.outputs[0]);
+  if (step.outputs.size() > 1) bound.relocate(args.sum, step.outputs[1]);
+  add_job(bound, norm_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams&) {
+  BoundStep bound;
+  const BoundValue& x = c.at(step.inputs[0]);
+  SoftmaxArgs& args = bound.make<SoftmaxArgs>();
+  args.rows = x.rows();
+  args.n = x.columns();
+  args.x_stride = x.row_stride();
+  args.out_stride = c.at(step.outputs[0]).row_stride();
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, softmax_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
+  BoundStep bound;
+  std::vector<EltwiseInput> inputs;
+  for (const int32_t v : step.inputs) inputs.push_back({nullptr, c.at(v).shape});
+  EltwiseArgs& args = bound.make<EltwiseArgs>(
+      make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));
+  for (size_t i = 0; i < step.inputs.size(); ++i) {
+    bound.relocate(args.operands[i].data, step.inputs[i]);
+  }
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, eltwise_row(step.kernel), args);
+  return bound;
+}
+
+namespace {
+
+// Ids that lie outside their table end the run before anything reads them.
+struct IdCheck {
+  const EmbedArgs* embed;
+  std::string where;
+};
+
+void check_ids(const void* context, int64_t, const Worker&) {
+  const auto& check = *static_cast<const IdCheck*>(context);
+  for (int32_t t = 0; t < check.embed->count; ++t) {
+    const EmbedTable& table = check.embed->tables[t];
+    const int64_t bad = first_bad_id(table.ids, check.embed->rows, table.rows);
+    if (bad >= 0) {
+      const int64_t id = id_at(table.ids, bad);
+      throw with(RunError("index ", id, " of row ", bad, " is outside [-", table.rows, ", ",
+                          table.rows, ") in ", check.where),
+                 {.node = check.where, .expected = cat("an index in [-", table.rows, ", ",
+                                                       table.rows, ")"),
+                  .got = cat(id)});
+    }
+  }
+}
+
+// Ids [batch, length], [1, length], [length] or a single one, over rows = batch x length.
+EmbedIds bind_ids(const BoundValue& ids, const BoundValue& out) {
+  EmbedIds e{};
+  e.bytes = static_cast<int32_t>(size_of(ids.dtype));
+  e.inner = out.rank() >= 2 ? out.shape[out.shape.size() - 2] : 1;
+  e.inner = std::max<int64_t>(e.inner, 1);
+  const size_t rank = ids.shape.size();
+  e.inner_stride = rank >= 1 && ids.shape[rank - 1] != 1 ? ids.strides[rank - 1] : 0;
+  e.outer_stride = rank >= 2 && ids.shape[rank - 2] != 1 ? ids.strides[rank - 2] : 0;
+  return e;
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const EmbedParams& params) {
+  BoundStep bound;
+  const BoundValue& out = c.at(step.outputs[0]);
+  EmbedArgs& args = bound.make<EmbedArgs>();
+  args.count = static_cast<int32_t>(params.tables);
+  args.normalize = params.norm;
+  args.eps = static_cast<float>(params.epsilon);
+  args.rows = out.rows();
+  args.n = out.columns();
+  args.out_stride = out.row_stride();
+  for (size_t t = 0; t < static_cast<size_t>(params.tables); ++t) {
+    const BoundValue& table = c.at(step.inputs[2 * t]);
+    args.tables[t] = {nullptr, table.shape[0], table.row_stride(),
+                      bind_ids(c.at(step.inputs[2 * t + 1]), out)};
+    bound.relocate(args.tables[t].data, step.inputs[2 * t]);
+    bound.relocate(args.tables[t].ids.data, step.inputs[2 * t + 1]);
+  }
+  const auto after = static_cast<size_t>(2 * params.tables);
+  bound.relocate(args.gain, input(step, after));
+  bound.relocate(args.offset, input(step, after + 1));
+  bound.relocate(args.out, step.outputs[0]);
+  IdCheck& check = bound.make<IdCheck>({&args, c.nodes_text(step)});
+  bound.jobs.push_back({check_ids, &check, 1});
+  add_job(bound, embed_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const CopyParams&) {
+  BoundStep bound;
+  const BoundValue& x = c.at(step.inputs[0]);
+  const BoundValue& out = c.at(step.outputs[0]);
+  if (x.dtype != out.dtype) {
+    const auto conversion = conversion_of(x.dtype, out.dtype);
+    if (!conversion) throw InternalError("no conversion from ", x.dtype, " to ", out.dtype);
+    ConvertArgs& args = bound.make<ConvertArgs>({*conversion, nullptr, nullptr, x.count()});
+    bound.relocate(args.x, step.inputs[0]);
+    bound.relocate(args.out, step.outputs[0]);
+    add_job(bound, convert_row(step.kernel), args);
+    return bound;
+  }
+  CopyArgs& args = bound.make<CopyArgs>(
+      make_copy_args(x.shape, static_cast<int>(size_of(x.dtype)), {nullptr, x.strides},
+                     {nullptr, out.strides}));
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, copy_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& params) {
+  BoundStep bound;
+  const Shape& shape = c.at(step.inputs[0]).shape;
+  const auto first = static_cast<size_t>(params.axes.front());
+  const auto last = static_cast<size_t>(params.axes.back());
+  ReduceArgs& args = bound.make<ReduceArgs>();
+  args.op = static_cast<ReduceOp>(params.kind);
+  args.outer = checked_count(std::span(shape).first(first));
+  args.count = checked_count(std::span(shape).subspan(first, last + 1 - first));
+  args.inner = checked_count(std::span(shape).subspan(last + 1));
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, reduce_row(step.kernel), args);
+  return bound;
+}
+
+}  // namespace planck

@@ -1,0 +1,18 @@
+#pragma once
+#include "backends/bind.h"
+
+namespace planck {
+
+// One overload for each alternative of StepParams.
+BoundStep bind(const BindContext& context, const Step& step, const LinearParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const MatmulParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const AttentionParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const NormParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const SoftmaxParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const EltwiseParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams& params);
+
+}  // namespace planck

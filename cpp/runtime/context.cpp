@@ -1,0 +1,167 @@
+#include "runtime/context.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/device.h"
+#include "runtime/feeds.h"
+
+namespace planck {
+namespace {
+
+constexpr size_t kMostBindings = 64;  // of one context; the one used longest ago goes first
+constexpr int64_t kHugePage = 2 << 20;
+
+}  // namespace
+
+Arena::~Arena() {
+  if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
+}
+
+bool Arena::reserve(int64_t bytes) {
+  if (bytes <= bytes_) return false;
+  const int64_t rounded = round_up(bytes, kHugePage);
+  void* fresh = mmap(nullptr, static_cast<size_t>(rounded), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (fresh == MAP_FAILED) throw OutOfMemoryError("no memory for an arena of ", bytes, " bytes");
+  madvise(fresh, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
+  data_ = static_cast<std::byte*>(fresh);
+  bytes_ = rounded;
+  return true;
+}
+
+size_t Context::KeyHash::operator()(const Key& key) const {
+  uint64_t hash = 14695981039346656037ull;
+  for (const int64_t v : key) hash = (hash ^ static_cast<uint64_t>(v)) * 1099511628211ull;
+  return hash;
+}
+
+std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings) {
+  auto out = std::make_unique<Binding>();
+  out->values = bind_values(plan, bindings);
+  out->memory = plan_memory(plan, bindings);
+  const BindContext context{plan, out->values, bindings};
+  for (const Step& step : plan.steps) {
+    BoundStep bound = with_context([&] { return bind_cpu(context, step); }, "binding of ",
+                                   context.nodes_text(step));
+    for (const Job& job : bound.jobs) {
+      if (job.tiles > 0) out->jobs.push_back(job);
+    }
+    for (const Relocation& r : bound.relocations) {
+      const BoundValue& v = context.at(r.value);
+      out->patches.push_back({r.slot, v.buffer, v.offset * size_of(v.dtype)});
+    }
+    out->scratch_bytes = std::max(out->scratch_bytes, bound.scratch_bytes);
+    out->steps.push_back(std::move(bound));
+  }
+  return out;
+}
+
+Binding& Context::binding_for(std::span<const Feed* const> matched) {
+  key_.clear();
+  for (const Feed* f : matched) key_.insert(key_.end(), f->shape.begin(), f->shape.end());
+  if (const auto it = bindings_.find(key_); it != bindings_.end()) {
+    recent_.splice(recent_.begin(), recent_, it->second.used);
+    return *it->second.binding;
+  }
+  const Bindings symbols = bind_symbols(plan_, matched);
+  auto binding = make_binding(plan_, symbols);
+  if (max_arena_bytes_ > 0 && binding->memory.bytes > max_arena_bytes_) {
+    throw with(LimitError("these shapes need an arena of ", binding->memory.bytes,
+                          " bytes, the limit max_arena_bytes is ", max_arena_bytes_),
+               {.items = {"max_arena_bytes"}});
+  }
+  ++stats.bindings;
+  if (bindings_.size() >= kMostBindings) {
+    bindings_.erase(recent_.back());
+    recent_.pop_back();
+  }
+  recent_.push_front(key_);
+  return *bindings_.emplace(key_, Entry{std::move(binding), recent_.begin()})
+              .first->second.binding;
+}
+
+// A feed in the other integer width, copied into memory of our own.
+const void* Context::converted(const Feed& feed, DType want, size_t index) {
+  if (feed.dtype == want) return feed.data;
+  ++stats.copies;
+  staging_.resize(plan_.inputs.size());
+  std::vector<std::byte>& staged = staging_[index];
+  const int64_t count = checked_count(feed.shape);
+  const auto bytes = static_cast<size_t>(count * size_of(want));
+  if (staged.capacity() < bytes) ++stats.allocations;
+  staged.resize(bytes);
+  if (want == DType::s64) {
+    const auto* from = static_cast<const int32_t*>(feed.data);
+    std::copy(from, from + count, reinterpret_cast<int64_t*>(staged.data()));
+    return staged.data();
+  }
+  const auto* from = static_cast<const int64_t*>(feed.data);
+  auto* to = reinterpret_cast<int32_t*>(staged.data());
+  for (int64_t i = 0; i < count; ++i) {
+    if (from[i] != static_cast<int32_t>(from[i])) {
+      throw FeedError("input '", feed.name, "': element ", i, " is ", from[i],
+                      ", which does not fit int32; expected int32, got int64");
+    }
+    to[i] = static_cast<int32_t>(from[i]);
+  }
+  return staged.data();
+}
+
+void Context::set_addresses(Binding& binding, OutputSink& sink) {
+  if (arena_.reserve(binding.memory.bytes)) {
+    ++stats.allocations;
+    stats.arena_bytes = arena_.bytes();
+  }
+  if (binding.scratch_bytes > scratch_bytes_) {
+    scratch_bytes_ = binding.scratch_bytes;
+    team_.reserve_scratch(scratch_bytes_);
+    ++stats.allocations;
+  }
+  output_data_.clear();
+  for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+    const BoundValue& v = binding.values[static_cast<size_t>(plan_.outputs[i].value)];
+    output_data_.push_back(sink.output(i, plan_.outputs[i], v.shape));
+  }
+  bases_.resize(plan_.buffers.size());
+  for (size_t i = 0; i < bases_.size(); ++i) {
+    const PlanBuffer& b = plan_.buffers[i];
+    const auto index = static_cast<size_t>(b.index);
+    switch (b.kind) {
+      case BufferKind::arena:
+        bases_[i] = arena_.data() + binding.memory.offsets[i];
+        break;
+      case BufferKind::input:
+        bases_[i] = static_cast<std::byte*>(const_cast<void*>(input_data_[index]));
+        break;
+      case BufferKind::output:
+        bases_[i] = static_cast<std::byte*>(output_data_[index]);
+        break;
+      case BufferKind::constant:
+        bases_[i] = const_cast<std::byte*>(plan_.constants[index].tensor.data());
+        break;
+    }
+  }
+  for (const Binding::Patch& p : binding.patches) {
+    *p.slot = bases_[static_cast<size_t>(p.buffer)] + p.bytes;
+  }
+}
+
+void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
+  match_feeds(plan_, feeds, matched_);
+  Binding& binding = binding_for(matched_);
+  input_data_.clear();
+  for (size_t i = 0; i < matched_.size(); ++i) {
+    input_data_.push_back(converted(*matched_[i], plan_.inputs[i].dtype, i));
+  }
+  set_addresses(binding, sink);
+  team_.run(binding.jobs);
+  ++stats.runs;
+}
+
+}  // namespace planck

@@ -1,0 +1,87 @@
+#pragma once
+// One caller's private state: a team, an arena, and the bindings made so far.
+#include <list>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/team.h"
+#include "runtime/memory.h"
+#include "runtime/session.h"
+
+namespace planck {
+
+// Everything that depends on the exact shapes. It holds offsets only; addresses are set for each run.
+struct Binding {
+  std::vector<BoundValue> values;
+  MemoryPlan memory;
+  std::vector<BoundStep> steps;
+  std::vector<Job> jobs;
+  struct Patch {
+    void** slot;
+    int32_t buffer;
+    int64_t bytes;  // from the start of the buffer
+  };
+  std::vector<Patch> patches;
+  int64_t scratch_bytes = 0;
+};
+
+std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings);
+
+// Huge-page friendly memory that only grows.
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  // At least this many bytes; true if it had to grow (its contents are lost then).
+  bool reserve(int64_t bytes);
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+class Context {
+ public:
+  Context(const Plan& plan, int threads, int64_t max_arena_bytes)
+      : plan_(plan), max_arena_bytes_(max_arena_bytes), team_(threads) {}
+
+  void run(std::span<const Feed> feeds, OutputSink& sink);
+  SessionStats stats;
+
+ private:
+  using Key = std::vector<int64_t>;
+  struct KeyHash {
+    size_t operator()(const Key& key) const;
+  };
+  struct Entry {
+    std::unique_ptr<Binding> binding;
+    std::list<Key>::iterator used;
+  };
+
+  Binding& binding_for(std::span<const Feed* const> matched);
+  void set_addresses(Binding& binding, OutputSink& sink);
+  const void* converted(const Feed& feed, DType want, size_t index);
+
+  const Plan& plan_;
+  int64_t max_arena_bytes_;
+  Team team_;
+  Arena arena_;
+  int64_t scratch_bytes_ = 0;
+  std::unordered_map<Key, Entry, KeyHash> bindings_;
+  std::list<Key> recent_;  // front: used last
+  // Reused by every run, so that a repeated shape allocates nothing.
+  Key key_;
+  std::vector<const Feed*> matched_;
+  std::vector<const void*> input_data_;
+  std::vector<void*> output_data_;
+  std::vector<std::vector<std::byte>> staging_;
+  std::vector<std::byte*> bases_;
+};
+
+}  // namespace planck

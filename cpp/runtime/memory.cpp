@@ -1,0 +1,98 @@
+#include "runtime/memory.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+
+namespace planck {
+namespace {
+
+constexpr int64_t kAlign = 64;
+
+void check_window(const BoundValue& v, int64_t elements, const std::string& name) {
+  if (v.count() == 0) return;
+  int64_t last = v.offset;
+  for (size_t i = 0; i < v.shape.size(); ++i) {
+    last = checked_add(last, checked_mul(v.shape[i] - 1, v.strides[i]));
+  }
+  if (v.offset < 0 || last < 0 || last >= elements) {
+    throw RunError("'", name, "' of shape ", shape_text(v.shape), " reaches element ", last,
+                   " of a buffer of ", elements, ": an index is outside its axis");
+  }
+}
+
+struct Lifetime {
+  int32_t buffer;
+  int64_t bytes;
+  size_t first = SIZE_MAX, last = 0;  // steps
+};
+
+std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings) {
+  std::vector<Lifetime> all(plan.buffers.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const PlanBuffer& b = plan.buffers[i];
+    const int64_t bytes = checked_mul(b.elements.eval(bindings), b.element_size);
+    all[i] = {static_cast<int32_t>(i), round_up(std::max<int64_t>(bytes, 1), kAlign)};
+  }
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    for (const auto* ids : {&plan.steps[s].inputs, &plan.steps[s].outputs}) {
+      for (const int32_t v : *ids) {
+        if (v < 0) continue;
+        Lifetime& life = all[static_cast<size_t>(plan.values[static_cast<size_t>(v)].buffer)];
+        life.first = std::min(life.first, s);
+        life.last = std::max(life.last, s);
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) {
+  std::vector<int64_t> elements;
+  for (const PlanBuffer& b : plan.buffers) elements.push_back(b.elements.eval(bindings));
+  std::vector<BoundValue> out;
+  out.reserve(plan.values.size());
+  for (const PlanValue& v : plan.values) {
+    BoundValue b;
+    b.dtype = v.dtype;
+    b.buffer = v.buffer;
+    b.offset = v.offset.eval(bindings);
+    for (const Dim& d : v.shape) b.shape.push_back(d.eval(bindings));
+    for (const Dim& d : v.strides) b.strides.push_back(d.eval(bindings));
+    checked_mul(checked_count(b.shape), size_of(b.dtype), "tensor bytes");
+    check_window(b, elements[static_cast<size_t>(v.buffer)], v.name);
+    out.push_back(std::move(b));
+  }
+  return out;
+}
+
+MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings) {
+  std::vector<Lifetime> all = lifetimes(plan, bindings);
+  std::erase_if(all, [&](const Lifetime& l) {
+    return plan.buffers[static_cast<size_t>(l.buffer)].kind != BufferKind::arena ||
+           l.first == SIZE_MAX;
+  });
+  std::ranges::stable_sort(all, std::greater{}, &Lifetime::bytes);
+  MemoryPlan out;
+  out.offsets.assign(plan.buffers.size(), 0);
+  std::vector<const Lifetime*> placed;  // sorted by offset
+  const auto offset_of = [&](const Lifetime* l) {
+    return out.offsets[static_cast<size_t>(l->buffer)];
+  };
+  for (const Lifetime& mine : all) {
+    int64_t at = 0;
+    for (const Lifetime* other : placed) {
+      if (other->last < mine.first || mine.last < other->first) continue;
+      if (at + mine.bytes <= offset_of(other)) break;
+      at = std::max(at, offset_of(other) + other->bytes);
+    }
+    out.offsets[static_cast<size_t>(mine.buffer)] = at;
+    out.bytes = std::max(out.bytes, checked_add(at, mine.bytes));
+    placed.insert(std::ranges::upper_bound(placed, at, {}, offset_of), &mine);
+  }
+  return out;
+}
+
+}  // namespace planck

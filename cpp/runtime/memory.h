@@ -1,0 +1,24 @@
+#pragma once
+// Where every buffer of the arena lies for one set of shapes.
+#include <cstdint>
+#include <vector>
+
+#include "backends/bind.h"
+#include "plan/plan.h"
+
+namespace planck {
+
+struct MemoryPlan {
+  std::vector<int64_t> offsets;  // bytes, of each plan buffer that is in the arena; else 0
+  int64_t bytes = 0;             // of the whole arena
+};
+
+// Concrete shapes, strides and offsets of all values. Throws GraphError where a window leaves its
+// buffer, LimitError where a size is beyond `max_arena_bytes`.
+std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings);
+
+// Greedy by size: the largest buffers choose their place first, at the lowest offset that no
+// buffer alive at the same time holds.
+MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings);
+
+}  // namespace planck

@@ -1,0 +1,104 @@
+#include "runtime/session.h"
+
+#include <mutex>
+
+#include "base/device.h"
+#include "base/knobs.h"
+#include "runtime/context.h"
+#include "runtime/feeds.h"
+
+namespace planck {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+int thread_count(int asked) {
+  const int64_t count = asked > 0             ? asked
+                        : knobs().threads > 0 ? knobs().threads
+                                              : this_device().cores;
+  if (asked < 0 || count > kMostThreads) {
+    throw UsageError("threads is ", asked, "; expected 0 (automatic) to ", kMostThreads);
+  }
+  return static_cast<int>(count);
+}
+
+}  // namespace
+
+struct Session::Impl {
+  std::shared_ptr<const Plan> plan;
+  int threads;
+  int64_t max_arena_bytes;
+  std::mutex mutex;
+  Context team;                                      // of the first caller
+  bool team_taken = false;
+  std::vector<std::unique_ptr<Context>> all_solo;    // one-thread contexts of further callers
+  std::vector<Context*> free_solo;
+
+  Impl(std::shared_ptr<const Plan> p, SessionOptions options)
+      : plan(std::move(p)),
+        threads(thread_count(options.threads)),
+        max_arena_bytes(options.max_arena_bytes),
+        team(*plan, threads, max_arena_bytes) {}
+
+  Context& take() {
+    const std::lock_guard lock(mutex);
+    if (!team_taken) {
+      team_taken = true;
+      return team;
+    }
+    if (free_solo.empty()) {
+      all_solo.push_back(std::make_unique<Context>(*plan, 1, max_arena_bytes));
+      return *all_solo.back();
+    }
+    Context* context = free_solo.back();
+    free_solo.pop_back();
+    return *context;
+  }
+
+  void give_back(Context& context) {
+    const std::lock_guard lock(mutex);
+    if (&context == &team) {
+      team_taken = false;
+    } else {
+      free_solo.push_back(&context);
+    }
+  }
+};
+
+Session::Session(std::shared_ptr<const Plan> plan, SessionOptions options)
+    : impl_(std::make_unique<Impl>(std::move(plan), options)) {}
+Session::~Session() = default;
+
+void Session::run(std::span<const Feed> feeds, OutputSink& sink) {
+  Context& context = impl_->take();
+  struct Return {
+    Impl& impl;
+    Context& context;
+    ~Return() { impl.give_back(context); }
+  } const give_back{*impl_, context};
+  context.run(feeds, sink);
+}
+
+int64_t Session::arena_bytes(std::span<const Feed> feeds) const {
+  std::vector<const Feed*> matched;
+  match_feeds(plan(), feeds, matched);
+  return plan_memory(plan(), bind_symbols(plan(), matched)).bytes;
+}
+
+const Plan& Session::plan() const { return *impl_->plan; }
+int Session::threads() const { return impl_->threads; }
+
+SessionStats Session::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  SessionStats sum = impl_->team.stats;
+  for (const auto& context : impl_->all_solo) {
+    sum.runs += context->stats.runs;
+    sum.bindings += context->stats.bindings;
+    sum.allocations += context->stats.allocations;
+    sum.copies += context->stats.copies;
+    sum.arena_bytes += context->stats.arena_bytes;
+  }
+  return sum;
+}
+
+}  // namespace planck

@@ -1,0 +1,70 @@
+#pragma once
+// A plan ready to run, from any number of threads.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace planck {
+
+// A dense array given for an input. int32 is taken where the model says int64, and the reverse
+// where every value fits.
+struct Feed {
+  std::string_view name;
+  DType dtype;
+  std::span<const int64_t> shape;
+  const void* data;
+};
+
+// Asked once for each output, in the plan's order, when its shape is known: where to write it.
+// The memory must hold the dense array and stay valid until run returns.
+class OutputSink {
+ public:
+  virtual ~OutputSink() = default;
+  virtual void* output(size_t index, const PlanPort& port, std::span<const int64_t> shape) = 0;
+};
+
+// What happened since the session was made.
+struct SessionStats {
+  int64_t runs = 0;
+  int64_t bindings = 0;      // made, one for each new set of shapes in each context
+  int64_t allocations = 0;   // of arenas, staging buffers and scratch; a repeated shape makes none
+  int64_t copies = 0;        // of feeds that had to be converted
+  int64_t arena_bytes = 0;   // of all contexts
+};
+
+struct SessionOptions {
+  int threads = 0;  // 0: PLANCK_THREADS, else affinity and cgroup quota
+  int64_t max_arena_bytes = 0;  // 0: no limit
+};
+
+class Session {
+ public:
+  explicit Session(std::shared_ptr<const Plan> plan, SessionOptions options = {});
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Runs the plan. Any number of threads may call it: the first has the team of threads, further
+  // ones run on their own thread at once, with the same bits. Throws FeedError for arrays that do
+  // not fit, RunError for values that are wrong; the session stays usable.
+  void run(std::span<const Feed> feeds, OutputSink& sink);
+
+  // Bytes of the arena for these input shapes, in the order of the plan's inputs.
+  int64_t arena_bytes(std::span<const Feed> feeds) const;
+
+  const Plan& plan() const;
+  int threads() const;
+  SessionStats stats() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace planck

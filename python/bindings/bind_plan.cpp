@@ -1,0 +1,205 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "arrays.h"
+#include "plan/plan.h"
+#include "runtime/session.h"
+
+namespace planck {
+namespace {
+
+// A plan with the session that runs it.
+class PyPlan {
+ public:
+  PyPlan(std::shared_ptr<const Plan> plan, int threads)
+      : session_(std::make_unique<Session>(std::move(plan), SessionOptions{threads, 0})) {}
+  Session& session() { return *session_; }
+  const Plan& plan() const { return session_->plan(); }
+
+ private:
+  std::unique_ptr<Session> session_;
+};
+
+// Gives the caller's arrays or makes new ones; entered without the GIL.
+class ArraySink : public OutputSink {
+ public:
+  explicit ArraySink(const py::dict* given) : given_(given) {}
+
+  void* output(size_t index, const PlanPort& port, std::span<const int64_t> shape) override {
+    const py::gil_scoped_acquire gil;
+    const py::str name(port.name);
+    py::array array = given_ != nullptr && given_->contains(name)
+                          ? checked(port, shape, (*given_)[name])
+                          : py::array(numpy_dtype(port.dtype), Shape(shape.begin(), shape.end()));
+    arrays_.resize(std::max(arrays_.size(), index + 1));
+    arrays_[index] = array;
+    return array.mutable_data();
+  }
+
+  py::dict result(const Plan& plan) const {
+    py::dict out;
+    for (size_t i = 0; i < arrays_.size(); ++i) out[py::str(plan.outputs[i].name)] = arrays_[i];
+    return out;
+  }
+
+ private:
+  static py::array checked(const PlanPort& port, std::span<const int64_t> shape,
+                           const py::handle& given) {
+    const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
+    if (!py::isinstance<py::array>(given)) {
+      throw with(FeedError("out['", port.name, "'] is not a NumPy array; expected ", want),
+                 {.expected = want});
+    }
+    const auto array = py::reinterpret_borrow<py::array>(given);
+    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
+    const bool fits = dtype_of_array(array, port.name) == port.dtype &&
+                      std::ranges::equal(shape_of(array), shape);
+    if (!fits || !array.writeable() || (array.flags() & py::array::c_style) == 0) {
+      throw with(FeedError("out['", port.name, "']: expected a writable C-contiguous ", want,
+                           ", got ", got),
+                 {.expected = want, .got = got});
+    }
+    return array;
+  }
+
+  const py::dict* given_;
+  std::vector<py::array> arrays_;
+};
+
+struct FeedArrays {
+  std::vector<std::string> names;
+  std::vector<py::array> arrays;
+  std::vector<Shape> shapes;
+  std::vector<Feed> feeds;
+
+  explicit FeedArrays(const py::dict& given) {
+    for (const auto& [key, value] : given) {
+      if (!py::isinstance<py::str>(key)) throw FeedError("the name of an input is not a string");
+      names.push_back(key.cast<std::string>());
+      arrays.push_back(dense_array(py::reinterpret_borrow<py::object>(value), names.back()));
+      shapes.push_back(shape_of(arrays.back()));
+    }
+    for (size_t i = 0; i < names.size(); ++i) {
+      feeds.push_back({names[i], dtype_of_array(arrays[i], names[i]), shapes[i], arrays[i].data()});
+    }
+  }
+};
+
+py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>& out) {
+  const FeedArrays given(feeds);
+  if (out) {
+    for (const auto& [key, value] : *out) {
+      const std::string name = py::str(key);
+      const auto& ports = self.plan().outputs;
+      if (std::ranges::find(ports, name, &PlanPort::name) == ports.end()) {
+        throw FeedError("the model has no output '", name, "'");
+      }
+    }
+  }
+  ArraySink sink(out ? &*out : nullptr);
+  {
+    const py::gil_scoped_release release;
+    self.session().run(given.feeds, sink);
+  }
+  return sink.result(self.plan());
+}
+
+py::list ports(const std::vector<PlanPort>& all) {
+  py::list out;
+  for (const PlanPort& p : all) {
+    py::list shape;
+    for (const Dim& d : p.shape) {
+      d.is_constant() ? shape.append(d.constant()) : shape.append(d.text());
+    }
+    out.append(py::make_tuple(p.name, std::string(info(p.dtype).numpy), py::tuple(shape)));
+  }
+  return out;
+}
+
+py::list node_names(const Plan& plan, const std::vector<int32_t>& ids) {
+  py::list names;
+  for (const int32_t n : ids) names.append(plan.nodes[static_cast<size_t>(n)].name);
+  return names;
+}
+
+py::list steps(const PyPlan& self) {
+  py::list out;
+  for (const Step& s : self.plan().steps) {
+    py::dict row;
+    row["op"] = s.op;
+    row["family"] = std::string(family(s.params));
+    row["kernel"] = s.kernel;
+    row["nodes"] = node_names(self.plan(), s.nodes);
+    row["asked"] = s.asked;
+    row["given"] = s.given;
+    py::list rejected;
+    for (const Rejected& r : s.rejected) rejected.append(py::make_tuple(r.kernel, r.reason));
+    row["rejected"] = rejected;
+    out.append(row);
+  }
+  return out;
+}
+
+py::dict report(const PyPlan& self) {
+  const BuildReport& r = self.plan().report;
+  py::dict out;
+  out["model"] = r.model;
+  out["onnx_nodes"] = r.onnx_nodes;
+  out["ops"] = r.fused;
+  out["import_ms"] = r.import_ms;
+  out["passes_ms"] = r.passes_ms;
+  out["lower_ms"] = r.lower_ms;
+  out["peak_rss_bytes"] = r.peak_rss_bytes;
+  py::list refusals, passes;
+  for (const RefusalRow& row : r.refusals) {
+    refusals.append(py::make_tuple(row.pass, row.where, row.reason));
+  }
+  for (const PassRow& row : r.passes) passes.append(py::make_tuple(row.name, row.patches, row.ms));
+  out["refusals"] = refusals;
+  out["passes"] = passes;
+  return out;
+}
+
+py::dict stats(PyPlan& self) {
+  const SessionStats s = self.session().stats();
+  py::dict out;
+  out["runs"] = s.runs;
+  out["bindings"] = s.bindings;
+  out["allocations"] = s.allocations;
+  out["copies"] = s.copies;
+  out["arena_bytes"] = s.arena_bytes;
+  return out;
+}
+
+}  // namespace
+
+std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads) {
+  return std::make_shared<PyPlan>(std::make_shared<const Plan>(std::move(plan)), threads);
+}
+
+void bind_plan(py::module_& m) {
+  py::class_<PyPlan, std::shared_ptr<PyPlan>>(m, "Plan")
+      .def("run", run, py::arg("feeds"), py::arg("out") = py::none())
+      .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
+      .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
+      .def_property_readonly("outputs",
+                             [](const PyPlan& self) { return ports(self.plan().outputs); })
+      .def_property_readonly("steps", steps)
+      .def_property_readonly("report", report)
+      .def_property_readonly("stats", stats)
+      .def_property_readonly("nodes",
+                             [](const PyPlan& self) {
+                               py::list out;
+                               for (const auto& n : self.plan().nodes) out.append(n.name);
+                               return out;
+                             })
+      .def_property_readonly(
+          "unused", [](const PyPlan& self) { return node_names(self.plan(), self.plan().unused); })
+      .def_property_readonly("precision", [](const PyPlan& self) { return self.plan().precision; })
+      .def_property_readonly("constant_bytes",
+                             [](const PyPlan& self) { return self.plan().constant_bytes(); })
+      .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
+}
+
+}  // namespace planck
