@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
 
 namespace planck {
@@ -63,10 +64,13 @@ struct Item {
   const float *a, *b;
   float* c;
   const float* residual;
+  EltOperand operands[kEltOperands];
 };
 
 Item item_of(const MatmulArgs& args, int64_t index) {
-  Item item{args.a, args.b, args.c, args.epilogue.residual};
+  Item item{args.a, args.b, args.c, args.epilogue.residual, {}};
+  std::ranges::copy(args.epilogue.operands, item.operands);
+  const int operands = args.epilogue.program != nullptr ? args.epilogue.program->operands : 0;
   for (int axis = args.batch_rank - 1; axis >= 0; --axis) {
     const MatmulBatch& batch = args.batch[axis];
     const int64_t at = index % batch.extent;
@@ -75,6 +79,7 @@ Item item_of(const MatmulArgs& args, int64_t index) {
     item.b += at * batch.b;
     item.c += at * batch.c;
     if (item.residual != nullptr) item.residual += at * batch.residual;
+    for (int i = 1; i < operands; ++i) item.operands[i].data += at * batch.operands[i];
   }
   return item;
 }
@@ -124,46 +129,63 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
   } while (at < args.k);
 }
 
+struct Area {
+  int64_t row, column, rows, columns;
+};
+
+void run_program(const MatmulArgs& args, const Item& item, const Area& area) {
+  const MatmulEpilogue& epilogue = args.epilogue;
+  if (epilogue.program == nullptr) return;
+  float* c = item.c + area.row * args.c_stride + area.column;
+  EltOperand operands[kEltOperands];
+  operands[0] = {c, args.c_stride, 1};
+  for (int i = 1; i < epilogue.program->operands; ++i) {
+    const EltOperand& whole = item.operands[i];
+    operands[i] = whole;
+    operands[i].data += area.row * whole.row_stride + area.column * whole.column_stride;
+  }
+  args.plan.strip(*epilogue.program, {operands, c, args.c_stride, area.rows, area.columns});
+}
+
+jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& area) {
+  const MatmulEpilogue& epilogue = args.epilogue;
+  jit::GemmBlock block;
+  block.rows = area.rows;
+  block.columns = area.columns;
+  block.panel_stride = args.k * args.plan.tile.columns;
+  block.call.a = item.a + area.row * args.a_stride;
+  block.call.a_stride = args.a_stride;
+  block.call.c = item.c + area.row * args.c_stride + area.column;
+  block.call.c_stride = args.c_stride;
+  if (epilogue.bias != nullptr) block.call.bias = epilogue.bias + area.column;
+  if (item.residual != nullptr) {
+    block.call.residual = item.residual + area.row * epilogue.residual_stride + area.column;
+    block.call.residual_stride = epilogue.residual_stride;
+  }
+  return block;
+}
+
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const MatmulArgs*>(raw);
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t group = tile % plan.n_groups;
   const int64_t m_block = tile / plan.n_groups % plan.m_blocks;
-  const int64_t index = tile / plan.n_groups / plan.m_blocks;
-  const int64_t row = m_block * args.cut.m_block;
-  const int64_t column = group * args.cut.panels * plan.tile.columns;
-  const Item item = item_of(args, index);
-  const MatmulEpilogue& epilogue = args.epilogue;
+  const Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
 
-  jit::GemmBlock block;
-  block.rows = std::min(args.cut.m_block, args.m - row);
-  block.columns = std::min(args.cut.panels * plan.tile.columns, args.n - column);
-  block.panel_stride = args.k * plan.tile.columns;
-  block.call.a = item.a + row * args.a_stride;
-  block.call.a_stride = args.a_stride;
-  block.call.c = item.c + row * args.c_stride + column;
-  block.call.c_stride = args.c_stride;
-  if (epilogue.bias != nullptr) block.call.bias = epilogue.bias + column;
-  if (item.residual != nullptr) {
-    block.call.residual = item.residual + row * epilogue.residual_stride + column;
-    block.call.residual_stride = epilogue.residual_stride;
-  }
-  std::byte* scratch = worker.scratch;
+  Area area{m_block * args.cut.m_block, group * args.cut.panels * plan.tile.columns, 0, 0};
+  area.rows = std::min(args.cut.m_block, args.m - area.row);
+  area.columns = std::min(args.cut.panels * plan.tile.columns, args.n - area.column);
+  jit::GemmBlock block = block_of(args, item, area);
   if (args.b_packed) {
-    block.call.b = item.b + column * args.k;
+    block.call.b = item.b + area.column * args.k;
     prefetch_next(args, item.b, group, worker, block);
   } else {
-    auto* packed = reinterpret_cast<float*>(scratch);
-    pack_panels(args, item.b, column, block.columns, packed);
+    auto* packed = reinterpret_cast<float*>(worker.scratch);
+    pack_panels(args, item.b, area.column, area.columns, packed);
     block.call.b = packed;
-    scratch += plan.scratch_bytes - round_up(epilogue.scratch_bytes, 64);
   }
-  float* c = block.call.c;
   multiply_blocks(args, block);
-  if (epilogue.then != nullptr) {
-    epilogue.then(epilogue.context,
-                  {c, args.c_stride, index, row, column, block.rows, block.columns}, scratch);
-  }
+  run_program(args, item, area);
 }
 
 void check(const MatmulArgs& args) {
@@ -172,6 +194,14 @@ void check(const MatmulArgs& args) {
     throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
                         args.batch_rank, " batch axes");
   }
+}
+
+// The same arithmetic on every level: a row takes its own level's vectors.
+EltStripFn strip_of(Isa isa) {
+  for (const EltwiseRow& row : eltwise_rows()) {
+    if (row.isa <= isa) return row.strip;
+  }
+  throw InternalError("element-wise programs have no ", isa, " row");
 }
 
 }  // namespace
@@ -190,7 +220,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
-  plan.scratch_bytes += round_up(args.epilogue.scratch_bytes, 64);
+  if (args.epilogue.program != nullptr) plan.strip = strip_of(row.isa);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

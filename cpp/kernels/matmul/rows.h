@@ -8,6 +8,7 @@
 
 #include "base/device.h"
 #include "base/dtype.h"
+#include "kernels/eltwise/eltwise.h"
 #include "kernels/jit/block.h"
 #include "kernels/job.h"
 
@@ -46,27 +47,22 @@ void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t 
 void unpack_b(const MatmulRow& row, int64_t n, int64_t k, const float* packed, float* b,
               int64_t row_stride, int64_t column_stride);
 
-// Runs over a block of C that has just been stored and is still in the core's cache: rows x columns
-// whose first element is (row, column) of batch item `item`; c points at that element.
-struct MatmulBlock {
-  float* c;
-  int64_t c_stride, item, row, column, rows, columns;
-};
-using EpilogueFn = void (*)(const void* context, const MatmulBlock& block, std::byte* scratch);
-
+// What is done to a block of C while it is still in the core's cache, in this order.
 struct MatmulEpilogue {
   const float* bias = nullptr;      // [n]
   const float* residual = nullptr;  // [m, n]
-  int64_t residual_stride = 0;
+  int64_t residual_stride = 0;      // from row to row
   bool relu = false;
-  EpilogueFn then = nullptr;  // after bias, residual and relu
-  const void* context = nullptr;
-  int64_t scratch_bytes = 0;  // what `then` needs
+  // Operand 0 of the program is the product so far; the others are operands[1] and up, whose
+  // element for C [row, column] is data[row * row_stride + column * column_stride].
+  const EltProgram* program = nullptr;
+  EltOperand operands[kEltOperands] = {};
 };
 
 // One axis of the batch, outermost first. A step of 0 repeats an operand; steps count elements.
 struct MatmulBatch {
   int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;
+  int64_t operands[kEltOperands] = {};
 };
 inline constexpr int kMaxMatmulBatch = 6;
 
@@ -96,6 +92,7 @@ struct MatmulArgs {
   struct Plan {
     jit::GemmTile tile;
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
+    EltStripFn strip = nullptr;
   } plan;
 };
 

@@ -1,0 +1,336 @@
+// Kernel benchmarks: products and attention as a share of the FMA peak of the same run.
+// Every round first times a register-only FMA loop on the same team, so that a busy or throttled
+// machine moves both. Weights are cold: each run takes the next of more than 256 MB of copies, as
+// the layers of a model do. Counters: share = median over rounds, best = fastest round.
+#include <benchmark/benchmark.h>
+#include <xbyak/xbyak.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "base/checked.h"
+#include "base/device.h"
+#include "base/team.h"
+#include "kernels/attention/rows.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/jit/code.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::time_point from) {
+  return std::chrono::duration<double>(Clock::now() - from).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+struct Unmap {
+  void operator()(float* p) const { std::free(p); }
+};
+using Floats = std::unique_ptr<float[], Unmap>;
+
+Floats random_floats(int64_t count, float scale = 1) {
+  Floats out(static_cast<float*>(std::aligned_alloc(4096, round_up(count * 4, 4096))));
+  std::minstd_rand random(17);
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = scale * (static_cast<float>(random() % 2001) / 1000.0F - 1);
+  }
+  return out;
+}
+
+// --- the peak --------------------------------------------------------------------------------
+
+// rdi rounds of one FMA into each of as many registers as hide four cycles on two units.
+class FmaLoop : public Xbyak::CodeGenerator {
+ public:
+  explicit FmaLoop(bool wide) : sums(wide ? 24 : 12) {
+    Xbyak::Label loop;
+    for (int i = 0; i < sums + 2; ++i) vxorps(Xbyak::Xmm(i % 16), Xbyak::Xmm(i % 16));
+    L(loop);
+    for (int i = 0; i < 2 * sums; ++i) {
+      if (wide) {
+        vfmadd231ps(Xbyak::Zmm(i % sums), Xbyak::Zmm(24), Xbyak::Zmm(25));
+      } else {
+        vfmadd231ps(Xbyak::Ymm(i % sums), Xbyak::Ymm(12), Xbyak::Ymm(13));
+      }
+    }
+    dec(rdi);
+    jnz(loop);
+    vzeroupper();
+    ret();
+    flops = 2.0 * 2 * sums * (wide ? 16 : 8);
+  }
+  int sums;
+  double flops;  // of a round
+};
+
+class Peak {
+ public:
+  // Floating-point operations per second of the whole team, now.
+  double operator()(Team& team) const {
+    const Job job{[](const void* raw, int64_t, const Worker&) {
+                    static_cast<const Peak*>(raw)->run(kRounds);
+                  },
+                  this, kTiles * team.size()};
+    const Clock::time_point from = Clock::now();
+    team.run({&job, 1});
+    return static_cast<double>(job.tiles) * kRounds * loop_.flops / seconds(from);
+  }
+
+ private:
+  static constexpr int64_t kRounds = 4000, kTiles = 32;  // 16 us a tile, 0.5 ms in all
+
+  void run(int64_t rounds) const { code_.entry<void (*)(int64_t)>()(rounds); }
+
+  FmaLoop loop_{this_device().has(Isa::avx512)};
+  jit::ExecutableCode code_{{loop_.getCode(), loop_.getSize()}};
+};
+
+Team& team_of(int threads) {
+  static std::map<int, std::unique_ptr<Team>> teams;
+  auto& team = teams[threads];
+  if (team == nullptr) team = std::make_unique<Team>(threads);
+  team->reserve_scratch(64 << 20);
+  return *team;
+}
+
+const Peak& peak() {
+  static const Peak instance;
+  return instance;
+}
+
+// Rounds of (peak, `runs` runs): shares, from which the counters come.
+class Shares {
+ public:
+  void round(benchmark::State& state, Team& team, double flops, int runs,
+             const std::function<void()>& run) {
+    const double before = peak()(team);
+    const Clock::time_point from = Clock::now();
+    for (int i = 0; i < runs; ++i) run();
+    const double time = seconds(from) / runs;
+    const double after = peak()(team);
+    state.SetIterationTime(time);
+    top_ = std::max({top_, before, after});
+    fastest_ = std::min(fastest_, time);
+    shares_.push_back(flops / time / std::max(before, after));
+    flops_ = flops;
+  }
+  double share() const { return median(shares_); }
+  double best() const { return flops_ / fastest_ / top_; }
+  void report(benchmark::State& state) const {
+    state.counters["share"] = share();
+    state.counters["best"] = best();
+    state.counters["GFLOPs"] = flops_ / fastest_ * 1e-9;
+    state.counters["peak"] = top_ * 1e-9;
+  }
+
+ private:
+  double top_ = 0, fastest_ = 1e9, flops_ = 0;
+  std::vector<double> shares_;
+};
+
+void peak_benchmark(benchmark::State& state, int threads) {
+  double top = 0;
+  for ([[maybe_unused]] auto _ : state) {
+    const double now = peak()(team_of(threads));
+    state.SetIterationTime(1 / now);
+    top = std::max(top, now);
+  }
+  state.counters["GFLOPs"] = top * 1e-9;
+}
+
+// --- products --------------------------------------------------------------------------------
+
+enum class Tail { none, bias, residual, gelu };
+
+struct Shape {
+  int64_t m, n, k;
+  Tail tail;
+};
+
+TileProgram gelu() {
+  TileProgram program;
+  program.operands = {Broadcast::none};
+  program.apply(TileOp::gelu_erf, program.operand(0));
+  return program;
+}
+
+// A pitch of a multiple of 4096 bytes would put all rows of a tile into the same sets of L1.
+int64_t pitch_of(int64_t columns) { return columns % 256 == 0 ? columns + 16 : columns; }
+
+class Product {
+ public:
+  Product(const MatmulRow& row, const Shape& s) : row_(row), s_(s) {
+    const int64_t floats = packed_floats(row, s.n, s.k);
+    copies_ = std::max<int64_t>(2, (int64_t{256} << 20) / (floats * 4));
+    weights_ = random_floats(floats * copies_, 0.05F);
+    a_ = random_floats(s.m * pitch_of(s.k));
+    c_ = random_floats(s.m * pitch_of(s.n));
+    residual_ = random_floats(s.m * pitch_of(s.n));
+    bias_ = random_floats(s.n);
+    args_.m = s.m, args_.n = s.n, args_.k = s.k;
+    args_.a = a_.get(), args_.a_stride = pitch_of(s.k);
+    args_.c = c_.get(), args_.c_stride = pitch_of(s.n);
+    if (s.tail != Tail::none) args_.epilogue.bias = bias_.get();
+    if (s.tail == Tail::residual) {
+      args_.epilogue.residual = residual_.get();
+      args_.epilogue.residual_stride = pitch_of(s.n);
+    }
+    if (s.tail == Tail::gelu) {
+      program_ = compile(gelu());
+      args_.epilogue.program = &program_;
+    }
+    if (const char* cut = std::getenv("CUT")) {
+      std::sscanf(cut, "%ld,%ld,%ld", &args_.cut.m_block, &args_.cut.k_block, &args_.cut.panels);
+    }
+    job_ = plan_matmul(row, args_);
+  }
+
+  double flops() const { return 2.0 * static_cast<double>(s_.m * s_.n * s_.k); }
+  // Enough runs for about four milliseconds at 200 GFLOP/s.
+  int runs() const { return static_cast<int>(std::clamp(4e-3 * 200e9 / flops(), 1.0, 64.0)); }
+
+  void operator()(Team& team) {
+    args_.b = weights_.get() + packed_floats(row_, s_.n, s_.k) * next_;
+    next_ = (next_ + 1) % copies_;
+    team.run({&job_, 1});
+  }
+
+ private:
+  const MatmulRow& row_;
+  Shape s_;
+  Floats weights_, a_, c_, residual_, bias_;
+  int64_t copies_ = 0, next_ = 0;
+  EltProgram program_;
+  MatmulArgs args_;
+  Job job_;
+};
+
+struct Mean {
+  double log_share = 0, log_best = 0;
+  int count = 0;
+};
+std::map<std::string, Mean>& means() {
+  static std::map<std::string, Mean> all;
+  return all;
+}
+
+void product_benchmark(benchmark::State& state, const MatmulRow& row, const Shape& s, int threads,
+                       const std::string& group) {
+  Product product(row, s);
+  Team& team = team_of(threads);
+  product(team);
+  Shares shares;
+  for ([[maybe_unused]] auto _ : state) {
+    shares.round(state, team, product.flops(), product.runs(), [&] { product(team); });
+  }
+  shares.report(state);
+  Mean& mean = means()[group];
+  mean.log_share += std::log(shares.share());
+  mean.log_best += std::log(shares.best());
+  ++mean.count;
+}
+
+void mean_benchmark(benchmark::State& state, const std::string& group) {
+  for ([[maybe_unused]] auto _ : state) state.SetIterationTime(1e-9);
+  const Mean& mean = means()[group];
+  if (mean.count == 0) return state.SkipWithError("not measured");
+  state.counters["share"] = std::exp(mean.log_share / mean.count);
+  state.counters["best"] = std::exp(mean.log_best / mean.count);
+}
+
+// --- attention -------------------------------------------------------------------------------
+
+void attention_benchmark(benchmark::State& state, const AttentionRow& row, int64_t length,
+                         int threads) {
+  constexpr int64_t kHeads = 12, kSize = 64;
+  const int64_t width = 3 * kHeads * kSize, pitch = pitch_of(width);
+  const Floats qkv = random_floats(length * pitch), mask = random_floats(length);
+  const Floats out = random_floats(length * kHeads * kSize);
+  AttentionArgs args;
+  args.heads = kHeads, args.lq = args.lk = length, args.d = args.dv = kSize;
+  args.q = qkv.get(), args.k = args.q + kHeads * kSize, args.v = args.k + kHeads * kSize;
+  args.q_strides = args.k_strides = args.v_strides = {length * pitch, kSize, pitch};
+  args.out = out.get();
+  args.out_strides = {length * kHeads * kSize, kSize, kHeads * kSize};
+  args.scale = 0.125F;
+  args.mask = mask.get();
+  args.mask_key = 1;
+  const Job job = plan_attention(row, args);
+  Team& team = team_of(threads);
+  const double flops = 4.0 * static_cast<double>(kHeads * kSize * length * length);
+  Shares shares;
+  for ([[maybe_unused]] auto _ : state)
+    shares.round(state, team, flops, 8, [&] { team.run({&job, 1}); });
+  shares.report(state);
+}
+
+// --- registration ----------------------------------------------------------------------------
+
+constexpr int kRounds = 40;
+
+template <class Body>
+void add(const std::string& name, int rounds, Body body) {
+  benchmark::RegisterBenchmark(name.c_str(), body)
+      ->UseManualTime()
+      ->Iterations(rounds)
+      ->Unit(benchmark::kMicrosecond);
+}
+
+const char* tail_name(Tail tail) {
+  constexpr const char* kNames[] = {"", "_bias", "_residual", "_gelu"};
+  return kNames[static_cast<int>(tail)];
+}
+
+void add_products(const MatmulRow& row, int64_t m, int threads) {
+  const Shape shapes[] = {{m, 768, 768, Tail::residual},
+                          {m, 2304, 768, Tail::bias},
+                          {m, 3072, 768, Tail::gelu},
+                          {m, 768, 3072, Tail::residual}};
+  const std::string group = cat(row.name, "/m", m, "/threads", threads);
+  for (const Shape& s : shapes) {
+    add(cat(group, "/", s.n, "x", s.k, tail_name(s.tail)), kRounds,
+        [=, &row](auto& state) { product_benchmark(state, row, s, threads, group); });
+  }
+  add(cat(group, "/mean"), 1, [=](auto& state) { mean_benchmark(state, group); });
+}
+
+void add_all() {
+  const int threads = this_device().cores;
+  for (const int t : {1, threads}) {
+    add(cat("peak/threads", t), kRounds, [=](auto& state) { peak_benchmark(state, t); });
+  }
+  for (const MatmulRow& row : matmul_rows()) {
+    if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
+    for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
+    add_products(row, 128, 1);
+  }
+  for (const AttentionRow& row : attention_rows()) {
+    if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
+    for (const int64_t length : {128, 384}) {
+      add(cat(row.name, "/length", length), kRounds,
+          [=, &row](auto& state) { attention_benchmark(state, row, length, threads); });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace planck
+
+int main(int count, char** values) {
+  planck::add_all();
+  benchmark::Initialize(&count, values);
+  benchmark::RunSpecifiedBenchmarks();
+}
