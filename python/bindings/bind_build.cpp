@@ -4,11 +4,9 @@
 #include "bindings.h"
 #include "builder/build.h"
 #include "passes/pass.h"
+#include "py_plan.h"
 
 namespace planck {
-
-class PyPlan;
-std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads);
 
 namespace {
 

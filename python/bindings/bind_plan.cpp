@@ -3,23 +3,10 @@
 #include <optional>
 
 #include "arrays.h"
-#include "plan/plan.h"
-#include "runtime/session.h"
+#include "py_plan.h"
 
 namespace planck {
 namespace {
-
-// A plan with the session that runs it.
-class PyPlan {
- public:
-  PyPlan(std::shared_ptr<const Plan> plan, int threads)
-      : session_(std::make_unique<Session>(std::move(plan), SessionOptions{threads, 0})) {}
-  Session& session() { return *session_; }
-  const Plan& plan() const { return session_->plan(); }
-
- private:
-  std::unique_ptr<Session> session_;
-};
 
 // Gives the caller's arrays or makes new ones; entered without the GIL.
 class ArraySink : public OutputSink {

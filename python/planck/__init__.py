@@ -1,0 +1,104 @@
+"""Planck: builds plans from ONNX models and runs them, with numbers you can trust.
+
+>>> import planck                                                    # doctest: +SKIP
+>>> plan = planck.build("bert.onnx", precision="fp32")               # doctest: +SKIP
+>>> out = plan.run({"input_ids": ids, "attention_mask": mask})       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from planck._core import (
+    CalibrationError,
+    CancelledError,
+    CorruptError,
+    DeviceError,
+    Error,
+    ExternalDataError,
+    FeedError,
+    FileError,
+    GraphError,
+    InternalError,
+    LimitError,
+    OutOfMemoryError,
+    ParseError,
+    PrecisionError,
+    RunError,
+    TargetError,
+    TimeoutError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+    VersionError,
+)
+from planck.build import build
+from planck.plan import Plan, Port, Stats, Step
+
+if TYPE_CHECKING:
+    from planck import models
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CalibrationError",
+    "CancelledError",
+    "CorruptError",
+    "DeviceError",
+    "Error",
+    "ExternalDataError",
+    "FeedError",
+    "FileError",
+    "GraphError",
+    "InternalError",
+    "LimitError",
+    "OutOfMemoryError",
+    "ParseError",
+    "Plan",
+    "Port",
+    "PrecisionError",
+    "RunError",
+    "Stats",
+    "Step",
+    "TargetError",
+    "TimeoutError",
+    "UnsafeError",
+    "UnsupportedError",
+    "UsageError",
+    "VersionError",
+    "build",
+    "device",
+    "knobs",
+    "models",
+]
+
+
+def device() -> dict[str, Any]:
+    """Facts of the CPU: cpu (text), isa, cores, l1_bytes, l2_bytes, l3_bytes.
+
+    >>> sorted(device())
+    ['cores', 'cpu', 'isa', 'l1_bytes', 'l2_bytes', 'l3_bytes']
+    """
+    from planck import _core
+
+    return _core.device()
+
+
+def knobs() -> str:
+    """Every environment variable that Planck reads, a line each.
+
+    >>> "PLANCK_THREADS" in knobs()
+    True
+    """
+    from planck import _core
+
+    return _core.knobs()
+
+
+def __getattr__(name: str) -> Any:
+    """Loads `planck.models` on first use, so that `import planck` stays quick."""
+    if name == "models":
+        import importlib
+
+        return importlib.import_module("planck.models")
+    raise AttributeError(f"module 'planck' has no attribute {name!r}")

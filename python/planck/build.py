@@ -1,0 +1,104 @@
+"""`planck.build`: an ONNX model becomes a plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from planck import _core
+from planck.plan import Plan
+
+Precision = Literal["graph", "fp32", "fp32-fast", "tf32", "bf16", "fp16", "int8", "fp8", "auto"]
+Progress = Callable[[str, float], object]
+
+
+def build(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    device: str = "cpu",
+    precision: Precision = "graph",
+    threads: int | None = None,
+    fallback: Literal["reference", "error"] = "reference",
+    disabled_passes: Sequence[str] = (),
+    stop_after_patch: int = -1,
+    limits: Literal["default", "tight"] = "default",
+    external_data_dir: str | None = None,
+    progress: bool | Progress = False,
+) -> Plan:
+    """Builds a plan that serves every shape the model allows.
+
+    model: path of an ONNX file, or its bytes. precision: "graph" takes the types of the graph,
+    "fp32" the same for a float32 model; others raise PrecisionError as long as no kernel exists.
+    threads: of the plan's team; None takes CPU affinity and the cgroup's quota.
+    fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
+    "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
+    stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
+    limits: "tight" is for models from strangers. external_data_dir: folder of weight files for a
+    model given as bytes. progress: True draws a bar on stderr; a callback gets (stage, fraction)
+    and cancels the build by returning False.
+
+    Errors: ParseError (not ONNX), GraphError (breaks ONNX's rules), UnsupportedError (lists every
+    op that is missing), ExternalDataError, LimitError, VersionError, PrecisionError, UsageError,
+    FileError, CancelledError; all are `planck.Error`.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
+    >>> import planck.models
+    >>> planck.models.write("bert_encoder", path, size="mini")
+    >>> [port.name for port in build(path).inputs]
+    ['input_ids', 'attention_mask', 'token_type_ids']
+    """
+    options: dict[str, Any] = {
+        "precision": precision,
+        "device": device,
+        "fallback": fallback,
+        "disabled_passes": list(disabled_passes),
+        "stop_after_patch": stop_after_patch,
+        "tight_limits": limits == "tight",
+    }
+    if limits not in ("default", "tight"):
+        raise _core.UsageError(f"limits is {limits!r}; expected 'default' or 'tight'")
+    if external_data_dir is not None:
+        options["external_data_dir"] = external_data_dir
+    if threads is not None and threads < 1:
+        raise _core.UsageError(f"threads is {threads}; expected at least 1")
+    with _Bar(progress) as report:
+        if isinstance(model, bytes):
+            core = _core.build_bytes(model, options, threads or 0, report)
+        else:
+            core = _core.build_file(os.fspath(model), options, threads or 0, report)
+    return Plan(core)
+
+
+class _Bar:
+    """A one-line bar on stderr, or the caller's own callback."""
+
+    WIDTH = 30
+
+    def __init__(self, progress: bool | Progress) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> Callable[[str, float], bool] | None:
+        if self._progress is False or self._progress is None:
+            return None
+        if self._progress is True:
+            return self._draw
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is True:
+            sys.stderr.write("\r" + " " * (self.WIDTH + 50) + "\r")
+            sys.stderr.flush()
+
+    def _call(self, stage: str, done: float) -> bool:
+        assert callable(self._progress)
+        return self._progress(stage, done) is not False
+
+    def _draw(self, stage: str, done: float) -> bool:
+        filled = round(done * self.WIDTH)
+        bar = "#" * filled + "." * (self.WIDTH - filled)
+        sys.stderr.write(f"\rbuild [{bar}] {done:4.0%} {stage:<40.40}")
+        sys.stderr.flush()
+        return True
