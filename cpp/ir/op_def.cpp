@@ -9,7 +9,7 @@ namespace planck {
 std::optional<std::vector<Dim>> Fact::dims() const {
   if (contents) return contents;
   constexpr int64_t kMost = 4096;  // shape tensors are short; data are not worth copying
-  if (constant == nullptr || !is_integer(constant->dtype()) || constant->count() > kMost) {
+  if (constant == nullptr || is_float(constant->dtype()) || constant->count() > kMost) {
     return std::nullopt;
   }
   const Wide wide = widen(*constant);
