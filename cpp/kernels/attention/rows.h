@@ -9,6 +9,7 @@
 
 #include "base/device.h"
 #include "base/dtype.h"
+#include "kernels/attention/softmax_row.h"
 #include "kernels/jit/block.h"
 #include "kernels/job.h"
 
@@ -25,10 +26,8 @@ struct AttentionRow {
   int tile_m, tile_n;
   Isa isa;
   double ops_per_cycle;
-  // Turns the raw scores of one row into exp(scale * s + mask - max) in place and returns their
-  // sum. Columns from `columns` to a multiple of 16 are set to 0. mask may be null.
-  float (*softmax_row)(float* scores, int64_t columns, float scale, const float* mask,
-                       int64_t mask_step);
+  SoftmaxRowFn softmax_row;
+  ScaleRowFn scale_row;
 };
 
 std::span<const AttentionRow> attention_rows();

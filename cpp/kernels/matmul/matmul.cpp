@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/eltwise/rows.h"
+#include "kernels/jit/panels.h"
 #include "kernels/matmul/rows.h"
 
 namespace planck {
@@ -82,15 +83,6 @@ Item item_of(const MatmulArgs& args, int64_t index) {
     for (int i = 1; i < operands; ++i) item.operands[i].data += at * batch.operands[i];
   }
   return item;
-}
-
-// Panels of B made for this tile alone: B changes between runs, and its rows may lie anywhere.
-void pack_panels(const MatmulArgs& args, const float* b, int64_t column, int64_t columns,
-                 float* packed) {
-  MatmulRow shape{};
-  shape.tile_n = args.plan.tile.columns;
-  pack_b(shape, columns, args.k, b + column * args.b_column_stride, args.b_row_stride,
-         args.b_column_stride, packed);
 }
 
 // The panels that this worker is likely to take next: tickets go round.
@@ -181,7 +173,10 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     prefetch_next(args, item.b, group, worker, block);
   } else {
     auto* packed = reinterpret_cast<float*>(worker.scratch);
-    pack_panels(args, item.b, area.column, area.columns, packed);
+    // Panels for this tile alone: B changes between runs, and its rows may lie anywhere.
+    jit::pack_panels({area.columns, args.k, plan.tile.columns},
+                     item.b + area.column * args.b_column_stride, args.b_row_stride,
+                     args.b_column_stride, packed);
     block.call.b = packed;
   }
   multiply_blocks(args, block);

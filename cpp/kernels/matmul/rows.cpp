@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "kernels/jit/panels.h"
 
 namespace planck {
 namespace {
@@ -63,27 +64,12 @@ int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
 
 void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,
             int64_t column_stride, float* packed) {
-  for (int64_t panel = 0; panel < n; panel += row.tile_n) {
-    const int64_t columns = std::min<int64_t>(row.tile_n, n - panel);
-    for (int64_t i = 0; i < k; ++i) {
-      const float* from = b + i * row_stride + panel * column_stride;
-      for (int64_t j = 0; j < columns; ++j) packed[j] = from[j * column_stride];
-      std::fill(packed + columns, packed + row.tile_n, 0.0F);
-      packed += row.tile_n;
-    }
-  }
+  jit::pack_panels({n, k, row.tile_n}, b, row_stride, column_stride, packed);
 }
 
 void unpack_b(const MatmulRow& row, int64_t n, int64_t k, const float* packed, float* b,
               int64_t row_stride, int64_t column_stride) {
-  for (int64_t panel = 0; panel < n; panel += row.tile_n) {
-    const int64_t columns = std::min<int64_t>(row.tile_n, n - panel);
-    for (int64_t i = 0; i < k; ++i) {
-      float* to = b + i * row_stride + panel * column_stride;
-      for (int64_t j = 0; j < columns; ++j) to[j * column_stride] = packed[j];
-      packed += row.tile_n;
-    }
-  }
+  jit::unpack_panels({n, k, row.tile_n}, packed, b, row_stride, column_stride);
 }
 
 }  // namespace planck

@@ -1,0 +1,178 @@
+// One tile: a block of query rows of one head. K^T and V are packed into scratch once for the tile;
+// then strips of query rows, small enough that their scores stay in the fast caches, go through
+// scores, softmax and product.
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "kernels/attention/rows.h"
+#include "kernels/jit/panels.h"
+
+namespace planck {
+namespace {
+
+// Enough query rows to repay the packing of K and V (one row costs about as much as packing one
+// key), and enough tiles for the cores.
+constexpr int64_t kMostRows = 128, kFewestRows = 32, kEnoughTiles = 12;
+
+int64_t tiles_of(const AttentionArgs& args, int64_t block) {
+  const int64_t heads = checked_mul(args.batch, args.heads, "attention heads");
+  return checked_mul(heads, ceil_div(args.lq, block), "attention tiles");
+}
+
+int64_t choose_block(const AttentionArgs& args) {
+  int64_t block = kMostRows;
+  while (block > kFewestRows && tiles_of(args, block) < kEnoughTiles) block /= 2;
+  return block;
+}
+
+// Three quarters of L1 for the scores of a strip, but at least a few register tiles, so that a
+// panel of K or V is used more than once.
+int64_t choose_strip(const AttentionArgs& args, int tile_m) {
+  const int64_t fits = this_device().l1_bytes * 3 / 4 / (args.plan.pitch * int64_t{sizeof(float)});
+  const int64_t rows = std::max<int64_t>(fits / tile_m, 4) * tile_m;
+  const int64_t block = std::min(args.plan.block, std::max<int64_t>(args.lq, 1));
+  return ceil_div(block, ceil_div(block, rows));
+}
+
+struct Scratch {
+  float *keys, *values, *scores, *factors;
+};
+
+int64_t keys_floats(const AttentionArgs& args) {
+  return checked_mul(round_up(args.lk, args.plan.tile.columns), args.d, "packed keys");
+}
+int64_t values_floats(const AttentionArgs& args) {
+  return checked_mul(round_up(args.dv, args.plan.tile.columns), args.lk, "packed values");
+}
+
+// Each part begins on a line of its own.
+int64_t aligned(int64_t floats) { return round_up(floats, 16); }
+
+Scratch split(const AttentionArgs& args, const Worker& worker) {
+  Scratch s;
+  s.keys = reinterpret_cast<float*>(worker.scratch);
+  s.values = s.keys + aligned(keys_floats(args));
+  s.scores = s.values + aligned(values_floats(args));
+  s.factors = s.scores + aligned(args.plan.strip * args.plan.pitch);
+  return s;
+}
+
+struct Head {
+  const float *q, *k, *v, *mask;
+  float* out;
+};
+
+Head head_of(const AttentionArgs& args, int64_t item, int64_t head) {
+  const auto at = [&](const HeadStrides& s) { return item * s.batch + head * s.head; };
+  const float* mask = args.mask;
+  if (mask != nullptr) mask += item * args.mask_batch + head * args.mask_head;
+  return {args.q + at(args.q_strides), args.k + at(args.k_strides), args.v + at(args.v_strides),
+          mask, args.out + at(args.out_strides)};
+}
+
+void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch) {
+  const int64_t width = args.plan.tile.columns;
+  jit::pack_panels({args.lk, args.d, width}, head.k, 1, args.k_strides.row, scratch.keys);
+  jit::pack_panels({args.dv, args.lk, width}, head.v, args.v_strides.row, 1, scratch.values);
+}
+
+struct Strip {
+  int64_t row, rows;
+};
+
+void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch& s,
+                     const Strip& strip) {
+  jit::GemmBlock block;
+  block.rows = strip.rows;
+  block.columns = round_up(args.lk, args.plan.tile.columns);  // the panels' zeros too: no masks
+  block.panel_stride = args.d * args.plan.tile.columns;
+  block.call.a = head.q + strip.row * args.q_strides.row;
+  block.call.a_stride = args.q_strides.row;
+  block.call.b = s.keys;
+  block.call.c = s.scores;
+  block.call.c_stride = args.plan.pitch;
+  block.call.k = args.d;
+  jit::multiply(args.plan.tile, block);
+}
+
+// Leaves 1 / sum of each row in the factors: dv products a row are fewer than lk.
+void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, const Strip& strip) {
+  ScoreRow row{nullptr, args.lk, args.scale, nullptr, args.mask_key, args.masked_rows_zero};
+  for (int64_t i = 0; i < strip.rows; ++i) {
+    row.scores = s.scores + i * args.plan.pitch;
+    if (head.mask != nullptr) row.mask = head.mask + (strip.row + i) * args.mask_row;
+    const float sum = args.plan.row->softmax_row(row);
+    s.factors[i] = sum == 0 ? 0 : 1 / sum;
+  }
+}
+
+void multiply_values(const AttentionArgs& args, const Head& head, const Scratch& s,
+                     const Strip& strip) {
+  float* out = head.out + strip.row * args.out_strides.row;
+  jit::GemmBlock block;
+  block.rows = strip.rows;
+  block.columns = args.dv;
+  block.panel_stride = args.lk * args.plan.tile.columns;
+  block.call.a = s.scores;
+  block.call.a_stride = args.plan.pitch;
+  block.call.b = s.values;
+  block.call.c = out;
+  block.call.c_stride = args.out_strides.row;
+  block.call.k = args.lk;
+  jit::multiply(args.plan.tile, block);
+  for (int64_t i = 0; i < strip.rows; ++i) {
+    float* to = out + i * args.out_strides.row;
+    if (s.factors[i] == 0) {
+      std::fill(to, to + args.dv, 0.0F);  // masked: zero even where V is not finite
+    } else {
+      args.plan.row->scale_row(to, args.dv, s.factors[i]);
+    }
+  }
+}
+
+void run_tile(const void* raw, int64_t tile, const Worker& worker) {
+  const auto& args = *static_cast<const AttentionArgs*>(raw);
+  const AttentionArgs::Plan& plan = args.plan;
+  const int64_t block = tile % plan.blocks;
+  const int64_t index = tile / plan.blocks;
+  const Head head = head_of(args, index / args.heads, index % args.heads);
+  const Scratch scratch = split(args, worker);
+  pack(args, head, scratch);
+  const int64_t end = std::min((block + 1) * plan.block, args.lq);
+  for (int64_t row = block * plan.block; row < end; row += plan.strip) {
+    const Strip strip{row, std::min(plan.strip, end - row)};
+    multiply_scores(args, head, scratch, strip);
+    softmax(args, head, scratch, strip);
+    multiply_values(args, head, scratch, strip);
+  }
+}
+
+void check(const AttentionArgs& args) {
+  for (const int64_t extent : {args.batch, args.heads, args.lq, args.lk, args.d, args.dv}) {
+    if (extent < 0) throw InternalError("attention with the negative extent ", extent);
+  }
+}
+
+}  // namespace
+
+Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
+  check(args);
+  AttentionArgs::Plan& plan = args.plan;
+  plan = {};
+  plan.row = &row;
+  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
+  plan.block = choose_block(args);
+  plan.blocks = ceil_div(args.lq, plan.block);
+  // Rows of scores: whole panels and whole vectors of 16, and one line more, so that no power of
+  // two puts all rows into the same sets of L1.
+  plan.pitch = round_up(round_up(args.lk, row.tile_n), 16) + 16;
+  plan.strip = choose_strip(args, row.tile_m);
+  const int64_t floats = aligned(keys_floats(args)) + aligned(values_floats(args)) +
+                         aligned(checked_mul(plan.strip, plan.pitch, "scores")) +
+                         aligned(plan.strip);
+  plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch");
+  return {run_tile, &args, tiles_of(args, plan.block)};
+}
+
+}  // namespace planck

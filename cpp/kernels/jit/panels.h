@@ -1,0 +1,17 @@
+#pragma once
+// Packed B: [ceil(n / width)][k][width], zeros where n ends.
+#include <cstdint>
+
+namespace planck::jit {
+
+// B is [k, n], its element [i, j] at b[i * row_stride + j * column_stride]. width is a multiple
+// of 4.
+struct PanelShape {
+  int64_t n, k, width;
+};
+void pack_panels(const PanelShape& shape, const float* b, int64_t row_stride, int64_t column_stride,
+                 float* packed);
+void unpack_panels(const PanelShape& shape, const float* packed, float* b, int64_t row_stride,
+                   int64_t column_stride);
+
+}  // namespace planck::jit
