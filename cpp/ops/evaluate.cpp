@@ -1,6 +1,7 @@
 #include "ops/evaluate.h"
 
 #include "base/checked.h"
+#include "ops/support.h"
 
 namespace planck {
 
@@ -22,6 +23,9 @@ void evaluate(const OpDef& op, const void* attrs, Evaluation& call) {
   check_count(op, "outputs", call.out.size(), op.min_outputs, op.max_outputs);
   for (size_t i = 0; i < static_cast<size_t>(op.min_inputs); ++i) {
     if (!call.has(i)) throw GraphError(op.text(), " lacks its input ", i);
+  }
+  for (const Wide* in : call.in) {
+    if (in != nullptr) check_size(in->shape);
   }
   op.reference(attrs, call);
   for (size_t i = 0; i < call.out.size(); ++i) {

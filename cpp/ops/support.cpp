@@ -151,11 +151,16 @@ void set_contents(Inference& call, size_t i, Contents contents) {
 
 void check_size(std::span<const int64_t> shape) {
   constexpr int64_t kMostBytes = int64_t{4} << 30;
-  const int64_t count = checked_count(shape);
+  int64_t count = 1;  // an extent of 0 counts as 1, else [4e18,0] would pass and be walked
+  for (const int64_t d : shape) {
+    if (d < 0) throw RunError("the shape ", shape_text(shape), " has a negative extent");
+    if (__builtin_mul_overflow(count, std::max<int64_t>(d, 1), &count)) count = INT64_MAX;
+  }
   if (count <= kMostBytes / 8) return;
   LimitError error("a tensor of shape ", shape_text(shape), " exceeds max_tensor_bytes, ",
                    kMostBytes, ", in its 8-byte form");
-  error.fields.items = {"max_tensor_bytes", cat(count, " x 8 bytes"), "limits"};
+  error.fields.items = {"max_tensor_bytes", cat("8 bytes for each of ", count, " elements"),
+                        "limits"};
   throw error;
 }
 
@@ -205,7 +210,7 @@ Moved walk(std::span<const Walk> axes) {
   Moved out;
   for (const Walk& axis : axes) out.shape.push_back(static_cast<int64_t>(axis.positions.size()));
   check_size(out.shape);
-  if (checked_count(out.shape) == 0) return out;  // before [4e9, 0] is walked
+  if (checked_count(out.shape) == 0) return out;
   out.index = {0};
   for (const Walk& axis : axes) {
     std::vector<int64_t> longer;

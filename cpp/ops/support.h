@@ -62,7 +62,7 @@ Contents contents_if(auto&& body) {
 Contents zip_contents(const Inference& call, auto&& f);
 
 // --- reference: making tensors --------------------------------------------------------------
-// LimitError if the wide form (8 bytes an element) exceeds 4 GiB.
+// LimitError if the wide form (8 bytes an element) exceeds 4 GiB, extents of 0 counting as 1.
 void check_size(std::span<const int64_t> shape);
 Wide make_wide(DType dtype, Shape shape);  // zeros, after check_size
 Shape evaluated(std::span<const Dim> dims, const Evaluation& call);
