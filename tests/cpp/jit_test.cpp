@@ -1,0 +1,194 @@
+// The micro-kernels themselves: every height, one panel and several, masked, strided, from partial
+// sums; and the pages that they live in.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "guarded.h"
+#include "kernels/jit/block.h"
+#include "kernels/jit/code.h"
+#include "kernels/jit/gemm.h"
+#include "kernels/jit/panels.h"
+
+namespace planck::jit {
+namespace {
+
+std::vector<GemmRecipe> recipes() {
+  std::vector<GemmRecipe> all;
+  const auto add = [&](Isa isa, int rows, int vectors) {
+    if (!this_device().has(isa)) return;
+    for (int r = 1; r <= rows; ++r) {
+      all.push_back({.isa = isa, .rows = r, .vectors = vectors});
+      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .masked = true});
+      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .strided = true});
+      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .strided = true, .masked = true});
+      const int panels = 12 / (r * vectors);
+      if (panels > 1) all.push_back({.isa = isa, .rows = r, .vectors = vectors, .panels = panels});
+    }
+  };
+  add(Isa::avx2, 6, 2);
+  add(Isa::avx2, 4, 3);
+  add(Isa::avx512, 8, 3);
+  add(Isa::avx512, 14, 2);
+  return all;
+}
+
+std::string name(const GemmRecipe& r) {
+  return cat(r.isa, " ", r.rows, " rows, ", r.vectors, " vectors, ", r.panels, " panels",
+             r.strided ? ", strided" : "", r.masked ? ", masked" : "");
+}
+
+// What the kernel promises, one output at a time.
+float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<float>& before,
+               int64_t i, int64_t j) {
+  const int width = r.vectors * vector_floats(r.isa);
+  const int64_t columns = width * r.panels;
+  float sum = (call.flags & kLoadC) != 0 ? before[i * columns + j] : 0;
+  for (int64_t k = 0; k < call.k; ++k) {
+    const float b = r.strided ? call.b[k * call.b_stride + j]
+                              : call.b[j / width * call.b_stride + k * width + j % width];
+    sum = std::fmaf(call.a[i * call.a_stride + k], b, sum);
+  }
+  if (call.bias != nullptr) sum += call.bias[j];
+  if (call.residual != nullptr) sum += call.residual[i * call.residual_stride + j];
+  return (call.flags & kRelu) != 0 ? std::max(sum, 0.0F) : sum;
+}
+
+void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
+  const int64_t width = r.vectors * vector_floats(r.isa), columns = width * r.panels;
+  const int64_t exist = r.masked ? columns - 3 : columns;  // columns of C
+  const int64_t b_pitch = columns + 5;  // strided B; its last row ends the buffer
+  GuardedFloats a(r.rows * k), c((r.rows - 1) * columns + exist), bias(exist);
+  GuardedFloats b(r.strided && k > 0 ? (k - 1) * b_pitch + columns : k * columns);
+  GuardedFloats residual((r.rows - 1) * columns + exist);
+  a.randomize(1), b.randomize(2), c.randomize(3), bias.randomize(4), residual.randomize(5);
+  std::vector<int32_t> mask(columns, -1);
+  std::fill(mask.begin() + exist, mask.end(), 0);
+  std::vector<float> before(c.data(), c.data() + c.size());
+  before.resize(r.rows * columns);
+  GemmCall call;
+  call.a = a.data(), call.a_stride = k, call.k = k;
+  call.b = b.data(), call.b_stride = r.strided ? b_pitch : k * width;
+  call.c = c.data(), call.c_stride = columns;
+  if (extras) call.bias = bias.data(), call.residual = residual.data();
+  call.residual_stride = columns;
+  call.mask = r.masked ? mask.data() : nullptr;
+  call.prefetch = c.data();
+  call.flags = flags;
+  gemm_kernel(r)(&call);
+  for (int64_t i = 0; i < r.rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      if (i * columns + j >= c.size()) continue;
+      const float want = j < exist ? expected(call, r, before, i, j) : before[i * columns + j];
+      ASSERT_EQ(c[i * columns + j], want) << "row " << i << " column " << j << " k " << k;
+    }
+  }
+}
+
+TEST(Gemm, EveryRecipeBitForBit) {
+  for (const GemmRecipe& recipe : recipes()) {
+    SCOPED_TRACE(name(recipe));
+    for (const int64_t k : {0, 1, 2, 3, 4, 5, 7, 8, 31, 64}) {
+      check(recipe, k, 0, false);
+      check(recipe, k, kLoadC, false);
+      check(recipe, k, kRelu, true);
+      check(recipe, k, kLoadC | kRelu, true);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Gemm, RefusesWhatDoesNotFit) {
+  EXPECT_THROW(gemm_kernel({.isa = Isa::avx2, .rows = 7, .vectors = 2}), InternalError);
+  EXPECT_THROW(gemm_kernel({.isa = Isa::avx2, .rows = 0, .vectors = 2}), InternalError);
+  EXPECT_THROW(gemm_kernel({.isa = Isa::portable, .rows = 1, .vectors = 1}), InternalError);
+  EXPECT_THROW(
+      gemm_kernel({.isa = Isa::avx2, .rows = 2, .vectors = 2, .panels = 2, .strided = true}),
+      InternalError);
+}
+
+TEST(Gemm, OneKernelForOneRecipe) {
+  if (!this_device().has(Isa::avx2)) GTEST_SKIP() << "this machine has no avx2";
+  const GemmRecipe recipe{.isa = Isa::avx2, .rows = 3, .vectors = 2};
+  EXPECT_EQ(gemm_kernel(recipe), gemm_kernel(recipe));
+}
+
+// W^X: /proc/self/maps has no line that is both writable and executable.
+TEST(Code, NoPageIsWritableAndExecutable) {
+  const uint8_t back[] = {0xC3};  // ret
+  const ExecutableCode code(back);
+  code.entry<void (*)()>()();
+  if (this_device().has(Isa::avx2)) gemm_kernel({});
+  std::ifstream maps("/proc/self/maps");
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    EXPECT_EQ(line.find("rwx"), std::string::npos) << line;
+    const auto at = reinterpret_cast<uintptr_t>(code.entry<void*>());
+    if (line.starts_with(cat(std::hex, at))) found = line.find(" r-xp ") != std::string::npos;
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST(Panels, PackAndUnpack) {
+  for (const int64_t width : {16, 24, 32, 48}) {
+    for (const int64_t n : {1, 15, 16, 50, 97}) {
+      for (const int64_t k : {1, 4, 7}) {
+        for (const auto& [rs, cs] : {std::pair<int64_t, int64_t>{n, 1}, {1, k}, {2 * n, 2}}) {
+          GuardedFloats b((k - 1) * rs + (n - 1) * cs + 1),
+              packed((n + width - 1) / width * width * k);
+          b.randomize(1);
+          pack_panels({n, k, width}, b.data(), rs, cs, packed.data());
+          for (int64_t e = 0; e < packed.size(); ++e) {
+            const int64_t j = e / (k * width) * width + e % width, i = e % (k * width) / width;
+            ASSERT_EQ(packed[e], j < n ? b[i * rs + j * cs] : 0);
+          }
+          std::vector<float> back(b.size());
+          unpack_panels({n, k, width}, packed.data(), back.data(), rs, cs);
+          for (int64_t e = 0; e < n * k; ++e) {
+            ASSERT_EQ(back[e / n * rs + e % n * cs], b[e / n * rs + e % n * cs]);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Blocks of any height, from every level of the tile.
+TEST(Block, EveryHeightAndWidth) {
+  for (const auto& [isa, rows, columns] : {std::tuple{Isa::portable, 1, 16},
+                                           {Isa::avx2, 6, 16},
+                                           {Isa::avx2, 4, 24},
+                                           {Isa::avx512, 8, 48},
+                                           {Isa::avx512, 12, 32}}) {
+    if (!this_device().has(isa)) continue;
+    const GemmTile tile = gemm_tile(isa, rows, columns);
+    const int64_t k = 6;
+    for (int64_t m = 1; m <= 30; ++m) {
+      for (const int64_t n : {1, 16, 47, 100, 300}) {
+        GuardedFloats a(m * k), b((n + columns - 1) / columns * columns * k), c(m * n);
+        a.randomize(1), b.randomize(2);
+        GemmBlock block;
+        block.rows = m, block.columns = n, block.panel_stride = k * columns;
+        block.call.a = a.data(), block.call.a_stride = k, block.call.b = b.data();
+        block.call.c = c.data(), block.call.c_stride = n, block.call.k = k;
+        multiply(tile, block);
+        for (int64_t e = 0; e < m * n; ++e) {
+          float sum = 0;
+          const int64_t j = e % n;
+          for (int64_t i = 0; i < k; ++i) {
+            sum = std::fmaf(a[e / n * k + i],
+                            b[j / columns * k * columns + i * columns + j % columns], sum);
+          }
+          ASSERT_EQ(c[e], sum) << isa << " m=" << m << " n=" << n;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace planck::jit

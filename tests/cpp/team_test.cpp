@@ -1,0 +1,172 @@
+#include "base/team.h"
+
+#include <gtest/gtest.h>
+#include <xmmintrin.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+
+namespace planck {
+namespace {
+
+struct Counted {
+  std::vector<std::atomic<int>> runs;
+  const Counted* before = nullptr;  // must be complete when a tile of this step starts
+  std::atomic<bool> early{false};
+  explicit Counted(int64_t tiles) : runs(tiles) {}
+};
+
+void count_tile(const void* args, int64_t tile, const Worker& worker) {
+  auto& step = *static_cast<Counted*>(const_cast<void*>(args));
+  if (step.before != nullptr) {
+    for (const auto& run : step.before->runs) {
+      if (run.load(std::memory_order_relaxed) == 0) step.early = true;
+    }
+  }
+  if (worker.index < 0 || worker.index >= worker.count) step.early = true;
+  step.runs[tile].fetch_add(1, std::memory_order_relaxed);
+}
+
+class TeamSizes : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(All, TeamSizes, testing::Values(1, 2, 3, 8));
+
+TEST_P(TeamSizes, EveryTileOnceAndStepsInOrder) {
+  Team team(GetParam());
+  ASSERT_EQ(team.size(), GetParam());
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::unique_ptr<Counted>> steps;
+    std::vector<Job> jobs;
+    for (const int64_t tiles : {3, 1, 0, 17, 1, 1, 64, 2, 0, 5}) {
+      steps.push_back(std::make_unique<Counted>(tiles));
+      if (steps.size() > 1) steps.back()->before = steps[steps.size() - 2].get();
+      jobs.push_back({count_tile, steps.back().get(), tiles});
+    }
+    team.run(jobs);
+    for (const auto& step : steps) {
+      EXPECT_FALSE(step->early);
+      for (const auto& run : step->runs) EXPECT_EQ(run.load(), 1);
+    }
+  }
+}
+
+TEST_P(TeamSizes, ManyShortRuns) {
+  Team team(GetParam());
+  Counted step(4);
+  const Job jobs[] = {{count_tile, &step, 4}, {count_tile, &step, 4}};
+  constexpr int kRuns = 3000;
+  for (int i = 0; i < kRuns; ++i) team.run(jobs);
+  for (const auto& run : step.runs) EXPECT_EQ(run.load(), 2 * kRuns);
+}
+
+TEST_P(TeamSizes, WakesAfterSleep) {
+  Team team(GetParam());
+  Counted step(8);
+  const Job job{count_tile, &step, 8};
+  for (int i = 0; i < 20; ++i) {
+    team.run({&job, 1});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // far beyond any spin
+  }
+  for (const auto& run : step.runs) EXPECT_EQ(run.load(), 20);
+}
+
+// Workers that wait longer than they spin, in the middle of a run.
+TEST_P(TeamSizes, SleepsInsideARun) {
+  Team team(GetParam());
+  const TileFn slow = [](const void*, int64_t tile, const Worker&) {
+    if (tile == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  };
+  Counted step(8);
+  const Job jobs[] = {{slow, nullptr, 2},
+                      {count_tile, &step, 8},
+                      {slow, nullptr, 1},
+                      {count_tile, &step, 8},
+                      {slow, nullptr, 2}};
+  for (int i = 0; i < 10; ++i) team.run(jobs);
+  for (const auto& run : step.runs) EXPECT_EQ(run.load(), 20);
+}
+
+TEST_P(TeamSizes, ExceptionsReachTheCallerAndTheTeamGoesOn) {
+  Team team(GetParam());
+  const TileFn fail = [](const void*, int64_t tile, const Worker&) {
+    if (tile == 2) throw RunError("tile ", tile, " fails");
+  };
+  Counted after(6);
+  const Job jobs[] = {{fail, nullptr, 5}, {count_tile, &after, 6}};
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THROW(team.run(jobs), RunError);
+    for (const auto& run : after.runs) EXPECT_EQ(run.load(), 0);
+  }
+  team.run({jobs + 1, 1});
+  for (const auto& run : after.runs) EXPECT_EQ(run.load(), 1);
+}
+
+TEST_P(TeamSizes, ExceptionInASingleTile) {
+  Team team(GetParam());
+  const TileFn fail = [](const void*, int64_t, const Worker&) { throw std::runtime_error("no"); };
+  Counted step(6);
+  const Job jobs[] = {{count_tile, &step, 6}, {fail, nullptr, 1}, {count_tile, &step, 6}};
+  EXPECT_THROW(team.run(jobs), std::runtime_error);
+  for (const auto& run : step.runs) EXPECT_EQ(run.load(), 1);
+}
+
+TEST_P(TeamSizes, ScratchIsPrivateAndAligned) {
+  Team team(GetParam(), 100);
+  team.reserve_scratch(10000);
+  const TileFn use = [](const void*, int64_t tile, const Worker& worker) {
+    if (reinterpret_cast<uintptr_t>(worker.scratch) % 64 != 0) throw RunError("not aligned");
+    auto* values = reinterpret_cast<volatile int64_t*>(worker.scratch);
+    for (int i = 0; i < 1250; ++i) values[i] = tile;
+    for (int i = 0; i < 1250; ++i) {
+      if (values[i] != tile) throw RunError("another worker wrote here");
+    }
+  };
+  const Job job{use, nullptr, 200};
+  team.run({&job, 1});
+}
+
+TEST_P(TeamSizes, FloatStateIsOursInsideAndTheCallersOutside) {
+  Team team(GetParam());
+  const unsigned before = _mm_getcsr();
+  const unsigned odd = before | 0x8040 | 0x6000;  // flush to zero, denormals are zero, truncate
+  _mm_setcsr(odd);
+  const TileFn check = [](const void*, int64_t, const Worker&) {
+    volatile float tiny = 1e-39F;
+    if (tiny * 1.0F == 0 || (_mm_getcsr() & 0xFFC0) != 0x1F80) throw RunError("flushed");
+  };
+  const Job job{check, nullptr, 64};
+  EXPECT_NO_THROW(team.run({&job, 1}));
+  EXPECT_EQ(_mm_getcsr() & 0xFFC0, odd & 0xFFC0);
+  _mm_setcsr(before);
+}
+
+TEST(Team, RefusesNoWorkers) { EXPECT_THROW(Team(0), UsageError); }
+
+TEST(Team, RunsNothing) {
+  Team team(3);
+  team.run({});
+  const Job none{nullptr, nullptr, 0};
+  team.run({&none, 1});
+}
+
+// Eight threads, however few cores: many short steps must not take scheduler slices each.
+TEST(Team, CrowdedIsNotTerriblySlow) {
+  Team team(8);
+  const TileFn work = [](const void*, int64_t, const Worker&) {
+    for (int i = 0; i < 2000; ++i) _mm_pause();
+  };
+  const std::vector<Job> jobs(200, Job{work, nullptr, 16});
+  team.run(jobs);
+  const auto from = std::chrono::steady_clock::now();
+  team.run(jobs);
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - from;
+  EXPECT_LT(time.count(), 3.0);
+}
+
+}  // namespace
+}  // namespace planck
