@@ -17,6 +17,21 @@ int64_t BoundValue::row_stride() const {
   return columns();
 }
 
+void BindContext::expect_broadcast(const Step& step, int32_t id,
+                                   std::span<const int64_t> shape) const {
+  if (id < 0) return;
+  const Shape& from = at(id).shape;
+  bool fits = from.size() <= shape.size();
+  for (size_t i = 0; fits && i < from.size(); ++i) {
+    const int64_t to = shape[shape.size() - from.size() + i];
+    fits = from[i] == 1 || from[i] == to;
+  }
+  if (fits) return;
+  throw with(RunError("shapes ", shape_text(from), " and ", shape_text(shape),
+                      " do not broadcast in ", nodes_text(step)),
+             {.node = nodes_text(step), .expected = shape_text(shape), .got = shape_text(from)});
+}
+
 std::string BindContext::nodes_text(const Step& step) const {
   constexpr size_t kMost = 3;
   std::vector<std::string> names;

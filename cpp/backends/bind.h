@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,7 @@ struct BoundValue {
 
 struct Relocation {
   void** slot;    // inside a kernel's arguments
-  int32_t value;      // plan value whose first element it shall point at
+  int32_t value;  // plan value whose first element it shall point at
 };
 
 struct BoundStep {
@@ -47,8 +48,9 @@ struct BoundStep {
   }
   template <class T>
   void relocate(T*& slot, int32_t value) {
-    if (value >= 0) relocations.push_back(
-        {reinterpret_cast<void**>(const_cast<std::remove_const_t<T>**>(&slot)), value});
+    if (value >= 0)
+      relocations.push_back(
+          {reinterpret_cast<void**>(const_cast<std::remove_const_t<T>**>(&slot)), value});
   }
 };
 
@@ -59,6 +61,9 @@ struct BindContext {
 
   const BoundValue& at(int32_t id) const { return values[static_cast<size_t>(id)]; }
   std::string nodes_text(const Step& step) const;  // for errors at run time
+  // Inference takes unequal symbols as equal; here the numbers are known. RunError unless the
+  // value (absent is fine) broadcasts to the shape.
+  void expect_broadcast(const Step& step, int32_t id, std::span<const int64_t> shape) const;
 };
 
 using BindStep = BoundStep (*)(const BindContext&, const Step&);

@@ -69,7 +69,8 @@ void run_passes(Graph& g, const BuildOptions& options, BuildReport& report) {
   pass_options.disabled.insert(options.disabled_passes.begin(), options.disabled_passes.end());
   pass_options.stop_after = options.stop_after_patch;
   pass_options.progress = [&](std::string_view pass, size_t done, size_t total) {
-    step_progress(options, pass, 0.2 + 0.3 * static_cast<double>(done) / static_cast<double>(total));
+    step_progress(options, pass,
+                  0.2 + 0.3 * static_cast<double>(done) / static_cast<double>(total));
     return true;
   };
   PassReport passes;

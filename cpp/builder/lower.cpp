@@ -77,8 +77,13 @@ int32_t Lowering::copy_of(int32_t id) {
                                  dense_strides(source.shape));
   copies_[id] = made;
   const auto choice = choose_by_isa(copy_rows());
-  Step step{.op = "copy", .params = CopyParams{}, .inputs = {id}, .outputs = {made},
-            .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+  Step step{.op = "copy",
+            .params = CopyParams{},
+            .inputs = {id},
+            .outputs = {made},
+            .kernel = std::string(choice.row->name),
+            .nodes = {},
+            .rejected = choice.rejected};
   step.nodes = origin_of_inputs(step);
   plan.steps.push_back(std::move(step));
   return made;
@@ -164,8 +169,12 @@ void Lowering::by_reference(const Node& n, std::string_view reason) {
                                 origin_text(graph, n.origin), ")"),
                {.node = origin_text(graph, n.origin), .op_type = std::string(n.op->name)});
   }
-  Step step{.op = "", .params = ReferenceParams{n.op->text(), n.op->print(n.attrs.get()).dump()},
-            .inputs = {}, .outputs = {}, .kernel = "reference", .nodes = {},
+  Step step{.op = "",
+            .params = ReferenceParams{n.op->text(), n.op->print(n.attrs.get()).dump()},
+            .inputs = {},
+            .outputs = {},
+            .kernel = "reference",
+            .nodes = {},
             .rejected = {{"any kernel", std::string(reason)}}};
   for (const ValueId v : n.inputs) step.inputs.push_back(dense(value(v)));
   for (size_t i = 0; i < n.outputs.size(); ++i) {
@@ -210,8 +219,13 @@ void Lowering::add_outputs() {
       const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::output,
                                      index, dense_strides(source.shape));
       const auto choice = choose_by_isa(copy_rows());
-      Step step{.op = "copy", .params = CopyParams{}, .inputs = {v}, .outputs = {made},
-                .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+      Step step{.op = "copy",
+                .params = CopyParams{},
+                .inputs = {v},
+                .outputs = {made},
+                .kernel = std::string(choice.row->name),
+                .nodes = {},
+                .rejected = choice.rejected};
       step.nodes = origin_of_inputs(step);
       plan.steps.push_back(std::move(step));
       v = made;

@@ -16,12 +16,12 @@ struct EltRow {
   TileOp tile;
 };
 constexpr EltRow kEltRows[] = {
-    {"Add", TileOp::add},         {"Sub", TileOp::sub},   {"Mul", TileOp::mul},
-    {"Div", TileOp::div},         {"Pow", TileOp::pow},   {"Neg", TileOp::neg},
-    {"Abs", TileOp::abs},         {"Sqrt", TileOp::sqrt}, {"Reciprocal", TileOp::reciprocal},
-    {"Exp", TileOp::exp},         {"Log", TileOp::log},   {"Erf", TileOp::erf},
-    {"Tanh", TileOp::tanh},       {"Relu", TileOp::relu}, {"Sigmoid", TileOp::sigmoid},
-    {"Gelu", TileOp::gelu_erf},   {"Min", TileOp::min},   {"Max", TileOp::max},
+    {"Add", TileOp::add},       {"Sub", TileOp::sub},   {"Mul", TileOp::mul},
+    {"Div", TileOp::div},       {"Pow", TileOp::pow},   {"Neg", TileOp::neg},
+    {"Abs", TileOp::abs},       {"Sqrt", TileOp::sqrt}, {"Reciprocal", TileOp::reciprocal},
+    {"Exp", TileOp::exp},       {"Log", TileOp::log},   {"Erf", TileOp::erf},
+    {"Tanh", TileOp::tanh},     {"Relu", TileOp::relu}, {"Sigmoid", TileOp::sigmoid},
+    {"Gelu", TileOp::gelu_erf}, {"Min", TileOp::min},   {"Max", TileOp::max},
     {"Clip", TileOp::min},
 };
 
@@ -119,19 +119,18 @@ class ChainBuilder {
 bool is_eltwise(const Graph& g, const Node& n) {
   if (elt_row(n) == nullptr || n.outputs.size() != 1) return false;
   if (n.op->name == "Clip" && n.input(1) == kAbsent && n.input(2) == kAbsent) return false;
-  if (n.op->name == "Gelu" && n.as<Gelu>().approximate != "none" &&
-      n.as<Gelu>().approximate != "tanh") {
+  if (n.op->name == "Gelu" && n.as<ops::Gelu>().approximate != "none" &&
+      n.as<ops::Gelu>().approximate != "tanh") {
     return false;
   }
   if (n.inputs.size() > 3) return false;
-  return std::ranges::all_of(n.inputs, [&](ValueId v) {
-    return v == kAbsent || g.value(v).type().dtype == DType::f32;
-  });
+  return std::ranges::all_of(
+      n.inputs, [&](ValueId v) { return v == kAbsent || g.value(v).type().dtype == DType::f32; });
 }
 
 std::string lower_eltwise(Lowering& l, const Node& n) {
   TileOp op = elt_row(n)->tile;
-  if (n.op->name == "Gelu" && n.as<Gelu>().approximate == "tanh") op = TileOp::gelu_tanh;
+  if (n.op->name == "Gelu" && n.as<ops::Gelu>().approximate == "tanh") op = TileOp::gelu_tanh;
   const ValueId out = n.outputs[0];
   l.pending[out] = ChainBuilder(l, n).build(op);
   // A chain goes on when its only reader is element-wise over the same shape.
@@ -149,8 +148,12 @@ void Lowering::flush(ValueId id) {
   pending.erase(id);
   const Node& n = *graph.producer(id);
   const auto choice = choose_by_isa(eltwise_rows());
-  Step step{.op = "", .params = EltwiseParams{chain.program}, .inputs = {}, .outputs = {},
-            .kernel = std::string(choice.row->name), .nodes = chain.origin,
+  Step step{.op = "",
+            .params = EltwiseParams{chain.program},
+            .inputs = {},
+            .outputs = {},
+            .kernel = std::string(choice.row->name),
+            .nodes = chain.origin,
             .rejected = choice.rejected};
   for (const ValueId v : chain.operands) {
     const int32_t operand = value(v);
@@ -179,16 +182,21 @@ std::string lower_reduce(Lowering& l, const Node& n) {
   for (size_t i = 1; i < axes.size(); ++i) {
     if (axes[i] != axes[i - 1] + 1) return "the reduced axes are not neighbours";
   }
-  constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {
-      {"ReduceSum", ReduceKind::sum}, {"ReduceMean", ReduceKind::mean},
-      {"ReduceMax", ReduceKind::max}, {"ReduceMin", ReduceKind::min},
-      {"ReduceL2", ReduceKind::l2}};
+  constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {{"ReduceSum", ReduceKind::sum},
+                                                                {"ReduceMean", ReduceKind::mean},
+                                                                {"ReduceMax", ReduceKind::max},
+                                                                {"ReduceMin", ReduceKind::min},
+                                                                {"ReduceL2", ReduceKind::l2}};
   const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
   const auto choice = choose_by_isa(reduce_rows());
   const int32_t source = l.dense(l.value(n.inputs[0]));
-  l.add_step(n, {.op = "", .params = ReduceParams{kind->second, axes}, .inputs = {source},
-                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
-                 .nodes = {}, .rejected = choice.rejected});
+  l.add_step(n, {.op = "",
+                 .params = ReduceParams{kind->second, axes},
+                 .inputs = {source},
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 

@@ -74,9 +74,14 @@ std::string lower_linear(Lowering& l, const Node& n) {
   const auto choice = choose_matmul(columns, k, true);
   const std::string kernel(choice.row->name);
   LinearParams params{columns, k,
-                      activation_program(n.as<Linear>().activation, n.input(3) != kAbsent)};
-  Step step{.op = "", .params = std::move(params), .inputs = {}, .outputs = {}, .kernel = kernel,
-            .nodes = {}, .rejected = choice.rejected};
+                      activation_program(n.as<ops::Linear>().activation, n.input(3) != kAbsent)};
+  Step step{.op = "",
+            .params = std::move(params),
+            .inputs = {},
+            .outputs = {},
+            .kernel = kernel,
+            .nodes = {},
+            .rejected = choice.rejected};
   step.inputs = {l.rows(l.value(n.inputs[0])),
                  l.make_constant({w.name, packed(*choice.row, tensor), {kernel, columns, k}}),
                  l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
@@ -95,16 +100,19 @@ std::string lower_matmul(Lowering& l, const Node& n) {
   // The last axis of A is walked with step 1; B may have any strides.
   const int32_t left = l.value(n.inputs[0]);
   const bool walks = l.at(left).strides.back() == Dim(1);
-  l.add_step(n, {.op = "", .params = MatmulParams{},
+  l.add_step(n, {.op = "",
+                 .params = MatmulParams{},
                  .inputs = {walks ? left : l.dense(left), l.value(n.inputs[1])},
-                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
-                 .nodes = {}, .rejected = choice.rejected});
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 
 std::string lower_attention(Lowering& l, const Node& n) {
   if (!all_f32(l, n)) return "only fp32 attention has kernels";
-  const auto& attention = n.as<Attention>();
+  const auto& attention = n.as<ops::Attention>();
   std::vector<int32_t> inputs;
   for (size_t i = 0; i < 3; ++i) {
     const int32_t v = l.value(n.inputs[i]);
@@ -120,9 +128,13 @@ std::string lower_attention(Lowering& l, const Node& n) {
       [&](const AttentionRow& r) { return prior_cycles(r, problem); });
   AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
                          attention.masked_rows_zero != 0};
-  l.add_step(n, {.op = "", .params = params, .inputs = std::move(inputs),
-                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
-                 .nodes = {}, .rejected = choice.rejected});
+  l.add_step(n, {.op = "",
+                 .params = params,
+                 .inputs = std::move(inputs),
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 
@@ -138,8 +150,13 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
     if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";
   }
   const auto choice = choose_by_isa(norm_rows());
-  Step step{.op = "", .params = NormParams{epsilon}, .inputs = {}, .outputs = {},
-            .kernel = std::string(choice.row->name), .nodes = {}, .rejected = choice.rejected};
+  Step step{.op = "",
+            .params = NormParams{epsilon},
+            .inputs = {},
+            .outputs = {},
+            .kernel = std::string(choice.row->name),
+            .nodes = {},
+            .rejected = choice.rejected};
   step.inputs = {l.rows(l.value(n.inputs[0])), l.rows(l.value(residual)), l.dense(l.value(gain)),
                  l.dense(l.value(offset))};
   step.outputs = {l.make_output(n, 0, true)};
@@ -153,35 +170,43 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
 }  // namespace
 
 std::string lower_norm(Lowering& l, const Node& n) {
-  const auto& norm = n.as<LayerNormalization>();
+  const auto& norm = n.as<ops::LayerNormalization>();
   return norm_step(l, n, norm.epsilon, norm.axis, kAbsent, n.inputs[1], n.input(2));
 }
 
 std::string lower_add_norm(Lowering& l, const Node& n) {
-  const auto& norm = n.as<AddLayerNorm>();
+  const auto& norm = n.as<ops::AddLayerNorm>();
   return norm_step(l, n, norm.epsilon, norm.axis, n.inputs[1], n.inputs[2], n.input(3));
 }
 
 std::string lower_softmax(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (x.dtype != DType::f32) return "only fp32 softmax has kernels";
-  if (x.rank() == 0 || checked_axis(n.as<Softmax>().axis, x.rank()) != x.rank() - 1) {
+  if (x.rank() == 0 || checked_axis(n.as<ops::Softmax>().axis, x.rank()) != x.rank() - 1) {
     return "it runs along another axis than the last";
   }
   const auto choice = choose_by_isa(softmax_rows());
   const int32_t source = l.rows(l.value(n.inputs[0]));
-  l.add_step(n, {.op = "", .params = SoftmaxParams{}, .inputs = {source},
-                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
-                 .nodes = {}, .rejected = choice.rejected});
+  l.add_step(n, {.op = "",
+                 .params = SoftmaxParams{},
+                 .inputs = {source},
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 
 std::string lower_embedding(Lowering& l, const Node& n) {
-  const auto& e = n.as<Embedding>();
+  const auto& e = n.as<ops::Embedding>();
   if (e.tables > kEmbedTables) return cat("kernels take ", kEmbedTables, " tables at most");
   const auto choice = choose_by_isa(embed_rows());
-  Step step{.op = "", .params = EmbedParams{e.tables, e.norm != 0, e.epsilon}, .inputs = {},
-            .outputs = {}, .kernel = std::string(choice.row->name), .nodes = {},
+  Step step{.op = "",
+            .params = EmbedParams{e.tables, e.norm != 0, e.epsilon},
+            .inputs = {},
+            .outputs = {},
+            .kernel = std::string(choice.row->name),
+            .nodes = {},
             .rejected = choice.rejected};
   for (int64_t t = 0; t < e.tables; ++t) {
     const ValueId table = n.inputs[static_cast<size_t>(2 * t)];

@@ -2,7 +2,10 @@
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
-#include "ops/movement.h"
+#include "ops/gather.h"
+#include "ops/slice.h"
+#include "ops/split.h"
+#include "ops/transpose.h"
 
 namespace planck {
 
@@ -21,7 +24,7 @@ std::string lower_view(Lowering& l, const Node& n) {
 }
 
 std::string lower_crop(Lowering& l, const Node& n) {
-  const auto& crop = n.as<Crop>();
+  const auto& crop = n.as<ops::Crop>();
   const int32_t source = l.value(n.inputs[0]);
   PlanValue window = l.at(source);
   for (size_t i = 0; i < crop.axes.size(); ++i) {
@@ -55,7 +58,7 @@ std::string lower_broadcast(Lowering& l, const Node& n) {
 std::string lower_transpose(Lowering& l, const Node& n) {
   const int32_t source = l.value(n.inputs[0]);
   PlanValue window = l.at(source);
-  std::vector<int64_t> perm = n.as<Transpose>().perm;
+  std::vector<int64_t> perm = n.as<ops::Transpose>().perm;
   const auto rank = static_cast<int64_t>(window.shape.size());
   if (perm.empty()) {
     for (int64_t i = rank; i-- > 0;) perm.push_back(i);
@@ -71,7 +74,7 @@ std::string lower_transpose(Lowering& l, const Node& n) {
 std::string lower_split(Lowering& l, const Node& n) {
   const int32_t source = l.value(n.inputs[0]);
   const auto axis = static_cast<size_t>(
-      checked_axis(n.as<Split>().axis, static_cast<int64_t>(l.at(source).shape.size())));
+      checked_axis(n.as<ops::Split>().axis, static_cast<int64_t>(l.at(source).shape.size())));
   Dim start(0);
   for (size_t i = 0; i < n.outputs.size(); ++i) {
     if (n.outputs[i] == kAbsent) return "an output of the split is absent";
@@ -93,7 +96,7 @@ std::string lower_gather(Lowering& l, const Node& n) {
   const int32_t source = l.value(n.inputs[0]);
   PlanValue window = l.at(source);
   const auto axis = static_cast<size_t>(
-      checked_axis(n.as<Gather>().axis, static_cast<int64_t>(window.shape.size())));
+      checked_axis(n.as<ops::Gather>().axis, static_cast<int64_t>(window.shape.size())));
   const int64_t at = *index->front().known();
   const Dim row = at < 0 ? window.shape[axis] + Dim(at) : Dim(at);
   window.offset = window.offset + row * window.strides[axis];
@@ -108,9 +111,13 @@ std::string lower_cast(Lowering& l, const Node& n) {
   if (!conversion_of(from, to)) return cat("no kernel converts ", from, " to ", to);
   const int32_t source = l.dense(l.value(n.inputs[0]));
   const auto choice = choose_by_isa(convert_rows());
-  l.add_step(n, {.op = "", .params = CopyParams{}, .inputs = {source},
-                 .outputs = {l.make_output(n, 0)}, .kernel = std::string(choice.row->name),
-                 .nodes = {}, .rejected = choice.rejected});
+  l.add_step(n, {.op = "",
+                 .params = CopyParams{},
+                 .inputs = {source},
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 

@@ -74,7 +74,7 @@ class Lowering {
   std::map<ValueId, int32_t> values_;
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
   std::map<int32_t, int32_t> broadcast_of_;
-  std::map<int32_t, int32_t> copies_;      // plan value -> its dense copy
+  std::map<int32_t, int32_t> copies_;  // plan value -> its dense copy
   std::vector<std::pair<ValueId, const Node*>> order_;
 };
 

@@ -50,10 +50,10 @@ Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
   for (size_t i = 1; i < all.size(); ++i) {
     const Candidate& c = all[i];
     out.rejected.push_back(
-        {std::string(c.row->name),
-         !c.reason.empty() ? c.reason
-         : c.cost > all[0].cost ? cat("slower by arithmetic: ", c.cost / all[0].cost, " x")
-                                : std::string("same cost, later in the manifest")});
+        {std::string(c.row->name), !c.reason.empty() ? c.reason
+                                   : c.cost > all[0].cost
+                                       ? cat("slower by arithmetic: ", c.cost / all[0].cost, " x")
+                                       : std::string("same cost, later in the manifest")});
   }
   return out;
 }

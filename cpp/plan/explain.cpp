@@ -32,15 +32,16 @@ void explain_step(const Plan& plan, size_t index, std::ostringstream& out) {
   }
   out << "\n      kernel " << s.kernel << ", precision asked " << s.asked << ", given " << s.given
       << "\n      nodes  " << onnx_names(plan, s) << '\n';
-  for (const Rejected& r : s.rejected) out << "      not    " << r.kernel << ": " << r.reason << '\n';
+  for (const Rejected& r : s.rejected)
+    out << "      not    " << r.kernel << ": " << r.reason << '\n';
 }
 
 }  // namespace
 
 std::string_view family(const StepParams& params) {
-  static constexpr std::string_view kNames[] = {"linear", "matmul",  "attention", "norm",
-                                                "softmax", "eltwise", "embed",     "copy",
-                                                "reduce", "reference"};
+  static constexpr std::string_view kNames[] = {"linear",  "matmul",   "attention", "norm",
+                                                "softmax", "eltwise",  "embed",     "copy",
+                                                "reduce",  "reference"};
   static_assert(std::size(kNames) == std::variant_size_v<StepParams>);
   return kNames[params.index()];
 }

@@ -18,8 +18,8 @@ enum class BufferKind : uint8_t { input, output, constant, arena };
 // Memory that one or more values lie in.
 struct PlanBuffer {
   BufferKind kind = BufferKind::arena;
-  int32_t index = 0;         // of the input, output or constant
-  Dim elements;              // capacity
+  int32_t index = 0;  // of the input, output or constant
+  Dim elements;       // capacity
   int64_t element_size = 4;
 };
 
@@ -49,7 +49,7 @@ struct LinearParams {  // a, packed w, bias?, residual?
   int64_t n = 0, k = 0;
   TileProgram then;  // after bias and residual; empty body: nothing
 };
-struct MatmulParams {};  // a, b: batched, both vary
+struct MatmulParams {};   // a, b: batched, both vary
 struct AttentionParams {  // q, k, v, mask?
   int64_t heads = 1;
   double scale = 1;

@@ -79,8 +79,7 @@ class Reshaper {
     while (rest && *rest != Dim(1)) {
       size_t next = i_ + 1;
       while (next < old_.shape.size() && old_.shape[next] == Dim(1)) ++next;
-      if (next == old_.shape.size() ||
-          old_.strides[i_] != old_.strides[next] * old_.shape[next]) {
+      if (next == old_.shape.size() || old_.strides[i_] != old_.strides[next] * old_.shape[next]) {
         return false;
       }
       i_ = next;

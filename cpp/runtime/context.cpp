@@ -82,8 +82,7 @@ Binding& Context::binding_for(std::span<const Feed* const> matched) {
     recent_.pop_back();
   }
   recent_.push_front(key_);
-  return *bindings_.emplace(key_, Entry{std::move(binding), recent_.begin()})
-              .first->second.binding;
+  return *bindings_.emplace(key_, Entry{std::move(binding), recent_.begin()}).first->second.binding;
 }
 
 // A feed in the other integer width, copied into memory of our own.

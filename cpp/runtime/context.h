@@ -12,7 +12,8 @@
 
 namespace planck {
 
-// Everything that depends on the exact shapes. It holds offsets only; addresses are set for each run.
+// Everything that depends on the exact shapes. It holds offsets only; addresses are set for each
+// run.
 struct Binding {
   std::vector<BoundValue> values;
   MemoryPlan memory;

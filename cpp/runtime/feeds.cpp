@@ -30,7 +30,8 @@ bool takes(DType want, DType got) {
 
 void check_type(const PlanPort& port, const Feed& feed) {
   if (!takes(port.dtype, feed.dtype)) {
-    refuse_feed(port, feed, "wrong dtype", cat("convert it with astype('", info(port.dtype).numpy, "')"));
+    refuse_feed(port, feed, "wrong dtype",
+                cat("convert it with astype('", info(port.dtype).numpy, "')"));
   }
   if (feed.shape.size() != port.shape.size()) {
     refuse_feed(port, feed, cat("rank ", feed.shape.size(), " instead of ", port.shape.size()));
@@ -48,9 +49,9 @@ void match_feeds(const Plan& plan, std::span<const Feed> feeds, std::vector<cons
   for (const Feed& feed : feeds) {
     const auto port = std::ranges::find(plan.inputs, feed.name, &PlanPort::name);
     if (port == plan.inputs.end()) {
-      throw with(FeedError("the model has no input '", feed.name, "'; its inputs are ",
-                           input_names(plan)),
-                 {.expected = input_names(plan), .got = std::string(feed.name)});
+      throw with(
+          FeedError("the model has no input '", feed.name, "'; its inputs are ", input_names(plan)),
+          {.expected = input_names(plan), .got = std::string(feed.name)});
     }
     const Feed*& slot = matched[static_cast<size_t>(port - plan.inputs.begin())];
     if (slot != nullptr) throw FeedError("input '", feed.name, "' is given twice");

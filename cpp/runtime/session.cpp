@@ -29,9 +29,9 @@ struct Session::Impl {
   int threads;
   int64_t max_arena_bytes;
   std::mutex mutex;
-  Context team;                                      // of the first caller
+  Context team;  // of the first caller
   bool team_taken = false;
-  std::vector<std::unique_ptr<Context>> all_solo;    // one-thread contexts of further callers
+  std::vector<std::unique_ptr<Context>> all_solo;  // one-thread contexts of further callers
   std::vector<Context*> free_solo;
 
   Impl(std::shared_ptr<const Plan> p, SessionOptions options)

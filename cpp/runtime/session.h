@@ -32,14 +32,14 @@ class OutputSink {
 // What happened since the session was made.
 struct SessionStats {
   int64_t runs = 0;
-  int64_t bindings = 0;      // made, one for each new set of shapes in each context
-  int64_t allocations = 0;   // of arenas, staging buffers and scratch; a repeated shape makes none
-  int64_t copies = 0;        // of feeds that had to be converted
-  int64_t arena_bytes = 0;   // of all contexts
+  int64_t bindings = 0;     // made, one for each new set of shapes in each context
+  int64_t allocations = 0;  // of arenas, staging buffers and scratch; a repeated shape makes none
+  int64_t copies = 0;       // of feeds that had to be converted
+  int64_t arena_bytes = 0;  // of all contexts
 };
 
 struct SessionOptions {
-  int threads = 0;  // 0: PLANCK_THREADS, else affinity and cgroup quota
+  int threads = 0;              // 0: PLANCK_THREADS, else affinity and cgroup quota
   int64_t max_arena_bytes = 0;  // 0: no limit
 };
 

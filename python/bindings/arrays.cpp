@@ -7,7 +7,8 @@ namespace planck {
 DType dtype_of_array(const py::array& array, const std::string& name) {
   const std::string text = py::str(array.dtype().attr("name"));
   const auto dtype = dtype_of_name(text);
-  if (!dtype) throw with(FeedError("input '", name, "': dtype ", text, " is not supported"), {.got = text});
+  if (!dtype)
+    throw with(FeedError("input '", name, "': dtype ", text, " is not supported"), {.got = text});
   return *dtype;
 }
 
@@ -23,9 +24,11 @@ py::array dense_array(const py::object& given, const std::string& name) {
   const py::module_ numpy = py::module_::import("numpy");
   py::object array = numpy.attr("asarray")(given);
   const py::object dtype = array.attr("dtype");
-  if (!dtype.attr("isnative").cast<bool>()) array = array.attr("astype")(dtype.attr("newbyteorder")("="));
+  if (!dtype.attr("isnative").cast<bool>())
+    array = array.attr("astype")(dtype.attr("newbyteorder")("="));
   if (py::str(dtype.attr("kind")).cast<std::string>() == "O") {
-    throw with(FeedError("input '", name, "': an array of Python objects is not a tensor"), {.got = "object"});
+    throw with(FeedError("input '", name, "': an array of Python objects is not a tensor"),
+               {.got = "object"});
   }
   py::object dense = numpy.attr("ascontiguousarray")(array);
   // ascontiguousarray makes a scalar one-dimensional.

@@ -14,6 +14,6 @@ py::dtype numpy_dtype(DType dtype);
 py::array dense_array(const py::object& given, const std::string& name);
 Shape shape_of(const py::array& array);
 Tensor tensor_of(const py::array& array, const std::string& name);  // copies
-py::array array_of(const Tensor& tensor);                            // copies
+py::array array_of(const Tensor& tensor);                           // copies
 
 }  // namespace planck

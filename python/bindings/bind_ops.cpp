@@ -10,8 +10,8 @@ namespace {
 
 // One op by its reference: inputs are widened, outputs rounded to the type that inference gives.
 std::vector<py::array> run_op(const std::string& op, const std::string& attrs,
-                              const std::vector<std::optional<py::array>>& inputs,
-                              size_t n_outputs, const std::string& row) {
+                              const std::vector<std::optional<py::array>>& inputs, size_t n_outputs,
+                              const std::string& row) {
   if (row != "reference") throw UsageError("no kernel row '", row, "' for ", op);
   const OpDef& def = builtin_ops().at(op);
   const Attrs parsed = def.parse(Json::parse(attrs));

@@ -1,8 +1,7 @@
-#include "base/error.h"
-
 #include <map>
 #include <string>
 
+#include "base/error.h"
 #include "bindings.h"
 
 namespace planck {
@@ -28,8 +27,8 @@ void define(py::module_& m, const char* name, const char* base, const char* code
   body["code"] = code;
   body["exit_code"] = exit_code;
   const py::object other = also(name);
-  const py::object bases = other.is_none() ? py::make_tuple(classes().at(base))
-                                           : py::make_tuple(classes().at(base), other);
+  py::tuple bases = py::make_tuple(classes().at(base));
+  if (!other.is_none()) bases = py::make_tuple(classes().at(base), other);
   const py::object type = py::module_::import("builtins").attr("type")(name, bases, body);
   classes()[name] = type;
   m.attr(name) = type;
@@ -63,8 +62,9 @@ void bind_errors(py::module_& m) {
       "got, hint: text, empty where not known; items: list of text.";
   body["code"] = "error";
   body["exit_code"] = 1;
-  classes()["Error"] = py::module_::import("builtins")
-                           .attr("type")("Error", py::make_tuple(py::handle(PyExc_Exception)), body);
+  classes()["Error"] =
+      py::module_::import("builtins")
+          .attr("type")("Error", py::make_tuple(py::handle(PyExc_Exception)), body);
   m.attr("Error") = classes()["Error"];
 #define PLANCK_ERROR(Name, Base, code, exit) define(m, #Name, #Base, code, exit);
 #include "base/errors.inc"

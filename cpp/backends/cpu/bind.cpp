@@ -1,7 +1,8 @@
 // Steps of every family on the CPU: fills the family's arguments from bound shapes and strides.
-#include "base/checked.h"
 #include "backends/bind.h"
+
 #include "backends/cpu/families.h"
+#include "base/checked.h"
 
 namespace planck {
 

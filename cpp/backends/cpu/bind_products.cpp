@@ -1,4 +1,6 @@
 // Linear layers, batched products, attention.
+#include <array>
+
 #include "backends/cpu/families.h"
 #include "base/checked.h"
 #include "kernels/attention/rows.h"
@@ -31,6 +33,7 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   args.c_stride = out.row_stride();
   const int32_t bias = step.inputs[2], residual = step.inputs[3];
   const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
+  c.expect_broadcast(step, residual, out.shape);
   bound.relocate(args.a, step.inputs[0]);
   bound.relocate(args.b, step.inputs[1]);
   bound.relocate(args.epilogue.bias, bias);
@@ -127,6 +130,11 @@ BoundStep bind(const BindContext& c, const Step& step, const AttentionParams& pa
   args.out_strides = head_strides(out, args.dv);
   args.scale = static_cast<float>(params.scale);
   args.masked_rows_zero = params.masked_rows_zero;
+  c.expect_broadcast(step, step.inputs[3], std::array{args.batch, args.heads, args.lq, args.lk});
+  if (length(v) != args.lk || k.shape[0] != args.batch || v.shape[0] != args.batch) {
+    throw RunError("keys ", shape_text(k.shape), ", values ", shape_text(v.shape), " and queries ",
+                   shape_text(q.shape), " do not agree in ", c.nodes_text(step));
+  }
   if (step.inputs[3] >= 0) bind_mask(c.at(step.inputs[3]), args);
   bound.relocate(args.q, step.inputs[0]);
   bound.relocate(args.k, step.inputs[1]);

@@ -25,6 +25,7 @@ BoundStep bind(const BindContext& c, const Step& step, const NormParams& params)
   BoundStep bound;
   const BoundValue& x = c.at(step.inputs[0]);
   NormArgs& args = bound.make<NormArgs>();
+  c.expect_broadcast(step, input(step, 1), x.shape);
   args.rows = x.rows();
   args.n = x.columns();
   args.x_stride = x.row_stride();
@@ -59,7 +60,10 @@ BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams&) {
 BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
   BoundStep bound;
   std::vector<EltwiseInput> inputs;
-  for (const int32_t v : step.inputs) inputs.push_back({nullptr, c.at(v).shape});
+  for (const int32_t v : step.inputs) {
+    c.expect_broadcast(step, v, c.at(step.outputs[0]).shape);
+    inputs.push_back({nullptr, c.at(v).shape});
+  }
   EltwiseArgs& args = bound.make<EltwiseArgs>(
       make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));
   for (size_t i = 0; i < step.inputs.size(); ++i) {
@@ -87,8 +91,8 @@ void check_ids(const void* context, int64_t, const Worker&) {
       const int64_t id = id_at(table.ids, bad);
       throw with(RunError("index ", id, " of row ", bad, " is outside [-", table.rows, ", ",
                           table.rows, ") in ", check.where),
-                 {.node = check.where, .expected = cat("an index in [-", table.rows, ", ",
-                                                       table.rows, ")"),
+                 {.node = check.where,
+                  .expected = cat("an index in [-", table.rows, ", ", table.rows, ")"),
                   .got = cat(id)});
     }
   }
@@ -120,6 +124,8 @@ BoundStep bind(const BindContext& c, const Step& step, const EmbedParams& params
   args.out_stride = out.row_stride();
   for (size_t t = 0; t < static_cast<size_t>(params.tables); ++t) {
     const BoundValue& table = c.at(step.inputs[2 * t]);
+    c.expect_broadcast(step, step.inputs[2 * t + 1],
+                       std::span(out.shape).first(out.shape.size() - 1));
     args.tables[t] = {nullptr, table.shape[0], table.row_stride(),
                       bind_ids(c.at(step.inputs[2 * t + 1]), out)};
     bound.relocate(args.tables[t].data, step.inputs[2 * t]);
@@ -148,9 +154,8 @@ BoundStep bind(const BindContext& c, const Step& step, const CopyParams&) {
     add_job(bound, convert_row(step.kernel), args);
     return bound;
   }
-  CopyArgs& args = bound.make<CopyArgs>(
-      make_copy_args(x.shape, static_cast<int>(size_of(x.dtype)), {nullptr, x.strides},
-                     {nullptr, out.strides}));
+  CopyArgs& args = bound.make<CopyArgs>(make_copy_args(
+      x.shape, static_cast<int>(size_of(x.dtype)), {nullptr, x.strides}, {nullptr, out.strides}));
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.out, step.outputs[0]);
   add_job(bound, copy_row(step.kernel), args);

@@ -1,8 +1,9 @@
 // Any op by its reference: one tile that widens the inputs, evaluates, and stores the outputs.
 // Slow and allocating, and never chosen in silence: explain() shows it with its reason.
+#include "backends/bind.h"
+
 #include <cstring>
 
-#include "backends/bind.h"
 #include "ops/evaluate.h"
 #include "ops/ops.h"
 

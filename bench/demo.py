@@ -1,0 +1,114 @@
+"""`make demo`: builds BERT and MiniLM, runs them on real sentences, beside the peers.
+
+Prints the machine, how each build went, times of one interleaved run, the largest difference of
+every output against ONNX Runtime, and for MiniLM the nearest neighbours of three sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pydoc
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import planck
+from bench.cases import load_cases
+from bench.models import render, run_cases
+
+MODELS = ("bert_encoder", "minilm")
+# Modules whose documentation is prose: real sentences that every Python carries.
+PROSE = ("string", "random", "json", "threading", "socket", "datetime", "decimal", "statistics")
+QUERIES = (
+    "Pick a random element from a list.",
+    "Wait until another thread releases the lock.",
+    "Convert a Python object to JSON text.",
+)
+
+
+def environment() -> str:
+    """One line: CPU, instruction set, threads."""
+    facts = planck.device()
+    return f"{facts['cpu']}, {facts['isa']}, {facts['cores']} threads"
+
+
+def build_summary(name: str, path: Path) -> planck.Plan:
+    """Builds one model and prints nodes in, steps out, what was fused, seconds, peak memory."""
+    plan = planck.build(path, precision="fp32", progress=True)
+    report = plan.report
+    seconds = (report["import_ms"] + report["passes_ms"] + report["lower_ms"]) / 1e3
+    fused = ", ".join(f"{op} x{n}" for op, n in sorted(report["ops"].items()) if n > 1)
+    print(f"{name}: {report['onnx_nodes']} ONNX nodes -> {len(plan.steps)} steps in {seconds:.2f} s")
+    print(f"  {fused}")
+    print(f"  peak resident memory {report['peak_rss_bytes'] / 1e6:.0f} MB, model file included")
+    return plan
+
+
+def differences(name: str, path: Path, plan: planck.Plan) -> None:
+    """Largest difference of every output against ONNX Runtime without optimisations."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feeds = planck.models.feeds(name, (3, 32), seed=1)
+    outputs = [port.name for port in session.get_outputs()]
+    expected = dict(zip(outputs, session.run(outputs, feeds), strict=True))
+    got = plan.run(feeds)
+    for output, want in expected.items():
+        gap = float(np.max(np.abs(got[output] - want)))
+        print(f"  {name}.{output} at 3x32: max |difference| {gap:.2e} of max {np.abs(want).max():.2f}")
+
+
+def sentences() -> list[str]:
+    """First sentences of documentation strings of the standard library."""
+    found: dict[str, None] = {}
+    for module in PROSE:
+        text = pydoc.plain(pydoc.render_doc(module))
+        for line in re.findall(r"^[ |]+([A-Z][^\n]{30,90}\.)$", text, re.MULTILINE):
+            found.setdefault(line.strip(), None)
+    return list(found)
+
+
+def embed(plan: planck.Plan, texts: list[str]) -> NDArray[Any]:
+    """Sentence embeddings [len(texts), 384], of length 1."""
+    return plan.run(planck.models.tokenize(texts))["sentence_embedding"]
+
+
+def neighbours(plan: planck.Plan) -> None:
+    """The nearest documented sentence of each query."""
+    texts = sentences()
+    corpus = embed(plan, texts)
+    scores = embed(plan, list(QUERIES)) @ corpus.T
+    print(f"nearest of {len(texts)} sentences from the standard library (MiniLM, cosine):")
+    for query, row in zip(QUERIES, scores, strict=True):
+        print(f"  {query}")
+        for at in np.argsort(-row)[:3]:
+            print(f"    {row[at]:.3f}  {texts[at]}")
+
+
+def main() -> None:
+    """Runs the whole demonstration."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6, help="interleaved rounds of the table")
+    options = parser.parse_args()
+    print(environment())
+    with tempfile.TemporaryDirectory() as folder:
+        for name in MODELS:
+            path = Path(folder) / f"{name}.onnx"
+            planck.models.write(name, path)
+            plan = build_summary(name, path)
+            differences(name, path, plan)
+            if name == "minilm":
+                neighbours(plan)
+    print("times, every engine in a process of its own, one interleaved run:")
+    print(render(run_cases(load_cases(only="demo"), rounds=options.rounds)))
+
+
+if __name__ == "__main__":
+    main()
