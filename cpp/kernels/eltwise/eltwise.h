@@ -16,13 +16,16 @@ enum class EltOp : uint8_t {
 #define PLANCK_TILE_OP(name, arity) name,
 #include "base/tile_ops.inc"
 #undef PLANCK_TILE_OP
+#define PLANCK_ELT_FUSED(name, first, second, arity) name,
+#include "kernels/eltwise/fused.inc"
+#undef PLANCK_ELT_FUSED
 };
 
 // A source below kEltRegisters is a register; kEltOperandSource + i is operand i.
 inline constexpr uint8_t kEltOperandSource = 64;
 
 struct EltInstr {
-  EltOp op;       // EltOp::operand copies its source
+  EltOp op;       // EltOp::operand copies its source; there is no EltOp::constant
   uint8_t out;    // register; the last instruction writes to memory instead
   uint8_t in[3];  // sources, as many as the op reads
 };

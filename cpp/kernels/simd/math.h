@@ -1,0 +1,209 @@
+#pragma once
+// Elementary functions over F16. Included by simd/vec_ISA.h, which defines F16; nobody else may
+// include it. fma is explicit wherever a product and a sum share one rounding.
+//
+// Coefficients: own weighted minimax fits (Lawson iteration, 400 to 600 Chebyshev nodes, targets
+// from mpmath at 40 digits), rounded to fp32; "fit" below is the error before rounding. The errors
+// of the finished functions are bounded by tests/cpp/eltwise_test.cpp.
+#include <cstdint>
+
+namespace planck {
+namespace {
+
+PLANCK_INLINE F16 zero16() { return set1(0.0f); }
+PLANCK_INLINE F16 neg(F16 x) { return floats(bits(x) ^ set1i(INT32_MIN)); }
+PLANCK_INLINE F16 abs(F16 x) { return floats(bits(x) & set1i(INT32_MAX)); }
+// The magnitude, which must not be negative, with the sign of `sign`.
+PLANCK_INLINE F16 with_sign(F16 magnitude, F16 sign) {
+  return floats(bits(magnitude) | (bits(sign) & set1i(INT32_MIN)));
+}
+// NaN if either is NaN.
+PLANCK_INLINE F16 min_nan(F16 x, F16 y) { return select(is_nan(x), x, min2(x, y)); }
+PLANCK_INLINE F16 max_nan(F16 x, F16 y) { return select(is_nan(x), x, max2(x, y)); }
+
+// c[0] + c[1] x + ... by Horner's rule.
+template <int kCount>
+PLANCK_INLINE F16 polynomial(const float (&c)[kCount], F16 x) {
+  F16 sum = set1(c[kCount - 1]);
+#pragma GCC unroll 16
+  for (int i = kCount - 2; i >= 0; --i) sum = fma(sum, x, set1(c[i]));
+  return sum;
+}
+
+// (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2; relative error of e^r: fit 3.1e-9.
+constexpr float kExpTail[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f,
+                              0x1.6a2432p-10f};
+constexpr float kLog2E = 0x1.715476p+0f;
+constexpr float kLn2 = 0x1.62e430p-1f, kLn2Rest = -1.9046542e-09f;  // ln 2 = kLn2 + kLn2Rest
+constexpr float kRound = 0x1.8p+23f;  // adding it leaves a whole number in the low bits
+
+// e^(x + rest) for x in [-104, 89] and a rest of a few ulps of x. 2^n is applied in two halves, so
+// that results below 2^-126 round once and results above the range become inf.
+PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
+  const F16 shifted = fma(x, set1(kLog2E), set1(kRound));
+  const F16 n = shifted - set1(kRound);
+  const F16 r = fnma(n, set1(kLn2Rest), fnma(n, set1(kLn2), x)) + rest;
+  const F16 e = fma(polynomial(kExpTail, r), r * r, r) + set1(1.0f);
+  const I16 power = bits(shifted) - set1i(0x4B400000);  // the bits of kRound
+  const I16 half = shift_right<1>(power);
+  const F16 first = floats(shift_left<23>(half + set1i(127)));
+  const F16 second = floats(shift_left<23>(power - half + set1i(127)));
+  return e * first * second;
+}
+
+// Both clamps keep NaN. e^-104 rounds to 0, e^89 to inf.
+PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(-104.0f), min2(set1(89.0f), x)); }
+PLANCK_INLINE F16 exp(F16 x) { return exp_clamped(clamp_exp(x), zero16()); }
+
+// exp for x <= 0 (or NaN) with results below 2^-126 flushed to 0: the exponent fits one factor.
+// For softmax, whose sum is at least 1.
+PLANCK_INLINE F16 exp_flush(F16 x) {
+  const F16 low = set1(-87.33654f);  // ln 2^-126, rounded towards 0
+  const F16 t = max2(low, x);
+  const F16 shifted = fma(t, set1(kLog2E), set1(kRound));
+  const F16 n = shifted - set1(kRound);
+  const F16 r = fnma(n, set1(kLn2Rest), fnma(n, set1(kLn2), t));
+  const F16 e = fma(polynomial(kExpTail, r), r * r, r) + set1(1.0f);
+  const F16 scale = floats(shift_left<23>(bits(shifted)) + set1i(0x3F800000));
+  return select(x < low, zero16(), e * scale);
+}
+
+// (ln(1 + f) - f + f^2 / 2) / f^3 on [sqrt 1/2 - 1, sqrt 2 - 1]; relative error of ln: fit 7.5e-10.
+constexpr float kLogTail[] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a4b8p-3f,
+                              -0x1.555c4ep-3f, 0x1.23373ap-3f,  -0x1.fc2196p-4f,
+                              0x1.e6f2d8p-4f,  -0x1.de4024p-4f, 0x1.14571ap-4f};
+// ln 2 in two parts; a whole number of 8 bits times the first is exact.
+constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 1.4286068e-06f;
+
+struct Decomposed {
+  F16 e, f;  // x = 2^e (1 + f), sqrt 1/2 <= 1 + f < sqrt 2
+};
+// For finite x > 0; denormals are scaled first.
+PLANCK_INLINE Decomposed decompose(F16 x) {
+  const M16 denormal = x < set1(0x1p-126f);
+  const F16 scaled = select(denormal, x * set1(0x1p+24f), x);
+  const I16 sqrt_half = set1i(0x3F3504F3);
+  const I16 offset = bits(scaled) - sqrt_half;
+  const F16 e = to_float(shift_right<23>(offset)) - select(denormal, set1(24.0f), zero16());
+  const F16 m = floats((offset & set1i(0x007FFFFF)) + sqrt_half);
+  return {e, m - set1(1.0f)};
+}
+
+constexpr float kInf = __builtin_inff();
+constexpr float kNan = __builtin_nanf("");
+
+// What ln gives outside the finite positive numbers, from the result inside.
+PLANCK_INLINE F16 log_edges(F16 x, F16 inside) {
+  const F16 positive = select(x < set1(kInf), inside, x);  // inf and NaN stay
+  const M16 zero = x == zero16();
+  return select((x < zero16()) | zero, select(zero, set1(-kInf), set1(kNan)), positive);
+}
+
+PLANCK_INLINE F16 log(F16 x) {
+  const Decomposed d = decompose(x);
+  const F16 square = d.f * d.f;
+  F16 sum = square * d.f * polynomial(kLogTail, d.f);
+  sum = fma(d.e, set1(kLn2Low), sum);
+  sum = fnma(set1(0.5f), square, sum) + d.f;
+  return log_edges(x, fma(d.e, set1(kLn2High), sum));
+}
+
+// erf(x) / x - 1 in x^2, |x| < 0.921875; fit 4.1e-10 relative.
+constexpr float kErfSmall[] = {0x1.06eba8p-3f, -0x1.812744p-2f,  0x1.ce2e1ep-4f, -0x1.b81060p-6f,
+                               0x1.54d9cap-8f, -0x1.aadff4p-11f, 0x1.5ef0d2p-14f};
+// -ln erfc(x) on [0.92, 4]; fit 4.2e-11 of erfc. From 3.93 on erf rounds to 1.
+constexpr float kErfLarge[] = {-0x1.70d578p-13f, 0x1.212846p+0f, 0x1.444470p-1f,   0x1.bb926cp-4f,
+                               -0x1.9bb50ep-6f,  0x1.1196d6p-8f, -0x1.c85bfcp-12f, 0x1.63096ap-16f};
+
+PLANCK_INLINE F16 erf(F16 x) {
+  const F16 small = fma(polynomial(kErfSmall, x * x), x, x);
+  const F16 t = min2(set1(4.0f), abs(x));  // keeps NaN
+  const F16 large = set1(1.0f) - exp_clamped(neg(polynomial(kErfLarge, t)), zero16());
+  return select(abs(x) < set1(0.921875f), small, with_sign(large, x));
+}
+
+// (tanh(x) / x - 1) / x^2 in x^2, |x| < 0.625; fit 4.4e-9 relative.
+constexpr float kTanhSmall[] = {-0x1.555532p-2f, 0x1.11071ep-3f, -0x1.b83b18p-5f, 0x1.521e02p-6f,
+                                -0x1.75b9cep-8f};
+
+PLANCK_INLINE F16 tanh(F16 x) {
+  const F16 square = x * x;
+  const F16 small = fma(polynomial(kTanhSmall, square) * square, x, x);
+  const F16 magnitude = abs(x);
+  const F16 grown = exp(magnitude + magnitude) + set1(1.0f);
+  const F16 large = set1(1.0f) - set1(2.0f) / grown;
+  return select(magnitude < set1(0.625f), small, with_sign(large, x));
+}
+
+// With e = exp(-|x|) <= 1: 1 / (1 + e), and e / (1 + e) for negative x. Relatively exact at both
+// ends.
+PLANCK_INLINE F16 sigmoid(F16 x) {
+  const F16 e = exp(neg(abs(x)));
+  return select(x < zero16(), e, set1(1.0f)) / (set1(1.0f) + e);
+}
+
+PLANCK_INLINE F16 relu(F16 x) { return max2(zero16(), x); }  // keeps NaN
+
+// (erfc(a / sqrt 2) / 2)^(1/8) on [0, 8]: three squarings give the tail of the normal distribution
+// with a small relative error as far as it matters, so one polynomial, without exp and without
+// division, serves all x. Fit: |x| times the tail is right to 7.2e-8 (itself + 3e-3 min(1, |x|)).
+constexpr float kGeluRoot[] = {
+    0x1.d5818ep-1f,  -0x1.769c42p-4f,  -0x1.058cecp-5f, -0x1.60d500p-11f, 0x1.8ac586p-10f,
+    0x1.129656p-15f, -0x1.f1ec8ap-15f, 0x1.e27f74p-18f, -0x1.0a0314p-22f, -0x1.b8ade0p-29f};
+
+// x Phi(x); absolute error at most 1.7e-7 max(1, |x|). -inf gives NaN, as the formula does.
+PLANCK_INLINE F16 gelu_erf(F16 x) {
+  const F16 a = min2(set1(8.0f), abs(x));  // keeps NaN
+  const F16 root = polynomial(kGeluRoot, a);
+  const F16 root2 = root * root;
+  const F16 root4 = root2 * root2;
+  const F16 tail = root4 * root4;
+  return x * select_by_sign(x, tail, set1(1.0f) - tail);
+}
+
+// 0.5 x (1 + tanh z) = x / (1 + e^(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3).
+PLANCK_INLINE F16 gelu_tanh(F16 x) {
+  const F16 scale = fma(x * x, set1(-0.0713548163f), set1(-1.59576912f));
+  return x / (set1(1.0f) + exp(scale * x));
+}
+
+struct TwoFloats {
+  F16 high, low;  // their sum is the value
+};
+// ln x, relative error about 2^-27.
+PLANCK_INLINE TwoFloats log_two(F16 x) {
+  const Decomposed d = decompose(x);
+  const F16 square = d.f * d.f;
+  const F16 square_rest = fma(d.f, d.f, neg(square));
+  const F16 half_square = set1(0.5f) * square;
+  const F16 main = d.f - half_square;
+  const F16 main_rest = (d.f - main) - half_square;
+  const F16 power = d.e * set1(kLn2High);  // exact
+  const F16 high = power + main;
+  F16 low = (power - high) + main;
+  low = low + fma(square * d.f, polynomial(kLogTail, d.f), main_rest);
+  low = fma(d.e, set1(kLn2Low), fnma(set1(0.5f), square_rest, low));
+  return {log_edges(x, high), low};
+}
+
+// C's pow: its rules of signs and edges.
+PLANCK_INLINE F16 pow(F16 x, F16 y) {
+  const F16 one = set1(1.0f), base = abs(x);
+  const TwoFloats ln = log_two(base);
+  const F16 high = y * ln.high;
+  const F16 rest = fma(y, ln.low, fma(y, ln.high, neg(high)));
+  // Beyond the range of exp the rest may be inf - inf.
+  const M16 in_range = abs(high) < set1(104.0f);
+  const F16 power = exp_clamped(clamp_exp(high), select(in_range, rest, zero16()));
+  const F16 half = y * set1(0.5f);
+  const M16 whole = trunc(y) == y;
+  const F16 odd_or_even = select(trunc(half) == half, power, neg(power));
+  const F16 signed_power = select_by_sign(x, select(whole, odd_or_even, power), power);
+  const M16 negative = (x < zero16()) & (set1(-kInf) < x);
+  const F16 real = select(negative, select(whole, signed_power, set1(kNan)), signed_power);
+  const M16 unit_to_inf = (base == one) & (abs(y) == set1(kInf));
+  return select((y == zero16()) | (x == one) | unit_to_inf, one, real);
+}
+
+}  // namespace
+}  // namespace planck
