@@ -1,0 +1,412 @@
+#include "importer/builder.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <span>
+
+#include "importer/adapters.h"
+#include "importer/attributes.h"
+#include "importer/dim_names.h"
+#include "importer/limits.h"
+#include "importer/rules.h"
+#include "importer/scope.h"
+
+namespace planck::importer {
+namespace {
+
+using onnx::AttributeProto;
+using onnx::GraphProto;
+using onnx::NodeProto;
+
+// What differs between the main graph and the body of an inlined function.
+struct Frame {
+  const Opsets* opsets = nullptr;
+  bool function = false;
+  std::map<std::string, AttributeProto> bound;  // attributes of the call, defaults included
+  std::string prefix;                           // "call/": keeps names of values and nodes apart
+  Origin callers;
+  std::string subgraph;  // path for errors: "If_3/then_branch"
+};
+
+// The graph attributes that an op has, in the order of Node::subgraphs.
+std::span<const char* const> subgraph_names(const std::string& op) {
+  static constexpr const char* kIf[] = {"then_branch", "else_branch"};
+  static constexpr const char* kBody[] = {"body"};
+  if (op == "If") return kIf;
+  if (op == "Loop" || op == "Scan" || op == "SequenceMap") return kBody;
+  return {};
+}
+
+class ModelBuilder {
+ public:
+  ModelBuilder(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads)
+      : model_(model),
+        ops_(ops),
+        payloads_(payloads),
+        opsets_(model.opset_import()),
+        functions_(model, ops, payloads.limits) {}
+
+  Graph run() {
+    if (!model_.has_graph()) throw GraphError("the model has no graph");
+    check_supported(model_, ops_, functions_);
+    Graph graph(ops_);
+    graph.sources = sources_;
+    Scope scope(graph, model_.graph().node(), nullptr);
+    Frame frame;
+    frame.opsets = &opsets_;
+    fill(scope, model_.graph(), frame);
+    return graph;
+  }
+
+ private:
+  // --- graphs ---
+  void fill(Scope& scope, const GraphProto& proto, const Frame& frame) {
+    scope.graph().name = proto.name();
+    add_initializers(scope, proto, frame);
+    add_inputs(scope, proto, frame);
+    for (const NodeProto& node : proto.node()) add_node(scope, node, frame);
+    add_outputs(scope, proto);
+  }
+
+  void add_initializers(Scope& scope, const GraphProto& proto, const Frame& frame) {
+    const auto add = [&](const std::string& name, Tensor tensor) {
+      scope.define(name, scope.graph().add_constant(std::move(tensor), frame.prefix + name));
+    };
+    for (const onnx::TensorProto& t : proto.initializer()) {
+      if (t.name().empty()) throw GraphError("an initializer has no name");
+      add(t.name(), read_tensor(t, payloads_));
+    }
+    for (const onnx::SparseTensorProto& t : proto.sparse_initializer()) {
+      if (t.values().name().empty()) throw GraphError("a sparse initializer has no name");
+      add(t.values().name(), read_sparse(t, payloads_));
+    }
+  }
+
+  void add_inputs(Scope& scope, const GraphProto& proto, const Frame& frame) {
+    std::set<std::string> seen;
+    for (const onnx::ValueInfoProto& input : proto.input()) {
+      if (!seen.insert(input.name()).second) {
+        throw GraphError("the input '", input.name(), "' is listed twice");
+      }
+      if (scope.defines(input.name())) continue;  // old exporters list initializers as inputs too
+      TensorType type =
+          with_context([&] { return declared_type(input); }, "input '", input.name(), "'");
+      scope.define(input.name(),
+                   scope.graph().add_input(frame.prefix + input.name(), std::move(type)));
+    }
+  }
+
+  TensorType declared_type(const onnx::ValueInfoProto& input) {
+    const onnx::TypeProto& type = input.type();
+    if (type.value_case() == onnx::TypeProto::VALUE_NOT_SET) throw GraphError("has no type");
+    if (!type.has_tensor_type()) {
+      throw with(UnsupportedError("inputs that are no tensors are not supported"),
+                 {.items = {"input " + input.name()}});
+    }
+    const onnx::TypeProto::Tensor& tensor = type.tensor_type();
+    if (!tensor.has_shape()) {
+      throw with(UnsupportedError("inputs of unknown rank are not supported"),
+                 {.hint = "give the input a shape; its extents may stay symbolic",
+                  .items = {"input " + input.name()}});
+    }
+    within("rank", payloads_.limits.rank, tensor.shape().dim_size(), "dimensions");
+    TensorType out{element_type(tensor.elem_type()), {}};
+    for (const auto& d : tensor.shape().dim()) {
+      out.dims.push_back(declared_dim(d, input.name(), out.rank()));
+    }
+    return out;
+  }
+
+  Dim declared_dim(const onnx::TensorShapeProto::Dimension& d, const std::string& input,
+                   int64_t axis) {
+    if (d.has_dim_value()) {
+      if (d.dim_value() == -1) return dims_.unknown(input, axis);  // how some exporters say "any"
+      if (d.dim_value() < 0) throw GraphError("axis ", axis, " has the extent ", d.dim_value());
+      return d.dim_value();
+    }
+    const std::string& name = d.dim_param();
+    return name.empty() || name == "?" || name == "-1" ? dims_.unknown(input, axis)
+                                                       : dims_.named(name);
+  }
+
+  void add_outputs(Scope& scope, const GraphProto& proto) {
+    std::set<std::string> seen;
+    for (const onnx::ValueInfoProto& output : proto.output()) {
+      if (!seen.insert(output.name()).second) {
+        throw GraphError("the output '", output.name(), "' is listed twice");
+      }
+      const ValueId id =
+          with_context([&] { return scope.find(output.name()); }, "output '", output.name(), "'");
+      if (id == kAbsent) throw GraphError("the output '", output.name(), "' has no value");
+      check_declared(output, scope.graph().value(id).type());
+      scope.graph().add_output(id, output.name());
+    }
+    if (proto.output_size() == 0) throw GraphError("a graph has no outputs");
+  }
+
+  // Shapes of outputs are often stale, types never are.
+  static void check_declared(const onnx::ValueInfoProto& output, const TensorType& type) {
+    const int declared = output.type().tensor_type().elem_type();
+    if (declared != 0 && declared != info(type.dtype).onnx) {
+      throw with(GraphError("the output '", output.name(), "' is declared as type ", declared,
+                            ", the graph computes ", type),
+                 {.expected = cat(declared), .got = cat(type.dtype)});
+    }
+  }
+
+  // --- nodes ---
+  void add_node(Scope& scope, const NodeProto& proto, const Frame& frame) {
+    within("nodes", payloads_.limits.nodes, ++nodes_, "nodes after inlining");
+    const auto index = static_cast<int32_t>(sources_->size());
+    sources_->push_back(
+        {frame.prefix + (proto.name().empty() ? cat(proto.op_type(), '_', index) : proto.name()),
+         op_text(proto)});
+    Origin origin = frame.callers;
+    merge_origin(origin, {index});
+    try {
+      place(scope, proto, frame, origin);
+    } catch (Error& e) {
+      describe(e, proto, (*sources_)[static_cast<size_t>(index)].name, frame);
+      throw;
+    }
+  }
+
+  static void describe(Error& e, const NodeProto& proto, const std::string& name,
+                       const Frame& frame) {
+    if (!e.fields.node.empty()) return;  // an inner node said more
+    e.fields.node = name;
+    e.fields.op_type = proto.op_type();
+    e.fields.domain = proto.domain();
+    e.fields.subgraph = frame.subgraph;
+  }
+
+  void place(Scope& scope, const NodeProto& proto, const Frame& frame, const Origin& origin) {
+    const std::string& name = (*sources_)[static_cast<size_t>(origin.back())].name;
+    if (const onnx::FunctionProto* function = functions_.called_by(proto)) {
+      return with_context([&] { inline_call(scope, proto, *function, frame, origin); }, "call ",
+                          std::string(name), " (", op_text(proto), ")");
+    }
+    Node node = with_context([&] { return drafted(scope, proto, frame, origin); }, "node ",
+                             std::string(name), " (", op_text(proto), ")");
+    if (node.op != nullptr) append(scope.graph(), std::move(node));
+  }
+
+  // Everything of a node but its inference. No op: it was a constant.
+  Node drafted(Scope& scope, const NodeProto& proto, const Frame& frame, const Origin& origin) {
+    if (proto.output_size() == 0) throw GraphError("a node without outputs");
+    const int64_t opset = frame.opsets->at(proto.domain());
+    Node node;
+    Draft draft;
+    draft.op = proto.op_type();
+    for (const std::string& input : proto.input()) {
+      draft.inputs.push_back(input.empty() ? kAbsent : scope.find(input));
+    }
+    trim(draft.inputs);
+    draft.outputs = static_cast<size_t>(proto.output_size());
+    std::vector<Scope::Capture> captures;
+    add_attributes(draft, node, scope, proto, frame, captures);
+    if (draft.op == "Constant") {
+      add_constant(scope, proto, constant_value(draft), frame, origin);
+      return node;
+    }
+    Emitter emit(scope.graph(), origin);
+    adapt(draft, opset, emit);
+    if (!draft.tensors.empty()) {
+      throw GraphError(draft.op, " has no tensor attribute ", draft.tensors.begin()->first);
+    }
+    node.op = &ops_.at(draft.op);
+    node.attrs = node.op->parse(draft.attrs);
+    node.inputs = std::move(draft.inputs);
+    for (const Scope::Capture& c : captures) node.inputs.push_back(c.outer);
+    node.captures = static_cast<int32_t>(captures.size());
+    // A node with sub-graphs covers their nodes, whose indices follow its own.
+    node.origin = origin;
+    Origin inner;
+    for (auto i = static_cast<size_t>(origin.back()) + 1; i < sources_->size(); ++i) {
+      inner.push_back(static_cast<int32_t>(i));
+    }
+    merge_origin(node.origin, inner);
+    for (const std::string& output : proto.output()) {
+      node.outputs.push_back(add_result(scope, output, frame));
+    }
+    trim(node.outputs);
+    if (node.outputs.empty()) node.outputs.push_back(kAbsent);
+    return node;
+  }
+
+  static void trim(std::vector<ValueId>& ids) {
+    while (!ids.empty() && ids.back() == kAbsent) ids.pop_back();
+  }
+
+  ValueId add_result(Scope& scope, const std::string& name, const Frame& frame) {
+    if (name.empty()) return kAbsent;
+    const ValueId id = scope.graph().add_value({}, frame.prefix + name);
+    scope.define(name, id);
+    return id;
+  }
+
+  void add_constant(Scope& scope, const NodeProto& proto, Tensor tensor, const Frame& frame,
+                    const Origin& origin) {
+    if (proto.input_size() != 0 || proto.output_size() != 1) {
+      throw GraphError("Constant takes no inputs and has one output");
+    }
+    if (proto.output(0).empty()) return merge_origin(scope.graph().unused, origin);
+    const ValueId id =
+        scope.graph().add_constant(std::move(tensor), frame.prefix + proto.output(0));
+    scope.graph().add_origin(id, origin);
+    scope.define(proto.output(0), id);
+  }
+
+  // --- attributes and sub-graphs ---
+  // The attribute itself, or inside a function what the call gives for it; nothing if it gives
+  // none.
+  static std::optional<AttributeProto> bound(const AttributeProto& a, const Frame& frame) {
+    if (!frame.function) throw GraphError("attribute '", a.name(), "' refers to a function's");
+    const auto it = frame.bound.find(a.ref_attr_name());
+    if (it == frame.bound.end()) return std::nullopt;
+    AttributeProto out = it->second;
+    out.set_name(a.name());
+    return out;
+  }
+
+  void add_attributes(Draft& draft, Node& node, Scope& scope, const NodeProto& proto,
+                      const Frame& frame, std::vector<Scope::Capture>& captures) {
+    std::map<std::string, const GraphProto*> graphs;
+    std::vector<std::unique_ptr<AttributeProto>> kept;  // what the pointers point into
+    for (const AttributeProto& given : proto.attribute()) {
+      const AttributeProto* a = &given;
+      if (!given.ref_attr_name().empty()) {
+        const std::optional<AttributeProto> value = bound(given, frame);
+        if (!value) continue;
+        kept.push_back(std::make_unique<AttributeProto>(*value));
+        a = kept.back().get();
+      }
+      if (type_of(*a) != AttributeProto::GRAPH) {
+        add_attribute(draft, *a, payloads_);
+      } else if (!graphs.emplace(a->name(), &a->g()).second) {
+        throw GraphError("attribute '", a->name(), "' is given twice");
+      }
+    }
+    add_subgraphs(node, scope, proto, frame, graphs, captures);
+  }
+
+  void add_subgraphs(Node& node, Scope& scope, const NodeProto& proto, const Frame& frame,
+                     const std::map<std::string, const GraphProto*>& graphs,
+                     std::vector<Scope::Capture>& captures) {
+    const auto names = subgraph_names(proto.op_type());
+    for (const auto& [name, graph] : graphs) {
+      if (std::ranges::find(names, name) == names.end()) {
+        throw GraphError(proto.op_type(), " has no graph attribute ", name);
+      }
+    }
+    std::vector<std::unique_ptr<Graph>> bodies;
+    std::vector<std::unique_ptr<Scope>> scopes;
+    for (const char* name : names) {
+      const auto it = graphs.find(name);
+      if (it == graphs.end()) throw GraphError(proto.op_type(), " needs the graph ", name);
+      bodies.push_back(std::make_unique<Graph>(ops_));
+      bodies.back()->sources = sources_;
+      scopes.push_back(std::make_unique<Scope>(*bodies.back(), it->second->node(), &scope));
+      Frame inner = frame;
+      inner.subgraph += cat(inner.subgraph.empty() ? "" : "/", proto.name(), '/', name);
+      with_context([&] { fill(*scopes.back(), *it->second, inner); }, "sub-graph ", name);
+    }
+    captures = all_captures(scopes);
+    for (size_t i = 0; i < bodies.size(); ++i) {
+      add_captures(*bodies[i], *scopes[i], captures);
+      node.subgraphs.push_back(std::move(bodies[i]));
+    }
+  }
+
+  // What any of a node's sub-graphs captures; all of them get all of it, in one order.
+  static std::vector<Scope::Capture> all_captures(
+      const std::vector<std::unique_ptr<Scope>>& scopes) {
+    std::vector<Scope::Capture> all;
+    std::set<ValueId> seen;
+    for (const auto& scope : scopes) {
+      for (const Scope::Capture& c : scope->captures()) {
+        if (seen.insert(c.outer).second) all.push_back(c);
+      }
+    }
+    return all;
+  }
+
+  static void add_captures(Graph& body, Scope& scope, const std::vector<Scope::Capture>& all) {
+    std::map<ValueId, ValueId> own;
+    for (const Scope::Capture& c : scope.captures()) own.emplace(c.outer, c.inner);
+    for (const Scope::Capture& c : all) {
+      const auto it = own.find(c.outer);
+      body.inputs.push_back(it != own.end() ? it->second : scope.find(c.name));
+    }
+  }
+
+  // --- functions ---
+  void inline_call(Scope& scope, const NodeProto& call, const onnx::FunctionProto& function,
+                   const Frame& frame, const Origin& origin) {
+    if (call.input_size() > function.input_size() || call.output_size() > function.output_size()) {
+      throw GraphError("the call has ", call.input_size(), " inputs and ", call.output_size(),
+                       " outputs, the function ", function.input_size(), " and ",
+                       function.output_size());
+    }
+    const Opsets opsets(function.opset_import());
+    Frame inner;
+    inner.opsets = &opsets;
+    inner.function = true;
+    inner.bound = bind_attributes(call, function, frame);
+    inner.prefix = (*sources_)[static_cast<size_t>(origin.back())].name + "/";
+    inner.callers = origin;
+    inner.subgraph = frame.subgraph;
+    Scope body(scope.graph(), function.node(), nullptr);
+    for (int i = 0; i < function.input_size(); ++i) {
+      const bool given = i < call.input_size() && !call.input(i).empty();
+      body.define(function.input(i), given ? scope.find(call.input(i)) : kAbsent);
+    }
+    for (const NodeProto& node : function.node()) add_node(body, node, inner);
+    for (int i = 0; i < call.output_size(); ++i) {
+      if (call.output(i).empty()) continue;
+      const ValueId id = body.find(function.output(i));
+      scope.define(call.output(i), id);
+      // Outside it is known by the name that the call gives it, if it was made here at all.
+      if (id != kAbsent && scope.graph().value(id).name == inner.prefix + function.output(i)) {
+        scope.graph().set_name(id, frame.prefix + call.output(i));
+      }
+    }
+  }
+
+  static std::map<std::string, AttributeProto> bind_attributes(const NodeProto& call,
+                                                               const onnx::FunctionProto& function,
+                                                               const Frame& frame) {
+    std::map<std::string, AttributeProto> out;
+    for (const AttributeProto& a : function.attribute_proto()) out[a.name()] = a;
+    for (const AttributeProto& a : call.attribute()) {
+      if (!out.contains(a.name()) &&
+          std::ranges::find(function.attribute(), a.name()) == function.attribute().end()) {
+        throw GraphError("the function has no attribute ", a.name());
+      }
+      if (a.ref_attr_name().empty()) {
+        out[a.name()] = a;
+      } else if (auto value = bound(a, frame)) {
+        out[a.name()] = std::move(*value);
+      }
+    }
+    return out;
+  }
+
+  const onnx::ModelProto& model_;
+  const OpTable& ops_;
+  Payloads& payloads_;
+  Opsets opsets_;
+  Functions functions_;
+  DimNames dims_;
+  std::shared_ptr<std::vector<SourceNode>> sources_ = std::make_shared<std::vector<SourceNode>>();
+  int64_t nodes_ = 0;
+};
+
+}  // namespace
+
+Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads) {
+  return ModelBuilder(model, ops, payloads).run();
+}
+
+}  // namespace planck::importer

@@ -1,0 +1,23 @@
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+
+#include "base/dim.h"
+
+namespace planck::importer {
+
+// Symbols for the names that a model gives to dimensions. Equal names are the same symbol, others
+// never are, and every symbol can be read back from text.
+class DimNames {
+ public:
+  Dim named(const std::string& name);                   // dim_param
+  Dim unknown(const std::string& input, int64_t axis);  // "?input:axis"
+
+ private:
+  Dim symbol(const std::string& key, const std::string& wish);
+  std::map<std::string, std::string> symbols_;
+  std::set<std::string> taken_;
+};
+
+}  // namespace planck::importer

@@ -1,0 +1,78 @@
+#include "importer/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "importer/limits.h"
+
+namespace planck::importer {
+namespace {
+
+Bytes copy_range(const Handle& file, int64_t offset, int64_t length, const std::string& name) {
+  std::byte* to = nullptr;
+  const Tensor block = Tensor::make(DType::u8, {length}, &to);
+  int64_t done = 0;
+  while (done < length) {
+    const ssize_t got =
+        pread(file.get(), to + done, static_cast<size_t>(length - done), offset + done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+      throw ExternalDataError("'", name, "' ended while it was read: ", done, " of ", length,
+                              " bytes at ", offset);
+    }
+    done += got;
+  }
+  return {{to, static_cast<size_t>(length)}, std::make_shared<const Tensor>(block)};
+}
+
+}  // namespace
+
+Handle::~Handle() {
+  if (fd_ >= 0) close(fd_);
+}
+
+bool may_map(const struct stat& facts) {
+  const bool ours = facts.st_uid == geteuid() || facts.st_uid == 0;
+  return ours && (facts.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+Bytes map_range(const Handle& file, int64_t offset, int64_t length) {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t start = offset / page * page;  // mappings begin on a page
+  const auto size = static_cast<size_t>(offset - start + length);
+  void* base = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), start);
+  if (base == MAP_FAILED) return {};
+  Owner owner(base, [size](const void* p) { munmap(const_cast<void*>(p), size); });
+  const auto* data = static_cast<const std::byte*>(base) + (offset - start);
+  return {{data, static_cast<size_t>(length)}, std::move(owner)};
+}
+
+Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, int64_t length,
+                 const std::string& name) {
+  if (length == 0) return {};
+  if (may_map(facts)) {
+    Bytes mapped = map_range(file, offset, length);
+    if (mapped.owner != nullptr) return mapped;  // some file systems cannot map
+  }
+  return copy_range(file, offset, length, name);
+}
+
+Bytes read_file(const std::string& path, int64_t limit) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer.
+  const Handle file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  struct stat facts {};
+  if (!file || fstat(file.get(), &facts) != 0) {
+    throw FileError("cannot open '", path, "': ", std::strerror(errno));
+  }
+  if (!S_ISREG(facts.st_mode)) throw FileError("'", path, "' is not a regular file");
+  within("model_bytes", limit, facts.st_size, "bytes");
+  return with_context([&] { return read_range(file, facts, 0, facts.st_size, path); },
+                      "reading the model");
+}
+
+}  // namespace planck::importer

@@ -1,0 +1,76 @@
+#include "importer/importer.h"
+
+#include <google/protobuf/io/coded_stream.h>
+
+#include "importer/builder.h"
+#include "importer/file.h"
+#include "importer/limits.h"
+#include "importer/scan.h"
+
+namespace planck {
+namespace {
+
+onnx::ModelProto parse(const std::string& bytes) {
+  // scan() has capped depth and sizes; protobuf's own limits are a second fence.
+  constexpr int kMostDepth = 256;
+  onnx::ModelProto model;
+  google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                                static_cast<int>(bytes.size()));
+  stream.SetTotalBytesLimit(INT32_MAX);
+  stream.SetRecursionLimit(kMostDepth);
+  if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage()) {
+    throw ParseError("this is no ONNX model: protobuf cannot read it");
+  }
+  return model;
+}
+
+Graph import_model(const importer::Bytes& bytes, const std::string& folder, const OpTable& ops,
+                   const ImportLimits& limits) {
+  importer::within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
+                   "bytes");
+  const std::string kept = importer::scan(bytes.span, limits);
+  importer::within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes");
+  const onnx::ModelProto model = parse(kept);
+  importer::Payloads payloads{bytes, importer::ExternalData(folder), limits};
+  return importer::build_graph(model, ops, payloads);
+}
+
+// The folder that a path names its file in; "." for a bare name.
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+ImportLimits ImportLimits::tight() {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  ImportLimits limits;
+  limits.model_bytes = 128 * kMiB;
+  limits.parse_bytes = 64 * kMiB;
+  limits.tensor_bytes = 128 * kMiB;
+  limits.nodes = 100'000;
+  limits.functions = 1'000;
+  return limits;
+}
+
+Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options) {
+  return with_context(
+      [&] {
+        const importer::Bytes bytes = importer::read_file(path, options.limits.model_bytes);
+        return import_model(bytes, folder_of(path), ops, options.limits);
+      },
+      "import of ", path);
+}
+
+Graph import_bytes(std::span<const std::byte> bytes, const OpTable& ops,
+                   const ImportOptions& options) {
+  return with_context(
+      [&] {
+        return import_model({bytes, nullptr}, options.external_data_dir, ops, options.limits);
+      },
+      "import of a model in memory");
+}
+
+}  // namespace planck
