@@ -23,7 +23,6 @@ constexpr int kUnroll = 4;
 constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2 (measured: 8 to 32 equal).
 constexpr int kPrefetchAhead = 1024;
-
 #define PLANCK_FIELD(name) qword[call + offsetof(GemmCall, name)]
 
 // One generator object makes one kernel.
@@ -47,14 +46,14 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const int inputs = b_resident() ? columns_ + 1 : r_.rows + 1;
     const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
                       columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
-                      r_.rows * columns_ + inputs <= registers() &&
-                      // The store phase keeps a mask for each column vector and one temporary.
-                      (wide_ ? columns_ <= 7 : !r_.masked || spare() >= columns_ + 1);
+                      r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit());
     if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
   }
+  // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
+  bool masks_fit() const { return wide_ ? columns_ <= 7 : spare() >= columns_ + 1; }
   int spare() const { return registers() - r_.rows * columns_; }
 
   Xbyak::Xmm vector(int index) const {
@@ -68,11 +67,12 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   void generate() {
     push_saved();
+    prefetch_output();
     load_pointers();
     load_sums();
     k_loop();
     store_phase();
-    if (registers() > 0) vzeroupper();
+    vzeroupper();
     pop_saved();
     ret();
   }
@@ -82,6 +82,28 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
   void pop_saved() {
     for (int i = static_cast<int>(std::size(saved)) - 1; i >= 0; --i) pop(saved[i]);
+  }
+
+  // What the store phase needs has the whole K loop to arrive. The residual and C of a large layer
+  // come from L3, whose latency the 12 loads at the end of a tile could not hide.
+  void prefetch_output() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
+    L(none);
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
+  }
+  void prefetch_rows(const auto& prefetch) {
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64)
+        prefetch(ptr[pointer + byte]);
+      lea(pointer, ptr[pointer + pointer_stride * 4]);
+    }
   }
 
   // base, base + 3 strides, base + 6 strides, ...: [base + 2 * stride] reaches the third.
