@@ -9,15 +9,15 @@ namespace {
 // Extents off the axis are equal; where one spells a number, that one stays.
 void merge_dims(std::vector<Dim>& dims, const std::vector<Dim>& next, size_t axis) {
   for (size_t d = 0; d < dims.size(); ++d) {
-    if (d == axis) {
-      dims[d] = dims[d] + next[d];
-    } else if (dims[d].is_constant() && next[d].is_constant() && dims[d] != next[d]) {
+    if (d == axis) continue;
+    if (dims[d].is_constant() && next[d].is_constant() && dims[d] != next[d]) {
       throw GraphError("Concat: [", joined(dims, ","), "] and [", joined(next, ","),
                        "] differ on axis ", d);
     } else if (next[d].is_constant()) {
       dims[d] = next[d];
     }
   }
+  dims[axis] = dims[axis] + next[axis];
 }
 
 Contents joined_contents(const Inference& call) {

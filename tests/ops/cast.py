@@ -1,0 +1,20 @@
+"""Cast between every pair of families; numbers of ONNX types."""
+
+import numpy as np
+from harness import Case, normal
+
+F = 100 * normal(3, 5)
+N = np.array([-300, -1, 0, 1, 255, 70000], np.int64)
+ONNX = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
+ONNX |= {"float64": 11}
+
+CASES = [
+    *[Case(f"f32_{name}", "Cast", [F], {"to": to}) for name, to in ONNX.items() if name[0] != "u"],
+    *[Case(f"s64_{name}", "Cast", [N], {"to": to}) for name, to in ONNX.items()],
+    *[Case(f"bool_{name}", "Cast", [N > 0], {"to": to}) for name, to in ONNX.items()],
+    Case("rounds", "Cast", [np.array([1 + 2.0**-11, 65519, 65520, 1e-8], np.float32)], {"to": 10}),
+    Case("half", "Cast", [normal(7).astype(np.float16)], {"to": 1}),
+    Case("large_integer", "Cast", [np.array([2**24 + 1, 2**53 + 1])], {"to": 1}),
+    Case("missing", "Cast", [F], fails="lacks its attribute to"),
+    Case("string", "Cast", [F], {"to": 8}, fails="names the ONNX type 8"),
+]

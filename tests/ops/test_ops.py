@@ -1,0 +1,33 @@
+"""Collects CASES of every file here and crosses them with the rows of their op."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("planck._core", reason="the Python module is not built")
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from harness import Case, check  # noqa: E402
+
+ROWS = ["reference"]
+FILES = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in {"harness", "test_ops"})
+CASES = [
+    pytest.param(case, row, id=f"{case.op}-{case.name}-{row}")
+    for stem in FILES
+    for case in importlib.import_module(stem).CASES
+    for row in ROWS
+]
+
+
+@pytest.mark.parametrize(("case", "row"), CASES)
+def test_op(case: Case, row: str) -> None:
+    check(case, row)
+
+
+def test_names_are_unique() -> None:
+    names = [case.id for case in CASES]
+    assert len(names) == len(set(names))
