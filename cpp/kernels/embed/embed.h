@@ -2,10 +2,12 @@
 #include <cstdint>
 
 #include "kernels/job.h"
+#include "kernels/simd/row_blocks.h"
 
 namespace planck {
 
 inline constexpr int kEmbedTables = 3;
+inline constexpr int64_t kEmbedTile = 8192;  // elements
 
 // The id of row r is the element at (r / inner) * outer_stride + (r % inner) * inner_stride, so
 // that ids [batch, length], [1, length] (outer_stride 0) and single ones (both 0) are all views.

@@ -33,10 +33,12 @@ enum class Conversion : uint8_t {
 #undef PLANCK_CONVERSION
 };
 
+inline constexpr int64_t kConvertTile = 8192;  // elements
+
 struct ConvertArgs {
   Conversion conversion;
   const void* x;
-  void* out;  // may be x where the sizes are equal
+  void* out;  // must not overlap x
   int64_t count;
 };
 

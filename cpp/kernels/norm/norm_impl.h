@@ -1,0 +1,33 @@
+#pragma once
+#include "kernels/norm/norm.h"
+#include "kernels/norm/row_norm.h"
+
+namespace planck {
+namespace {
+
+void run_row(const NormArgs& a, int64_t row) {
+  const float* x = a.x + row * a.x_stride;
+  const float* residual = a.residual ? a.residual + row * a.residual_stride : nullptr;
+  float* out = a.out + row * a.out_stride;
+  float* s = a.sum ? a.sum + row * a.sum_stride : out;
+  if (a.bias && residual) {
+    normalize_row(s, out, a.n, add_rows<true>(x, a.bias, residual, s, a.n), a.gain, a.offset,
+                  a.eps);
+  } else if (a.bias || residual) {
+    const float* y = a.bias ? a.bias : residual;
+    normalize_row(s, out, a.n, add_rows<false>(x, y, nullptr, s, a.n), a.gain, a.offset, a.eps);
+  } else {
+    if (a.sum && s != x) __builtin_memcpy(s, x, static_cast<size_t>(a.n) * sizeof(float));
+    normalize_row(x, out, a.n, sum_row(x, a.n), a.gain, a.offset, a.eps);
+  }
+}
+
+void run_tile(const NormArgs& a, int64_t tile) {
+  const int64_t block = rows_of_tile(a.n, kNormTile);
+  const int64_t first = tile * block;
+  const int64_t last = first + block < a.rows ? first + block : a.rows;
+  for (int64_t row = first; row < last; ++row) run_row(a, row);
+}
+
+}  // namespace
+}  // namespace planck

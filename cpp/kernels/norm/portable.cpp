@@ -1,0 +1,11 @@
+#include "kernels/simd/vec_portable.h"
+// The vector header comes first: the family is written in its terms.
+#include "kernels/norm/norm_impl.h"
+
+namespace planck {
+
+void layernorm_f32_64_portable(const void* args, int64_t tile, const Worker&) {
+  run_tile(*static_cast<const NormArgs*>(args), tile);
+}
+
+}  // namespace planck
