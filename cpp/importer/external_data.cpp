@@ -225,7 +225,7 @@ Bytes ExternalData::read(const ExternalEntries& entries, int64_t size) {
   if (!entry.checksum.empty()) check_digest(from, entry.checksum, entry.location);
   if (from.whole.owner != nullptr) {
     return {from.whole.span.subspan(static_cast<size_t>(entry.offset), static_cast<size_t>(length)),
-            from.whole.owner};
+            from.whole.owner, true};
   }
   return read_range(from.handle, from.facts, entry.offset, length, entry.location);
 }

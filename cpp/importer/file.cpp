@@ -32,6 +32,15 @@ Bytes copy_range(const Handle& file, int64_t offset, int64_t length, const std::
 
 }  // namespace
 
+void release(const Bytes& bytes) {
+  if (!bytes.mapped) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(bytes.span.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.span.data() + bytes.span.size()) / page * page;
+  // A hint: the mapping is private, read-only and of a file, so nothing can be lost.
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 Handle::~Handle() {
   if (fd_ >= 0) close(fd_);
 }
@@ -49,7 +58,7 @@ Bytes map_range(const Handle& file, int64_t offset, int64_t length) {
   if (base == MAP_FAILED) return {};
   Owner owner(base, [size](const void* p) { munmap(const_cast<void*>(p), size); });
   const auto* data = static_cast<const std::byte*>(base) + (offset - start);
-  return {{data, static_cast<size_t>(length)}, std::move(owner)};
+  return {{data, static_cast<size_t>(length)}, std::move(owner), true};
 }
 
 Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, int64_t length,

@@ -30,6 +30,7 @@ class Handle {
 struct Bytes {
   std::span<const std::byte> span;
   Owner owner;
+  bool mapped = false;
 };
 
 // Nobody but us or root can shorten the file under a mapping, which would be a SIGBUS.
@@ -37,6 +38,9 @@ bool may_map(const struct stat& facts);
 
 // No owner where the file system cannot map.
 Bytes map_range(const Handle& file, int64_t offset, int64_t length);
+
+// Gives whole pages inside a mapped range back to the kernel; they are read again when touched.
+void release(const Bytes& bytes);
 
 // Maps the range if may_map, else reads it. ExternalDataError on a short read; `name` is for it.
 Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, int64_t length,

@@ -96,7 +96,8 @@ Bytes raw_bytes(const onnx::TensorProto& t, const Payloads& payloads) {
   if (t.has_segment()) {  // written by scan(), which checked the range
     const auto begin = static_cast<size_t>(t.segment().begin());
     const auto end = static_cast<size_t>(t.segment().end());
-    return {payloads.model.span.subspan(begin, end - begin), payloads.model.owner};
+    return {payloads.model.span.subspan(begin, end - begin), payloads.model.owner,
+            payloads.model.mapped};
   }
   const auto* data = reinterpret_cast<const std::byte*>(t.raw_data().data());
   return {{data, t.raw_data().size()}, nullptr};
@@ -113,20 +114,21 @@ bool only_bits(const Bytes& bytes) {
 }
 
 // The payload in place if its owner keeps it and it is aligned, else a copy.
-Tensor from_bytes(DType dtype, Shape shape, const Bytes& bytes) {
+Tensor from_bytes(DType dtype, Shape shape, const Bytes& bytes, Arena& copies) {
   const auto address = reinterpret_cast<uintptr_t>(bytes.span.data());
   const bool aligned = address % static_cast<uintptr_t>(size_of(dtype)) == 0;
   const bool flags = dtype == DType::b8 && !only_bits(bytes);  // any other byte means true
   if (bytes.owner != nullptr && aligned && !flags) {
     return {dtype, std::move(shape), bytes.span.data(), bytes.owner};
   }
-  std::byte* to = nullptr;
-  Tensor out = Tensor::make(dtype, std::move(shape), &to);
-  if (!bytes.span.empty()) std::memcpy(to, bytes.span.data(), bytes.span.size());
-  if (flags) {
-    for (int64_t i = 0; i < out.count(); ++i) to[i] = std::byte{to[i] != std::byte{0}};
-  }
-  return out;
+  const size_t size = bytes.span.size();
+  auto [to, owner] = copies.take(size);
+  if (size > 0) std::memcpy(to, bytes.span.data(), size);
+  if (flags)
+    std::ranges::transform(bytes.span, to,
+                           [](std::byte b) { return std::byte{b != std::byte{0}}; });
+  if (bytes.owner != nullptr) release(bytes);
+  return {dtype, std::move(shape), to, std::move(owner)};
 }
 
 template <class To>
@@ -223,7 +225,7 @@ Tensor read_checked(const onnx::TensorProto& t, Payloads& payloads) {
     need_equal(got, ceil_div(checked_mul(count, e.entries), 4), "entries", shape, e);
   }
   const DType dtype = element_type(t.data_type());
-  if (external || raw) return from_bytes(dtype, std::move(shape), bytes);
+  if (external || raw) return from_bytes(dtype, std::move(shape), bytes, payloads.copies);
   return from_typed_field(dtype, std::move(shape), t, e);
 }
 

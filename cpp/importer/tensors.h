@@ -2,6 +2,7 @@
 // TensorProto to Tensor: dims, type and payload must agree before a byte of it is read.
 #include <string>
 
+#include "importer/arena.h"
 #include "importer/external_data.h"
 #include "importer/importer.h"
 #include "importer/onnx_proto.h"
@@ -13,6 +14,7 @@ struct Payloads {
   Bytes model;
   ExternalData external;
   ImportLimits limits;
+  Arena copies = {};  // of payloads that cannot stay where they are
 };
 
 // GraphError, ExternalDataError, LimitError; UnsupportedError for element types that we lack.
