@@ -1,4 +1,4 @@
-#include "passes/pass.h"
+#include "passes/passes.h"
 
 namespace planck {
 
@@ -9,9 +9,22 @@ namespace planck {
 // The recipe; one row, one reason for its place.
 std::vector<Pass> pipeline() {
   return {
+      pass_dead_code(),      // what nobody reads need not be looked at again
+      pass_drop_identity(),  // exporters leave hundreds; patterns then need no detours
+      pass_infer(),          // contents that the importer could not see, so that shapes are known
+      pass_fold(),           // shape arithmetic and weights become constants
+      pass_shapes(),         // needs what infer found; kills the chains of Shape nodes
+      pass_merge_views(),    // Unsqueeze after Unsqueeze is one view by now
+      pass_simplify(),       // after fold: neutral elements are constants
+      pass_cse(),            // after shapes: equal chains have become equal nodes
+      pass_drop_identity(),  // views and broadcasts to the same shape
 #define PLANCK_FUSION_ROW(name) fusion_##name(),
 #include "passes/fusions/fusions.inc"
 #undef PLANCK_FUSION_ROW
+      pass_merge_views(),  // fusions add views where the heads were split and merged
+      pass_cse(),          // and the same view for k and v
+      pass_dead_code(),    // nothing stays that only a refused attempt would have read
+      pass_infer(),        // the last word on every shape, for lowering
   };
 }
 

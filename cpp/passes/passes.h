@@ -1,0 +1,16 @@
+#pragma once
+// The whole-graph passes, in the order of their names; passes/pipeline.cpp has the order of work.
+#include "passes/pass.h"
+
+namespace planck {
+
+Pass pass_cse();
+Pass pass_dead_code();
+Pass pass_drop_identity();
+Pass pass_fold();  // has a budget, so it is made afresh for each run
+Pass pass_infer();
+Pass pass_merge_views();
+Pass pass_shapes();
+Pass pass_simplify();
+
+}  // namespace planck

@@ -1,0 +1,56 @@
+// passes/simplify.cpp: arithmetic with neutral elements, and picks that are crops.
+#include "ops/gather.h"
+#include "ops/slice.h"
+#include "ops/view.h"
+#include "passes/passes.h"
+#include "passes/tools.h"
+
+namespace planck {
+
+namespace {
+
+// x when the other operand changes neither its numbers nor its shape.
+ValueId unchanged(const Graph& g, const Node& n) {
+  const auto keeps = [&](ValueId x, ValueId neutral, double number) {
+    return same_dims(dims_of(g, x), dims_of(g, n.outputs[0])) && !is_constant(g, x) &&
+           is_splat(g, neutral, number);
+  };
+  const ValueId a = n.input(0), b = n.input(1);
+  if (n.is("Add")) return keeps(a, b, 0) ? a : keeps(b, a, 0) ? b : kAbsent;
+  if (n.is("Mul")) return keeps(a, b, 1) ? a : keeps(b, a, 1) ? b : kAbsent;
+  if (n.is("Sub")) return keeps(a, b, 0) ? a : kAbsent;
+  if (n.is("Div") || n.is("Pow")) return keeps(a, b, 1) ? a : kAbsent;
+  return kAbsent;
+}
+
+// Gather of one constant place: a crop of that place, without copying indices around.
+std::optional<Outcome> pick(const Graph& g, const Node& n) {
+  const std::vector<Dim>& dims = dims_of(g, n.inputs[0]);
+  const auto place = scalar_of(g, n.inputs[1]);
+  if (!place || is_constant(g, n.inputs[0])) return std::nullopt;
+  const int64_t axis = checked_axis(n.as<ops::Gather>().axis, static_cast<int64_t>(dims.size()));
+  const auto at = static_cast<int64_t>(*place);
+  const Dim start = at < 0 ? dims[static_cast<size_t>(axis)] + at : Dim(at);
+  if (!bound_at(g, n.inputs[0], dims)) {
+    return refuse("the run alone knows the shape ", g.value(n.inputs[0]).type());
+  }
+  Patch patch(g, n.id);
+  const ValueId one = patch.add(ops::Crop{{axis}, {start}, {start + 1}, {1}}, {n.inputs[0]});
+  patch.replace(n.outputs[0], patch.add(ops::View{dims_of(g, n.outputs[0])}, {one}));
+  return patch;
+}
+
+std::optional<Outcome> simplify(const Graph& g, const Node& n) {
+  if (n.is("Gather")) return pick(g, n);
+  const ValueId x = unchanged(g, n);
+  if (x == kAbsent) return std::nullopt;
+  Patch patch(g, n.id);
+  patch.replace(n.outputs[0], x);
+  return patch;
+}
+
+}  // namespace
+
+Pass pass_simplify() { return node_pass("simplify", simplify); }
+
+}  // namespace planck
