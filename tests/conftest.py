@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,11 +54,6 @@ def reference() -> Callable[[Path, Feeds], Feeds]:
         return dict(zip(names, session.run(names, feeds), strict=True))
 
     return run
-
-
-def full() -> bool:
-    """Whether this is `make test-full`."""
-    return os.environ.get("PLANCK_FULL") == "1"
 
 
 def relative_gap(got: Array, want: Array) -> float:

@@ -65,7 +65,10 @@ class ChainBuilder {
 
  private:
   int16_t source(ValueId v) {
-    if (const auto c = scalar_constant(lowering_.graph, v)) return out_.program.constant(*c);
+    if (const auto c = scalar_constant(lowering_.graph, v)) {
+      merge_origin(out_.origin, lowering_.graph.value(v).origin);
+      return out_.program.constant(*c);
+    }
     const auto it = lowering_.pending.find(v);
     const bool same = it != lowering_.pending.end() &&
                       lowering_.graph.value(v).type().dims ==

@@ -8,7 +8,7 @@ import pytest
 
 import planck
 import planck.models
-from tests.conftest import full, relative_gap
+from tests.conftest import relative_gap
 
 BATCHES, LENGTHS = (1, 3, 8), (1, 7, 32, 128, 384)
 LIMIT = 1e-5
@@ -23,9 +23,6 @@ def test_grid(name, size, model_path, reference):
     path = model_path(name, size)
     plan = planck.build(path, precision="fp32")
     for batch, length in itertools.product(BATCHES, LENGTHS):
-        # The largest products of the full BERT take minutes in an unoptimised peer.
-        if name == "bert_encoder" and size == "full" and batch * length > 1024 and not full():
-            continue
         feeds = planck.models.feeds(name, (batch, length), seed=batch * 1000 + length, size=size)
         got = plan.run(feeds)
         for output, want in reference(path, feeds).items():

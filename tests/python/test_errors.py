@@ -73,8 +73,10 @@ def test_index_outside_its_table(bert, feeds):
 
 
 def test_length_beyond_the_position_table(bert):
-    with pytest.raises(planck.Error):
-        bert.run(planck.models.feeds("bert_encoder", (1, 513), size="mini"))
+    feeds = planck.models.feeds("bert_encoder", (1, 512), size="mini")
+    longer = {name: np.concatenate([a, a[:, :1]], axis=1) for name, a in feeds.items()}
+    with pytest.raises(planck.RunError, match="do not broadcast"):
+        bert.run(longer)
 
 
 def test_out_arrays_are_checked(bert, feeds):
