@@ -192,9 +192,6 @@ class Product {
       program_ = compile(gelu());
       args_.epilogue.program = &program_;
     }
-    if (const char* cut = std::getenv("CUT")) {
-      std::sscanf(cut, "%ld,%ld,%ld", &args_.cut.m_block, &args_.cut.k_block, &args_.cut.panels);
-    }
     job_ = plan_matmul(row, args_);
   }
 
@@ -203,8 +200,10 @@ class Product {
   int runs() const { return static_cast<int>(std::clamp(4e-3 * 200e9 / flops(), 1.0, 64.0)); }
 
   void operator()(Team& team) {
-    args_.b = weights_.get() + packed_floats(row_, s_.n, s_.k) * next_;
+    const int64_t floats = packed_floats(row_, s_.n, s_.k);
+    args_.b = weights_.get() + floats * next_;
     next_ = (next_ + 1) % copies_;
+    args_.next = {weights_.get() + floats * next_, floats};  // as a plan's next product
     team.run({&job_, 1});
   }
 

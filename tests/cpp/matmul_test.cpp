@@ -75,6 +75,7 @@ struct Problem {
     }
     args.epilogue.relu = c.relu;
     args.cut = c.cut;
+    args.next = {bias.data(), c.n};  // a hint only: any range, however short
     return args;
   }
 

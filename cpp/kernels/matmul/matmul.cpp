@@ -85,16 +85,25 @@ Item item_of(const MatmulArgs& args, int64_t index) {
   return item;
 }
 
-// The panels that this worker is likely to take next: tickets go round.
-void prefetch_next(const MatmulArgs& args, const float* b, int64_t group, const Worker& worker,
+// What this worker is likely to read next: tickets go round, so it is `count` tiles ahead; behind
+// the last tile, the same distance into the next step's weights.
+void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
                    jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
-  const int64_t next = group + worker.count;
-  if (next >= plan.n_groups) return;
-  const int64_t first = next * args.cut.panels;
-  const int64_t panels = std::min(args.cut.panels, plan.n_panels - first);
-  block.prefetch = b + first * block.panel_stride;
-  block.prefetch_bytes = panels * block.panel_stride * static_cast<int64_t>(sizeof(float));
+  const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
+  const int64_t next = tile + worker.count;
+  const int64_t floats = args.cut.panels * block.panel_stride;
+  if (next >= tiles) {
+    const int64_t from = std::min((next - tiles) * floats, args.next.floats);
+    block.prefetch = args.next.weights + from;
+    block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
+  } else if (args.b_packed) {
+    const int64_t first = next % plan.n_groups * args.cut.panels;
+    const int64_t panels = std::min(args.cut.panels, plan.n_panels - first);
+    const Item item = item_of(args, next / plan.n_groups / plan.m_blocks);
+    block.prefetch = item.b + first * block.panel_stride;
+    block.prefetch_bytes = panels * block.panel_stride * int64_t{sizeof(float)};
+  }
 }
 
 // All K blocks of one tile; the epilogue belongs to the last one.
@@ -170,7 +179,6 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   jit::GemmBlock block = block_of(args, item, area);
   if (args.b_packed) {
     block.call.b = item.b + area.column * args.k;
-    prefetch_next(args, item.b, group, worker, block);
   } else {
     auto* packed = reinterpret_cast<float*>(worker.scratch);
     // Panels for this tile alone: B changes between runs, and its rows may lie anywhere.
@@ -179,6 +187,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
                      args.b_column_stride, packed);
     block.call.b = packed;
   }
+  prefetch_next(args, tile, worker, block);
   multiply_blocks(args, block);
   run_program(args, item, area);
 }

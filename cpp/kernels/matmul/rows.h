@@ -73,6 +73,13 @@ struct MatmulCut {
   int64_t panels = 0;  // of B in one tile
 };
 
+// What the team reads after this product, usually the packed weights of the next one: the last
+// tiles bring its beginning into L2, so that no step starts cold. A hint: any range does.
+struct MatmulNext {
+  const float* weights = nullptr;
+  int64_t floats = 0;
+};
+
 // Shapes, strides and cut must not change after plan_matmul; pointers may, between runs.
 struct MatmulArgs {
   int64_t m = 0, n = 0, k = 0;
@@ -87,6 +94,7 @@ struct MatmulArgs {
   int batch_rank = 0;
   MatmulBatch batch[kMaxMatmulBatch];
   MatmulCut cut;
+  MatmulNext next;
 
   // Filled by plan_matmul.
   struct Plan {
