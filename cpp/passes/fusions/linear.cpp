@@ -48,7 +48,7 @@ Outcome from_matmul(const Graph& g, const Match& m) {
   return patch;
 }
 
-ValueId gemm_weight(const Graph& g, Patch& patch, const Value& w, const ops::Gemm& gemm) {
+ValueId gemm_weight(Patch& patch, const Value& w, const ops::Gemm& gemm) {
   if (gemm.transB == 0 && gemm.alpha == 1) return w.id;
   Tensor t = gemm.transB != 0 ? transposed_matrix(*w.fact.constant) : *w.fact.constant;
   return patch.constant(gemm.alpha != 1 ? scaled(t, gemm.alpha) : t);
@@ -79,7 +79,7 @@ Outcome from_gemm(const Graph& g, const Match& m) {
   if (!addend) return refuse("c is ", m["c"].type(), " times ", gemm.beta, ", no bias or residual");
   ValueId x = m["x"].id;
   if (gemm.transA != 0) x = patch.add(ops::Transpose{{1, 0}}, {x});
-  std::vector<ValueId> inputs{x, gemm_weight(g, patch, m["w"], gemm)};
+  std::vector<ValueId> inputs{x, gemm_weight(patch, m["w"], gemm)};
   if (addend->bias != kAbsent || addend->residual != kAbsent) inputs.push_back(addend->bias);
   if (addend->residual != kAbsent) inputs.push_back(addend->residual);
   patch.replace(m.root(), patch.add(ops::Linear{}, std::move(inputs)));
