@@ -149,7 +149,7 @@ class DimParser {
   }
   Dim leaf() {
     const size_t from = at_;
-    while (at_ < text_.size() && is_word(text_[at_])) ++at_;
+    while (at_ < text_.size() && is_word(text_[at_]) && text_.substr(at_, 2) != "//") ++at_;
     const std::string_view word = text_.substr(from, at_ - from);
     if (word.empty()) fail();
     if (std::isdigit(static_cast<unsigned char>(word[0])) == 0) return Dim::symbol(word);

@@ -108,8 +108,9 @@ class BertText {
     const std::string scores = node("MatMul", transposed(view(q, "split"), "[0,2,1,3]"), kt);
     const std::string scaled =
         node("Div", "%" + scores + ", " + std::to_string(std::sqrt(width_ / heads_)));
+    const std::string masked = node("Add", scaled, added_);
     attrs_ = " {\"axis\":3}";
-    const std::string weights = node("Softmax", "%" + node("Add", scaled, added_));
+    const std::string weights = node("Softmax", "%" + masked);
     return view(transposed(node("MatMul", weights, v), "[0,2,1,3]"), "merge");
   }
 
