@@ -80,8 +80,11 @@ Bytes read_file(const std::string& path, int64_t limit) {
   }
   if (!S_ISREG(facts.st_mode)) throw FileError("'", path, "' is not a regular file");
   within("model_bytes", limit, facts.st_size, "bytes");
-  return with_context([&] { return read_range(file, facts, 0, facts.st_size, path); },
-                      "reading the model");
+  try {
+    return read_range(file, facts, 0, facts.st_size, path);
+  } catch (const ExternalDataError& e) {  // here the file is the model itself
+    throw FileError(e.what());
+  }
 }
 
 }  // namespace planck::importer
