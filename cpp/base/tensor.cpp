@@ -1,8 +1,11 @@
 #include "base/tensor.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/checked.h"
@@ -24,8 +27,29 @@ Tensor::Tensor(DType dtype, Shape shape, const std::byte* data, Owner owner)
   checked_mul(count_, size_of(dtype_), "tensor bytes");
 }
 
+namespace {
+
+constexpr int64_t kHugePage = 2 << 20;
+
+// Weights are read once in a run; huge pages save most of the page walks that this costs.
+Owner huge_block(int64_t size) {
+  const auto rounded = static_cast<size_t>(round_up(size, kHugePage));
+  void* block = std::aligned_alloc(kHugePage, rounded);
+  if (block == nullptr) throw OutOfMemoryError("no memory for a tensor of ", size, " bytes");
+  madvise(block, rounded, MADV_HUGEPAGE);
+  std::memset(block, 0, static_cast<size_t>(size));
+  return {block, [](const void* p) { std::free(const_cast<void*>(p)); }};
+}
+
+}  // namespace
+
 Tensor Tensor::make(DType dtype, Shape shape, std::byte** bytes) {
   const int64_t size = checked_mul(checked_count(shape), size_of(dtype), "tensor bytes");
+  if (size >= 2 * kHugePage) {
+    Owner owner = huge_block(size);
+    *bytes = static_cast<std::byte*>(const_cast<void*>(owner.get()));
+    return {dtype, std::move(shape), *bytes, std::move(owner)};
+  }
   // Cache-line alignment: kernels may read constants with aligned vectors.
   auto* block = static_cast<std::byte*>(
       ::operator new(static_cast<size_t>(std::max<int64_t>(size, 1)), std::align_val_t(64)));

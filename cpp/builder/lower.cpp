@@ -108,10 +108,11 @@ int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
     kind = BufferKind::output;
     index = static_cast<int32_t>(at_output - graph.outputs.begin());
   } else if (padded && v.type().rank() >= 2 && v.type().dims.back().known()) {
-    // Rows whose pitch is a multiple of 4096 bytes fall into the same few cache sets.
-    constexpr int64_t kPage = 4096, kPad = 16;
+    // Rows whose pitch is a multiple of 1 KiB fall into few cache sets: the six rows of a register
+    // tile then push each other out of L1.
+    constexpr int64_t kSetBytes = 1024, kPad = 16;
     const int64_t width = *v.type().dims.back().known();
-    if (width * size_of(v.type().dtype) % kPage == 0) {
+    if (width * size_of(v.type().dtype) % kSetBytes == 0) {
       std::vector<Dim> padded_dims = v.type().dims;
       padded_dims.back() = Dim(width + kPad);
       strides = dense_strides(padded_dims);

@@ -131,7 +131,7 @@ std::string lower_attention(Lowering& l, const Node& n) {
   l.add_step(n, {.op = "",
                  .params = params,
                  .inputs = std::move(inputs),
-                 .outputs = {l.make_output(n, 0)},
+                 .outputs = {l.make_output(n, 0, attention.merged != 0)},
                  .kernel = std::string(choice.row->name),
                  .nodes = {},
                  .rejected = choice.rejected});

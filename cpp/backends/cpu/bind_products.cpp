@@ -19,6 +19,20 @@ void add_tail(BoundStep& bound, MatmulArgs& args, const TileProgram& program, in
   bound.relocate(args.epilogue.operands[1].data, residual);
 }
 
+// The packed weights of the next linear layer, so that they are on their way from memory while this
+// one still computes.
+MatmulNext next_weights(const Plan& plan, const Step& step) {
+  const auto index = static_cast<size_t>(&step - plan.steps.data());
+  for (size_t i = index + 1; i < plan.steps.size(); ++i) {
+    if (!std::holds_alternative<LinearParams>(plan.steps[i].params)) continue;
+    const PlanValue& w = plan.values[static_cast<size_t>(plan.steps[i].inputs[1])];
+    const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(w.buffer)];
+    const Tensor& tensor = plan.constants[static_cast<size_t>(buffer.index)].tensor;
+    return {tensor.as<float>(), tensor.count()};
+  }
+  return {};
+}
+
 }  // namespace
 
 BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
@@ -29,6 +43,7 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   args.m = a.rows();
   args.n = params.n;
   args.k = params.k;
+  args.next = next_weights(c.plan, step);
   args.a_stride = a.row_stride();
   args.c_stride = out.row_stride();
   const int32_t bias = step.inputs[2], residual = step.inputs[3];
