@@ -3,7 +3,7 @@
 import numpy as np
 from harness import Case, normal
 
-F = 100 * normal(3, 5)
+F = 40 * normal(3, 5)
 N = np.array([-300, -1, 0, 1, 255, 70000], np.int64)
 ONNX = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 ONNX |= {"float64": 11}

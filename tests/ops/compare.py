@@ -22,7 +22,7 @@ CASES = [
     Case("bools", "Not", [B]),
     Case("floats", "Not", [F], fails="expected b8"),
     Case("special", "IsNaN", [np.array([np.nan, np.inf, 0], np.float32)]),
-    Case("three_ways", "Where", [B, G[:, None], normal(5)]),
+    Case("three_ways", "Where", [B, normal(4, 1), normal(5)]),
     Case("integers", "Where", [np.array([True, False, True]), N, scalar(0)]),
     Case("bools", "Where", [B, C[:1], scalar(True, np.bool_)]),
     Case("condition", "Where", [F, F, F], fails="expected b8"),

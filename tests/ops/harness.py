@@ -17,7 +17,7 @@ import planck
 from planck import _core
 
 Array = NDArray[Any]
-Attrs = Mapping[str, int | float | str | list[int]]
+Attrs = Mapping[str, Any]
 
 OPSET = 21
 # ONNX's evaluator computes in the tensors' own type, ours in double: what separates them is float
