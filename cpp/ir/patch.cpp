@@ -101,6 +101,15 @@ void move_name(Graph& g, ValueId before, ValueId after) {
   g.set_name(before, "");  // a name belongs to one value
 }
 
+// What was known of the contents stays known: ops of ours carry no shape arithmetic.
+void keep_contents(Graph& g, ValueId before, ValueId after) {
+  const Fact &known = g.value(before).fact, &fact = g.value(after).fact;
+  if (!known.contents || fact.contents || fact.constant != nullptr) return;
+  Fact sharper = fact;
+  sharper.contents = known.contents;
+  g.set_fact(after, std::move(sharper));
+}
+
 NodeId alive_from(const Graph& g, NodeId id) {
   while (id != kNoNode && !g.node(id).alive) id = g.node(id).next;
   return id;
@@ -117,6 +126,7 @@ NodeId apply(Graph& g, const Patch& patch) {
   Origin gone;
   for (const auto& [before, after] : patch.replaced_) {
     g.replace_uses(before, after);
+    keep_contents(g, before, after);
     move_name(g, before, after);
     remover.from(before);
     const Origin origin = remover.take();

@@ -41,7 +41,7 @@ bool is_number(std::string_view s) {
 }
 // A name that reads as a number or holds other characters stands in quotes.
 std::string spelled(const std::string& name) {
-  const bool plain = std::ranges::all_of(name, is_word) && !is_number(name);
+  const bool plain = std::ranges::all_of(name, is_word) && !is_number(name) && name != "none";
   return plain ? name : Json(name).dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
