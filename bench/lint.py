@@ -43,13 +43,19 @@ def tidy(everything: bool) -> int:
     files = [f for f in files if f.startswith("cpp/")]
     if not everything:
         base = subprocess.run(
-            ["git", "rev-parse", "-q", "--verify", "HEAD~20"], cwd=ROOT, capture_output=True,
-            text=True, check=False,
+            ["git", "rev-parse", "-q", "--verify", "HEAD~20"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip()
         if not base:
             return 0
         changed = subprocess.run(
-            ["git", "diff", "--name-only", base], cwd=ROOT, check=True, capture_output=True,
+            ["git", "diff", "--name-only", base],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
             text=True,
         ).stdout.split()
         files = [f for f in files if f in changed]
@@ -62,7 +68,10 @@ def figures() -> None:
     """Median, 95th percentile and the ten longest functions; a report, not a bar."""
     text = subprocess.run(
         [str(BIN / "lizard"), "-l", "cpp", "-l", "python", "--csv", "cpp", "python", "bench"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
     rows = [(int(r[-1]) - int(r[-2]) + 1, r[7], r[6]) for r in csv.reader(io.StringIO(text)) if r]
     if not rows:

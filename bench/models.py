@@ -300,7 +300,7 @@ def run_cases(
             progress(f"{case.id}, {case.threads} threads, {method.rounds} rounds")
         try:
             problem = make_problem(case)
-        except Exception as error:  # noqa: BLE001 - the model's author's mistake is a reason too
+        except Exception as error:
             reason = f"no model: {type(error).__name__}: {error}"
             readings = {name: EngineResult(failure=reason) for name in engines}
         else:

@@ -65,6 +65,7 @@ class Planck:
         self._plan = planck.build(problem.path, **self.options)
 
     def run(self) -> dict[str, Array]:
+        """Runs once; outputs by name."""
         return dict(self._plan.run(self._feeds))
 
 
@@ -97,6 +98,7 @@ class OnnxRuntime:
         )
 
     def run(self) -> dict[str, Array]:
+        """Runs once; outputs by name."""
         return dict(zip(self._names, self._session.run(self._names, self._feeds), strict=True))
 
 
@@ -126,6 +128,7 @@ class OpenVino:
         ]
 
     def run(self) -> dict[str, Array]:
+        """Runs once; outputs by name."""
         found = self._request.infer(self._feeds, share_inputs=True, share_outputs=True)
         return dict(zip(self._names, found.to_tuple(), strict=True))
 

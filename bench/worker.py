@@ -84,12 +84,13 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> int:
+    """Serves rounds until the parent closes the connection."""
     connection = Connection(int(sys.argv[1]))
     try:
         serve(connection)
     except EOFError:
         return 0  # the parent is gone
-    except Exception as error:  # noqa: BLE001 - whatever an engine throws is the reason we report
+    except Exception as error:
         text = " ".join(str(error).split()) or "no message"
         connection.send(Failure(f"{type(error).__name__}: {text}"[:400]))
         return 1

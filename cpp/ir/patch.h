@@ -20,7 +20,7 @@ class Patch {
   std::vector<ValueId> add_many(std::string_view op, std::vector<ValueId> inputs, const Json& attrs,
                                 size_t outputs);
   template <class Op>
-    requires requires { Op::kText; }
+  requires requires { Op::kText; }
   ValueId add(const Op& attrs, std::vector<ValueId> inputs) {
     return add_many(Op::kText, std::move(inputs), to_json(attrs), 1)[0];
   }

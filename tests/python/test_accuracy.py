@@ -30,15 +30,18 @@ def test_grid(name, size, model_path, reference):
             assert gap <= LIMIT, f"{name} {output} at {batch}x{length}: {gap:.2e}"
 
 
-@pytest.mark.parametrize("option", [
-    {"layernorm": "two_sub"},
-    {"layernorm": "mul"},
-    {"layernorm": "op", "opset": 17},
-    {"opset": 11},
-    {"opset": 15},
-    {"weights": "fp16"},
-    {"external_data": True},
-])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"layernorm": "two_sub"},
+        {"layernorm": "mul"},
+        {"layernorm": "op", "opset": 17},
+        {"opset": 11},
+        {"opset": 15},
+        {"weights": "fp16"},
+        {"external_data": True},
+    ],
+)
 def test_spellings(option, model_path, reference):
     """Every spelling of the exporters gives the same fused plan and the same numbers."""
     path = model_path("bert_encoder", "mini", **option)
