@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the same module under its older name
+    import tomli as tomllib
+
 
 HERE = Path(__file__).resolve().parent
 COLD_KINDS = ("round", "run", "none")
