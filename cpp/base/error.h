@@ -60,8 +60,8 @@ class Error : public std::exception {
 
 // throw with(FeedError("..."), {.expected = "int64", .got = "float32"}): keeps the class.
 template <class E>
-E with(E error, ErrorFields fields) {
-  error.fields = std::move(fields);
+E with(E error, const ErrorFields& fields) {
+  error.fields = fields;
   return error;
 }
 

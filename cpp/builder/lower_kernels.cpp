@@ -37,7 +37,7 @@ Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant) {
   problem.b_is_constant = constant;
   return choose<MatmulRow>(
       matmul_rows(), [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
-      [&](const MatmulRow& r) { return prior_cycles(r, problem) * k * n / r.ops_per_cycle; });
+      [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
 Tensor packed(const MatmulRow& row, const Tensor& w) {
