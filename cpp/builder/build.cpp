@@ -91,7 +91,9 @@ Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   Plan plan;
   plan.precision = options.precision;
   plan.isa = isa_name(this_device().best);
-  lower(graph, {options.fallback == "reference"}, plan);
+  LowerOptions lower_options;
+  lower_options.allow_reference = options.fallback == "reference";
+  lower(graph, lower_options, plan);
   report.lower_ms = watch.ms();
   report.peak_rss_bytes = peak_rss_bytes();
   plan.report = std::move(report);

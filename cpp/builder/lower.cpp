@@ -76,7 +76,7 @@ int32_t Lowering::copy_of(int32_t id) {
   const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::arena, 0,
                                  dense_strides(source.shape));
   copies_[id] = made;
-  const auto choice = choose_by_isa(copy_rows());
+  const auto choice = choose_by_isa(copy_rows(), forced());
   Step step{.op = "copy",
             .params = CopyParams{},
             .inputs = {id},
@@ -219,7 +219,7 @@ void Lowering::add_outputs() {
       const PlanValue source = at(v);
       const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::output,
                                      index, dense_strides(source.shape));
-      const auto choice = choose_by_isa(copy_rows());
+      const auto choice = choose_by_isa(copy_rows(), forced());
       Step step{.op = "copy",
                 .params = CopyParams{},
                 .inputs = {v},

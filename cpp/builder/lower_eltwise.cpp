@@ -150,7 +150,7 @@ void Lowering::flush(ValueId id) {
   const Pending chain = std::move(pending.at(id));
   pending.erase(id);
   const Node& n = *graph.producer(id);
-  const auto choice = choose_by_isa(eltwise_rows());
+  const auto choice = choose_by_isa(eltwise_rows(), forced());
   Step step{.op = "",
             .params = EltwiseParams{chain.program},
             .inputs = {},
@@ -191,7 +191,7 @@ std::string lower_reduce(Lowering& l, const Node& n) {
                                                                 {"ReduceMin", ReduceKind::min},
                                                                 {"ReduceL2", ReduceKind::l2}};
   const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
-  const auto choice = choose_by_isa(reduce_rows());
+  const auto choice = choose_by_isa(reduce_rows(), l.forced());
   const int32_t source = l.dense(l.value(n.inputs[0]));
   l.add_step(n, {.op = "",
                  .params = ReduceParams{kind->second, axes},

@@ -29,14 +29,14 @@ bool all_f32(const Lowering& l, const Node& n) {
   });
 }
 
-Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant) {
+Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant, const std::string& forced) {
   MatmulProblem problem;
   problem.m = kTypicalRows;
   problem.n = n;
   problem.k = k;
   problem.b_is_constant = constant;
   return choose<MatmulRow>(
-      matmul_rows(), [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
+      matmul_rows(), forced, [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
       [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
@@ -71,7 +71,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
   if (!w.is_constant()) return "its weight is not constant";
   const Tensor& tensor = *w.fact.constant;
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
-  const auto choice = choose_matmul(columns, k, true);
+  const auto choice = choose_matmul(columns, k, true, l.forced());
   const std::string kernel(choice.row->name);
   LinearParams params{columns, k,
                       activation_program(n.as<ops::Linear>().activation, n.input(3) != kAbsent)};
@@ -96,7 +96,8 @@ std::string lower_matmul(Lowering& l, const Node& n) {
   const TensorType& b = l.graph.value(n.inputs[1]).type();
   if (a.rank() < 2 || b.rank() < 2) return "an operand is a vector";
   const auto typical = [](const Dim& d) { return d.known().value_or(kTypicalRows); };
-  const auto choice = choose_matmul(typical(b.dims.back()), typical(a.dims.back()), false);
+  const auto choice =
+      choose_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
   // The last axis of A is walked with step 1; B may have any strides.
   const int32_t left = l.value(n.inputs[0]);
   const bool walks = l.at(left).strides.back() == Dim(1);
@@ -124,7 +125,8 @@ std::string lower_attention(Lowering& l, const Node& n) {
   problem.lq = problem.lk = kTypicalRows;
   problem.d = problem.dv = 64;
   const auto choice = choose<AttentionRow>(
-      attention_rows(), [&](const AttentionRow& r) { return why_not(r, problem, this_device()); },
+      attention_rows(), l.forced(),
+      [&](const AttentionRow& r) { return why_not(r, problem, this_device()); },
       [&](const AttentionRow& r) { return prior_cycles(r, problem); });
   AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
                          attention.masked_rows_zero != 0};
@@ -149,7 +151,7 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
     const bool sum = i == 1 && residual != kAbsent;
     if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";
   }
-  const auto choice = choose_by_isa(norm_rows());
+  const auto choice = choose_by_isa(norm_rows(), l.forced());
   Step step{.op = "",
             .params = NormParams{epsilon},
             .inputs = {},
@@ -185,7 +187,7 @@ std::string lower_softmax(Lowering& l, const Node& n) {
   if (x.rank() == 0 || checked_axis(n.as<ops::Softmax>().axis, x.rank()) != x.rank() - 1) {
     return "it runs along another axis than the last";
   }
-  const auto choice = choose_by_isa(softmax_rows());
+  const auto choice = choose_by_isa(softmax_rows(), l.forced());
   const int32_t source = l.rows(l.value(n.inputs[0]));
   l.add_step(n, {.op = "",
                  .params = SoftmaxParams{},
@@ -200,7 +202,7 @@ std::string lower_softmax(Lowering& l, const Node& n) {
 std::string lower_embedding(Lowering& l, const Node& n) {
   const auto& e = n.as<ops::Embedding>();
   if (e.tables > kEmbedTables) return cat("kernels take ", kEmbedTables, " tables at most");
-  const auto choice = choose_by_isa(embed_rows());
+  const auto choice = choose_by_isa(embed_rows(), l.forced());
   Step step{.op = "",
             .params = EmbedParams{e.tables, e.norm != 0, e.epsilon},
             .inputs = {},

@@ -110,7 +110,7 @@ std::string lower_cast(Lowering& l, const Node& n) {
   const DType to = l.graph.value(n.outputs[0]).type().dtype;
   if (!conversion_of(from, to)) return cat("no kernel converts ", from, " to ", to);
   const int32_t source = l.dense(l.value(n.inputs[0]));
-  const auto choice = choose_by_isa(convert_rows());
+  const auto choice = choose_by_isa(convert_rows(), l.forced());
   l.add_step(n, {.op = "",
                  .params = CopyParams{},
                  .inputs = {source},

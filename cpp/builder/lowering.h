@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/knobs.h"
 #include "ir/graph.h"
 #include "plan/plan.h"
 #include "plan/view.h"
@@ -14,6 +15,7 @@ namespace planck {
 
 struct LowerOptions {
   bool allow_reference = true;  // fallback="reference"
+  std::string force_kernel = knobs().force_kernel;
 };
 
 class Lowering {
@@ -21,6 +23,7 @@ class Lowering {
   Lowering(const Graph& g, const LowerOptions& options, Plan& plan)
       : graph(g), options_(options), plan(plan) {}
   void run();
+  const std::string& forced() const { return options_.force_kernel; }
 
   const Graph& graph;
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "base/device.h"
-#include "base/knobs.h"
 #include "plan/plan.h"
 
 namespace planck {
@@ -19,9 +18,10 @@ struct Choice {
 };
 
 // `reason(row)`: why the row cannot run here, empty if it can. `cost(row)`: by arithmetic, in any
-// one unit. Ties go to the first row. PLANCK_FORCE_KERNEL wins over cost, not over a reason.
+// one unit. Ties go to the first row. A forced row wins over cost, not over a reason.
 template <class Row>
-Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
+Choice<Row> choose(std::span<const Row> rows, const std::string& forced, auto&& reason,
+                   auto&& cost) {
   struct Candidate {
     const Row* row;
     std::string reason;
@@ -33,7 +33,6 @@ Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
     const double c = why.empty() ? cost(row) : 0;
     all.push_back({&row, std::move(why), c});
   }
-  const std::string& forced = knobs().force_kernel;
   std::ranges::stable_sort(all, [&](const Candidate& a, const Candidate& b) {
     const auto key = [&](const Candidate& c) {
       return std::tuple(!c.reason.empty(), c.row->name != forced, c.cost);
@@ -43,7 +42,7 @@ Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
   const bool named = std::ranges::any_of(rows, [&](const Row& r) { return r.name == forced; });
   if (named && all[0].row->name != forced) {
     const auto at = std::ranges::find(all, forced, [](const Candidate& c) { return c.row->name; });
-    throw UsageError("PLANCK_FORCE_KERNEL: ", forced, " refuses: ", at->reason);
+    throw UsageError("the kernel ", forced, " refuses: ", at->reason);
   }
   if (!all[0].reason.empty()) throw InternalError("no kernel row can run: ", all[0].reason);
   Choice<Row> out{all[0].row, {}};
@@ -60,9 +59,10 @@ Choice<Row> choose(std::span<const Row> rows, auto&& reason, auto&& cost) {
 
 // For families whose rows differ in nothing but the instruction set: the first that runs here.
 template <class Row>
-Choice<Row> choose_by_isa(std::span<const Row> rows, const Device& device = this_device()) {
+Choice<Row> choose_by_isa(std::span<const Row> rows, const std::string& forced,
+                          const Device& device = this_device()) {
   return choose<Row>(
-      rows,
+      rows, forced,
       [&](const Row& r) {
         return device.has(r.isa) ? std::string() : cat("this machine has no ", r.isa);
       },

@@ -60,6 +60,14 @@ def run(case: Case, row: str) -> list[Array]:
     return _core.run_op(case.op, json.dumps(case.attrs), case.inputs, case.outputs, row)
 
 
+def rows_of(case: Case) -> list[tuple[str, str]]:
+    """The reference and every kernel row for the case, each with its refusal ('': it runs)."""
+    if case.fails:
+        return [("reference", "")]
+    rows = _core.op_rows(case.op, json.dumps(case.attrs), case.inputs, case.outputs)
+    return [("reference", ""), *rows]
+
+
 def onnx_attributes(case: Case) -> dict[str, Any]:
     """ONNX keeps the fill of ConstantOfShape in a tensor, our attributes hold no tensors."""
     attrs = dict(case.attrs)
