@@ -1,58 +1,75 @@
 #pragma once
 // One visitor for each struct: T::fields(self, visit) names every field once.
-// Goals: a field is added in one place; equality, hashing and files use the same bytes.
+// Goals: a field is added in one place; equality, hashing and files use the same bytes; a file that
+// only declares fields compiles no JSON.
 // Non-goals: pointers, cycles, tensors (constants belong to values, not to attributes).
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
+#include "base/dim.h"
 
 namespace planck {
 
+// Complete only where nlohmann/json.hpp is included: text form, importer, files, bindings.
 using Json = nlohmann::json;
 
-// Strict readers: 1.5 is no integer and "1" is no number.
-inline void read(const Json& json, int64_t& value) {
-  if (!json.is_number_integer()) throw GraphError(json, " is not an integer");
-  value = json.get<int64_t>();
-}
-inline void read(const Json& json, double& value) {
-  if (!json.is_number()) throw GraphError(json, " is not a number");
-  value = json.get<double>();
-}
-inline void read(const Json& json, std::string& value) {
-  if (!json.is_string()) throw GraphError(json, " is not a string");
-  value = json.get<std::string>();
-}
-template <class T>
-void read(const Json& json, std::vector<T>& value) {
-  if (!json.is_array()) throw GraphError(json, " is not a list");
-  value.clear();
-  for (const Json& item : json) read(item, value.emplace_back());
-}
+// One value, strictly; GraphError says what it is instead.
+void read(const Json& json, int64_t& value);
+void read(const Json& json, double& value);
+void read(const Json& json, std::string& value);
+void read(const Json& json, Dim& value);
+void read(const Json& json, std::vector<int64_t>& value);
+
+// Reads the fields of one object, strictly: 1.5 is no integer, "1" is no number, and what the
+// struct does not name is an error. GraphError names the attribute and its owner.
+class FieldReader {
+ public:
+  FieldReader(const Json& json, std::string_view owner) : json_(json), owner_(owner) {}
+  void operator()(const char* name, int64_t& value);
+  void operator()(const char* name, double& value);
+  void operator()(const char* name, std::string& value);
+  void operator()(const char* name, Dim& value);
+  void operator()(const char* name, std::vector<int64_t>& value);
+  void operator()(const char* name, std::vector<double>& value);
+  void operator()(const char* name, std::vector<std::string>& value);
+  void operator()(const char* name, std::vector<Dim>& value);
+  void finish() const;
+
+ private:
+  const Json& json_;
+  std::string_view owner_;
+  std::vector<std::string_view> seen_;
+
+  template <class T>
+  void field(const char* name, T& value);
+};
+
+// Writes the fields of one object, defaults included.
+class FieldWriter {
+ public:
+  explicit FieldWriter(Json& json) : json_(json) {}
+  void operator()(const char* name, int64_t value);
+  void operator()(const char* name, double value);
+  void operator()(const char* name, const std::string& value);
+  void operator()(const char* name, const Dim& value);
+  void operator()(const char* name, const std::vector<int64_t>& value);
+  void operator()(const char* name, const std::vector<double>& value);
+  void operator()(const char* name, const std::vector<std::string>& value);
+  void operator()(const char* name, const std::vector<Dim>& value);
+
+ private:
+  Json& json_;
+};
 
 template <class T>
-Json to_json(const T& self) {
-  Json json = Json::object();
-  T::fields(self, [&](const char* name, const auto& value) { json[name] = value; });
-  return json;
-}
-
-// Strict: an unknown or mistyped attribute is the model's fault, never ignored.
-template <class T>
-T from_json(Json json) {
+T from_json(const Json& json) {
   T self;  // absent fields keep their defaults
-  T::fields(self, [&](const char* name, auto& value) {
-    if (!json.contains(name)) return;
-    with_context([&] { read(json[name], value); }, "attribute '", name, "' of ", T::kName);
-    json.erase(name);
-  });
-  if (!json.empty()) {
-    throw GraphError(T::kName, " has no attribute ", json.begin().key());
-  }
+  FieldReader reader(json, T::kName);
+  T::fields(self, reader);
+  reader.finish();
   return self;
 }
 

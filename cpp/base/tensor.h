@@ -1,6 +1,7 @@
 #pragma once
 // Tensors on the host: shape, type and immutable shared bytes, plus the wide form in which the
 // reference computes.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

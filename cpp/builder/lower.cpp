@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "builder/lowering.h"
 #include "builder/select.h"

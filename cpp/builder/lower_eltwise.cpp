@@ -1,5 +1,6 @@
 // Element-wise ops become tile programs; a chain whose links are read once becomes one program.
 #include <algorithm>
+#include <optional>
 
 #include "builder/lowering.h"
 #include "builder/select.h"

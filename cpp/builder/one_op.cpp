@@ -1,5 +1,7 @@
 #include "builder/one_op.h"
 
+#include <optional>
+
 #include "base/device.h"
 #include "builder/lowering.h"
 #include "ops/ops.h"

@@ -1,5 +1,7 @@
 #include "importer/attributes.h"
 
+#include <nlohmann/json.hpp>
+
 namespace planck::importer {
 namespace {
 

@@ -1,6 +1,7 @@
 #include "importer/builder.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>

@@ -1,6 +1,7 @@
 #pragma once
 // A node between the file and the graph: what the opset adapters rewrite.
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

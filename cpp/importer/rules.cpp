@@ -1,6 +1,8 @@
 #include "importer/rules.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <set>
 
 #include "importer/adapters.h"

@@ -1,6 +1,8 @@
 #include "ir/op_def.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/checked.h"
 
@@ -19,6 +21,13 @@ std::optional<std::vector<Dim>> Fact::dims() const {
 const Fact& Inference::at(size_t i) const {
   if (!has(i)) throw InternalError("inference reads the absent input ", i);
   return *in[i];
+}
+
+Json OpDef::print(const void* attrs) const {
+  Json json = Json::object();
+  FieldWriter writer(json);
+  write(attrs, writer);
+  return json;
 }
 
 const OpDef* OpTable::find(std::string_view text) const {

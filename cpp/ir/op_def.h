@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "base/fields.h"
 #include "base/tensor.h"
 
@@ -64,9 +65,12 @@ struct OpDef {
   int min_inputs = 0, max_inputs = 0;  // max -1: any number
   int min_outputs = 1, max_outputs = 1;
   Attrs (*parse)(const Json& attrs) = nullptr;  // strict; GraphError names the attribute
-  Json (*print)(const void* attrs) = nullptr;   // all fields, defaults included
+  void (*write)(const void* attrs, FieldWriter& writer) = nullptr;
   void (*infer)(const void* attrs, Inference& call) = nullptr;
   void (*reference)(const void* attrs, Evaluation& call) = nullptr;
+
+  // All attributes as JSON, defaults included.
+  Json print(const void* attrs) const;
 
   // "Softmax" or "planck.Linear": how the text IR and reports spell it.
   std::string text() const {
@@ -90,7 +94,9 @@ OpDef make_op_def(std::string_view domain, int version) {
       Op::kArity.min_outputs,
       Op::kArity.max_outputs,
       [](const Json& attrs) -> Attrs { return std::make_shared<const Op>(from_json<Op>(attrs)); },
-      [](const void* attrs) { return to_json(*static_cast<const Op*>(attrs)); },
+      [](const void* attrs, FieldWriter& writer) {
+        Op::fields(*static_cast<const Op*>(attrs), writer);
+      },
       [](const void* attrs, Inference& call) { static_cast<const Op*>(attrs)->infer(call); },
       [](const void* attrs, Evaluation& call) { static_cast<const Op*>(attrs)->reference(call); }};
 }
@@ -141,21 +147,5 @@ struct Lane {
 std::vector<Lane> lanes(std::span<const int64_t> shape, int64_t axis);
 
 std::vector<int64_t> row_major_strides(std::span<const int64_t> shape);
-
-// JSON of Dims in attributes: integers as numbers, the rest as text.
-inline void read(const Json& json, Dim& value) {
-  value = json.is_string() ? Dim::parse(json.get<std::string>()) : Dim(0);
-  if (json.is_number_integer()) value = Dim(json.get<int64_t>());
-  if (!json.is_string() && !json.is_number_integer()) {
-    throw GraphError(json, " is neither an integer nor a shape expression");
-  }
-}
-inline void to_json(Json& json, const Dim& value) {
-  if (value.is_constant()) {
-    json = value.constant();
-  } else {
-    json = value.text();
-  }
-}
 
 }  // namespace planck

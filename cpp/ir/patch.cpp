@@ -1,6 +1,7 @@
 #include "ir/patch.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace planck {
@@ -10,12 +11,12 @@ const Fact& Patch::fact(ValueId id) const {
   return id < known ? graph_->value(id).fact : values_.at(static_cast<size_t>(id - known)).fact;
 }
 
-std::vector<ValueId> Patch::add_many(std::string_view op, std::vector<ValueId> inputs,
-                                     const Json& attrs, size_t outputs) {
+std::vector<ValueId> Patch::add_node(std::string_view op, Attrs attrs, std::vector<ValueId> inputs,
+                                     size_t outputs) {
   const OpDef& def = graph_->table->at(op);
   Node n;
   n.op = &def;
-  n.attrs = def.parse(attrs);
+  n.attrs = attrs != nullptr ? std::move(attrs) : def.parse(Json::object());
   n.inputs = std::move(inputs);
   std::vector<const Fact*> facts;
   for (const ValueId v : n.inputs) facts.push_back(v == kAbsent ? nullptr : &fact(v));
@@ -30,8 +31,8 @@ std::vector<ValueId> Patch::add_many(std::string_view op, std::vector<ValueId> i
   return nodes_.back().outputs;
 }
 
-ValueId Patch::add(std::string_view op, std::vector<ValueId> inputs, const Json& attrs) {
-  return add_many(op, std::move(inputs), attrs, 1)[0];
+ValueId Patch::add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs) {
+  return add_node(op, std::move(attrs), std::move(inputs), 1)[0];
 }
 
 ValueId Patch::constant(Tensor tensor) {

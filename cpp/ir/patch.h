@@ -16,14 +16,20 @@ class Patch {
   Patch(const Graph& g, NodeId at) : graph_(&g), at_(at) {}
 
   // Adds op(inputs) with inferred facts; the ids are valid in the patched graph.
-  ValueId add(std::string_view op, std::vector<ValueId> inputs, const Json& attrs = Json::object());
-  std::vector<ValueId> add_many(std::string_view op, std::vector<ValueId> inputs, const Json& attrs,
-                                size_t outputs);
   template <class Op>
   requires requires { Op::kText; }
   ValueId add(const Op& attrs, std::vector<ValueId> inputs) {
-    return add_many(Op::kText, std::move(inputs), to_json(attrs), 1)[0];
+    return add_many(attrs, std::move(inputs), 1)[0];
   }
+  template <class Op>
+  requires requires { Op::kText; }
+  std::vector<ValueId> add_many(const Op& attrs, std::vector<ValueId> inputs, size_t outputs) {
+    return add_node(Op::kText, std::make_shared<const Op>(attrs), std::move(inputs), outputs);
+  }
+  // The same by name, with attributes that another node has or none (all defaults).
+  ValueId add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs = nullptr);
+  std::vector<ValueId> add_node(std::string_view op, Attrs attrs, std::vector<ValueId> inputs,
+                                size_t outputs);
   ValueId constant(Tensor tensor);
   // Every reader of `before` reads `after` from now on; `after` takes the name if it has none.
   void replace(ValueId before, ValueId after) { replaced_.emplace_back(before, after); }

@@ -1,6 +1,7 @@
 #include "ops/binary.h"
 
 #include <cmath>
+#include <optional>
 
 #include "ops/elementwise.h"
 

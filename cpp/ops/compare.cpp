@@ -1,6 +1,7 @@
 #include "ops/compare.h"
 
 #include <cmath>
+#include <optional>
 
 #include "ops/elementwise.h"
 

@@ -1,5 +1,7 @@
 #include "ops/concat.h"
 
+#include <algorithm>
+
 #include "ops/support.h"
 
 namespace planck::ops {

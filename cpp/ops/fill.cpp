@@ -1,5 +1,7 @@
 #include "ops/fill.h"
 
+#include <algorithm>
+
 #include "ops/elementwise.h"
 
 namespace planck::ops {

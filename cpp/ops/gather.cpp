@@ -1,5 +1,7 @@
 #include "ops/gather.h"
 
+#include <algorithm>
+
 #include "base/checked.h"
 #include "ops/support.h"
 

@@ -1,5 +1,6 @@
 #include "ops/normalize.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/checked.h"

@@ -1,6 +1,7 @@
 #include "ops/pad.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/checked.h"
 #include "ops/support.h"

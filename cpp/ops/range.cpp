@@ -1,5 +1,8 @@
 #include "ops/range.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "ops/elementwise.h"
 
 namespace planck::ops {

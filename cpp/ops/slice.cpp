@@ -1,6 +1,7 @@
 #include "ops/slice.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "ops/support.h"
 

@@ -1,6 +1,7 @@
 #include "ops/support.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/checked.h"
 

@@ -1,5 +1,6 @@
 #pragma once
 // What several ops share: checks, symbolic contents, and moving elements by index lists.
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <string_view>

@@ -1,5 +1,6 @@
 #include "ops/unary.h"
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 

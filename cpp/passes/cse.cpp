@@ -1,5 +1,7 @@
 // passes/cse.cpp: of equal nodes the first one stays.
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <unordered_map>
 
 #include "passes/passes.h"

@@ -1,5 +1,6 @@
 // passes/dead_code.cpp: nodes that no output needs.
 #include <algorithm>
+#include <optional>
 
 #include "passes/passes.h"
 

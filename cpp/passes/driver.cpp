@@ -1,6 +1,7 @@
 // The driver: here every pass is named, timed, verified, counted, stoppable, switchable.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "base/knobs.h"
 #include "passes/pass.h"

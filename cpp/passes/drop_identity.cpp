@@ -1,4 +1,7 @@
 // passes/drop_identity.cpp: nodes whose result is their first input.
+#include <algorithm>
+#include <optional>
+
 #include "ops/cast.h"
 #include "ops/identity.h"
 #include "ops/view.h"

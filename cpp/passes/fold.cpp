@@ -2,6 +2,7 @@
 // numbers, become constants.
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "base/checked.h"
 #include "ops/evaluate.h"

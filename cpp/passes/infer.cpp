@@ -1,4 +1,5 @@
 // passes/infer.cpp: facts that became sharper since the nodes were made, in one patch.
+#include <optional>
 #include <unordered_map>
 
 #include "passes/passes.h"

@@ -1,4 +1,7 @@
 // passes/merge_views.cpp: a chain of ops that only move elements becomes one of them, or none.
+#include <algorithm>
+#include <optional>
+
 #include "ops/slice.h"
 #include "ops/transpose.h"
 #include "ops/view.h"

@@ -1,6 +1,7 @@
 // passes/shapes.cpp: ops that read a shape tensor become ours, which hold the shape as Dims. The
 // Shape, Gather and Concat nodes behind the tensor then have no reader.
 #include <algorithm>
+#include <optional>
 #include <variant>
 
 #include "ops/expand.h"

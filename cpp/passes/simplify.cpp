@@ -1,6 +1,7 @@
 // passes/simplify.cpp: arithmetic with neutral elements, picks that are crops, broadcasts that the
 // reader does itself.
 #include <algorithm>
+#include <optional>
 
 #include "ops/cast.h"
 #include "ops/expand.h"
@@ -57,7 +58,7 @@ std::optional<Outcome> read_before_broadcast(const Graph& g, const Node& n) {
     std::vector<ValueId> inputs = n.inputs;
     inputs[i] = broadcast->inputs[0];
     Patch patch(g, n.id);
-    patch.replace(n.outputs[0], patch.add(n.op->text(), inputs, n.op->print(n.attrs.get())));
+    patch.replace(n.outputs[0], patch.add(n.op->text(), inputs, n.attrs));
     return patch;
   }
   return std::nullopt;

@@ -1,5 +1,7 @@
 #include "plan/view.h"
 
+#include <optional>
+
 namespace planck {
 
 std::vector<Dim> dense_strides(std::span<const Dim> shape) {

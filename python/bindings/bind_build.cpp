@@ -1,6 +1,8 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
+#include <functional>
+
 #include "bindings.h"
 #include "builder/build.h"
 #include "passes/pass.h"

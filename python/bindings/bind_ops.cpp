@@ -1,5 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <nlohmann/json.hpp>
+#include <optional>
+
 #include "arrays.h"
 #include "builder/one_op.h"
 #include "ir/graph.h"

@@ -2,6 +2,7 @@
 // sums; and the pages that they live in.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <string>

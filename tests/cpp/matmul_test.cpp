@@ -2,6 +2,7 @@
 // cuts, threads and neighbours.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>

@@ -1,6 +1,7 @@
 #pragma once
 // Short spellings for tests of ops: call a reference, call inference, make tensors.
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>

@@ -1,4 +1,6 @@
 // Norms, softmax, element-wise programs, embeddings, copies, reductions.
+#include <algorithm>
+
 #include "backends/cpu/families.h"
 #include "base/checked.h"
 #include "kernels/eltwise/rows.h"

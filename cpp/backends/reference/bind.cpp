@@ -3,6 +3,7 @@
 #include "backends/bind.h"
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "ops/evaluate.h"
 #include "ops/ops.h"

@@ -28,8 +28,7 @@ Outcome rewrite(const Graph& g, const Match& m) {
   if (m.has("bias")) inputs.push_back(m["bias"].id);
   Patch patch(g, shared ? g.producer(sum.id)->id : m.at());
   const auto made =
-      patch.add_many("planck.AddLayerNorm", std::move(inputs),
-                     to_json(ops::AddLayerNorm{norm.axis, norm.epsilon}), shared ? 2 : 1);
+      patch.add_many(ops::AddLayerNorm{norm.axis, norm.epsilon}, std::move(inputs), shared ? 2 : 1);
   patch.replace(m.root(), made[0]);
   if (shared) patch.replace(sum.id, made[1]);
   return patch;

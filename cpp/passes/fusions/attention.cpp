@@ -1,6 +1,8 @@
 // passes/fusions/attention.cpp; y = softmax(q k^T * scale + mask) v, for all heads at once
 #include "ops/attention.h"
 
+#include <optional>
+
 #include "ops/softmax.h"
 #include "ops/transpose.h"
 #include "ops/view.h"

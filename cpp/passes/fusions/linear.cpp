@@ -1,6 +1,8 @@
 // passes/fusions/linear.cpp; y = x w + bias with a constant matrix w, from MatMul or Gemm
 #include "ops/linear.h"
 
+#include <optional>
+
 #include "ops/matmul.h"
 #include "ops/transpose.h"
 #include "passes/passes.h"

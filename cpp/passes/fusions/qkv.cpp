@@ -57,8 +57,8 @@ Outcome fused(const Graph& g, const std::vector<const Node*>& group) {
   if (biased) inputs.push_back(patch.constant(side_by_side(biases)));
   const ValueId all = patch.add(ops::Linear{}, std::move(inputs));
   const ValueId sizes = patch.constant(Tensor::ints(widths));
-  const auto parts = patch.add_many(
-      "Split", {all, sizes}, to_json(ops::Split{.axis = -1, .num_outputs = 0}), group.size());
+  const auto parts =
+      patch.add_many(ops::Split{.axis = -1, .num_outputs = 0}, {all, sizes}, group.size());
   for (size_t i = 0; i < group.size(); ++i) patch.replace(group[i]->outputs[0], parts[i]);
   patch.credit(all);
   return patch;
