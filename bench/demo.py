@@ -47,7 +47,8 @@ def build_summary(name: str, path: Path) -> planck.Plan:
         f"{name}: {report['onnx_nodes']} ONNX nodes -> {len(plan.steps)} steps in {seconds:.2f} s"
     )
     print(f"  {fused}")
-    print(f"  peak resident memory {report['peak_rss_bytes'] / 1e6:.0f} MB, model file included")
+    peak = report["peak_rss_bytes"] / 1e6
+    print(f"  peak resident memory of the process so far {peak:.0f} MB, mapped model included")
     return plan
 
 

@@ -3,6 +3,7 @@
 // machine moves both. Weights are cold: each run takes the next of more than 256 MB of copies, as
 // the layers of a model do. Counters: share = median over rounds, best = fastest round.
 #include <benchmark/benchmark.h>
+#include <sys/mman.h>
 #include <xbyak/xbyak.h>
 
 #include <algorithm>
@@ -42,7 +43,11 @@ struct Unmap {
 using Floats = std::unique_ptr<float[], Unmap>;
 
 Floats random_floats(int64_t count, float scale = 1) {
-  Floats out(static_cast<float*>(std::aligned_alloc(4096, round_up(count * 4, 4096))));
+  // Huge pages, as the engine's weights and arenas have.
+  constexpr int64_t kHugePage = 2 << 20;
+  const int64_t bytes = round_up(count * 4, kHugePage);
+  Floats out(static_cast<float*>(std::aligned_alloc(kHugePage, bytes)));
+  madvise(out.get(), bytes, MADV_HUGEPAGE);
   std::minstd_rand random(17);
   for (int64_t i = 0; i < count; ++i) {
     out[i] = scale * (static_cast<float>(random() % 2001) / 1000.0F - 1);
