@@ -55,6 +55,7 @@ demo: install
 
 test: install lint
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	$(BIN)/python -m pytest --doctest-modules python/planck
 	$(BIN)/python -m pytest -n $(JOBS)
 
 test-full: test

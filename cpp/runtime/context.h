@@ -1,5 +1,6 @@
 #pragma once
 // One caller's private state: a team, an arena, and the bindings made so far.
+#include <atomic>
 #include <list>
 #include <memory>
 #include <span>
@@ -47,13 +48,18 @@ class Arena {
   int64_t bytes_ = 0;
 };
 
+// Counted by the one caller that holds the context, read by anybody.
+struct ContextStats {
+  std::atomic<int64_t> runs{0}, bindings{0}, allocations{0}, copies{0}, arena_bytes{0};
+};
+
 class Context {
  public:
   Context(const Plan& plan, int threads, int64_t max_arena_bytes)
       : plan_(plan), max_arena_bytes_(max_arena_bytes), team_(threads) {}
 
   void run(std::span<const Feed> feeds, OutputSink& sink);
-  SessionStats stats;
+  ContextStats stats;
 
  private:
   using Key = std::vector<int64_t>;

@@ -90,14 +90,16 @@ int Session::threads() const { return impl_->threads; }
 
 SessionStats Session::stats() const {
   const std::lock_guard lock(impl_->mutex);
-  SessionStats sum = impl_->team.stats;
-  for (const auto& context : impl_->all_solo) {
-    sum.runs += context->stats.runs;
-    sum.bindings += context->stats.bindings;
-    sum.allocations += context->stats.allocations;
-    sum.copies += context->stats.copies;
-    sum.arena_bytes += context->stats.arena_bytes;
-  }
+  SessionStats sum;
+  const auto add = [&](const ContextStats& stats) {
+    sum.runs += stats.runs;
+    sum.bindings += stats.bindings;
+    sum.allocations += stats.allocations;
+    sum.copies += stats.copies;
+    sum.arena_bytes += stats.arena_bytes;
+  };
+  add(impl_->team.stats);
+  for (const auto& context : impl_->all_solo) add(context->stats);
   return sum;
 }
 
