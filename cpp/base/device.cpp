@@ -19,9 +19,9 @@ namespace {
 std::string brand() {
   unsigned regs[12] = {};
   if (__get_cpuid_max(0x80000000u, nullptr) < 0x80000004u) return "unknown x86-64";
-  for (unsigned i = 0; i < 3; ++i) {
+  for (size_t i = 0; i < 3; ++i) {
     unsigned* r = regs + 4 * i;
-    __get_cpuid(0x80000002u + i, &r[0], &r[1], &r[2], &r[3]);
+    __get_cpuid(0x80000002u + static_cast<unsigned>(i), &r[0], &r[1], &r[2], &r[3]);
   }
   char text[49] = {};
   std::memcpy(text, regs, 48);

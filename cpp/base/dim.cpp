@@ -91,7 +91,7 @@ class DimParser {
   explicit DimParser(std::string_view text) : text_(text) {}
 
   Dim all() {
-    const Dim d = sum();
+    Dim d = sum();
     if (at_ != text_.size()) fail();
     return d;
   }

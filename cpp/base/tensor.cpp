@@ -227,6 +227,7 @@ void wrap(Wide& wide) {
     return;
   }
   with_integer_type(wide.dtype, [&](auto zero) {
+    // Sign extension is the point.  NOLINTNEXTLINE(bugprone-signed-char-misuse)
     for (int64_t& v : wide.integer) v = static_cast<int64_t>(static_cast<decltype(zero)>(v));
   });
 }

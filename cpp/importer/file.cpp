@@ -38,6 +38,7 @@ void release(const Bytes& bytes) {
   const auto begin = (reinterpret_cast<uintptr_t>(bytes.span.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<uintptr_t>(bytes.span.data() + bytes.span.size()) / page * page;
   // A hint: the mapping is private, read-only and of a file, so nothing can be lost.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): whole pages, so addresses are rounded as numbers
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 

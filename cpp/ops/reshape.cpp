@@ -127,7 +127,7 @@ std::vector<T> squeezed(const std::vector<T>& dims, const std::vector<int64_t>* 
   std::vector<T> out;
   for (size_t i = 0; i < dims.size(); ++i) {
     if (!drop[i]) out.push_back(dims[i]);
-    const Dim extent(dims[i]);  // a symbol passes: the run sees whether it is 1
+    const Dim& extent(dims[i]);  // a symbol passes: the run sees whether it is 1
     if (drop[i] && extent.is_constant() && extent != Dim(1)) {
       throw GraphError("Squeeze: axis ", i, " has extent ", extent, ", expected 1");
     }

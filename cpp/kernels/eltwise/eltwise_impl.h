@@ -74,11 +74,13 @@ struct OpEntry {
 };
 // In the order of EltOp. A constant is never an instruction: the entry stands for its number.
 constexpr OpEntry kOpEntries[] = {
+// The same arity for most ops.  NOLINTBEGIN(bugprone-branch-clone)
 #define PLANCK_TILE_OP(name, arity)                                                 \
   {run_op < EltOp::name == EltOp::constant ? EltOp::operand : EltOp::name, arity >, \
    arity ? arity : 1},
 #include "base/tile_ops.inc"
 #undef PLANCK_TILE_OP
+// NOLINTEND(bugprone-branch-clone)
 #define PLANCK_ELT_FUSED(name, first, second, arity) {run_op<EltOp::name, arity>, arity},
 #include "kernels/eltwise/fused.inc"
 #undef PLANCK_ELT_FUSED

@@ -46,7 +46,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   }
   const int64_t n_panels = ceil_div(args.n, tile.columns);
   // Few columns: cut the rows further, down to a few register tiles.
-  while (cut.m_block > 4 * tile.rows && args.cut.m_block == 0 &&
+  while (cut.m_block > int64_t{4} * tile.rows && args.cut.m_block == 0 &&
          count * n_panels * ceil_div(args.m, cut.m_block) < kEnoughTiles) {
     cut.m_block = ceil_div(cut.m_block, 2);
   }
