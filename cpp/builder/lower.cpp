@@ -71,12 +71,10 @@ int32_t Lowering::make_constant(PlanConstant constant) {
                    static_cast<int32_t>(plan.constants.size() - 1), dense_strides(type.dims));
 }
 
-int32_t Lowering::copy_of(int32_t id) {
-  if (const auto it = copies_.find(id); it != copies_.end()) return it->second;
+int32_t Lowering::copy_into(int32_t id, BufferKind kind, int32_t index) {
   const PlanValue source = at(id);
-  const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::arena, 0,
+  const int32_t made = new_value({source.dtype, source.shape}, source.name, kind, index,
                                  dense_strides(source.shape));
-  copies_[id] = made;
   const auto choice = choose_by_isa(copy_rows(), forced());
   Step step{.op = "copy",
             .params = CopyParams{},
@@ -88,6 +86,11 @@ int32_t Lowering::copy_of(int32_t id) {
   step.nodes = origin_of_inputs(step);
   plan.steps.push_back(std::move(step));
   return made;
+}
+
+int32_t Lowering::copy_of(int32_t id) {
+  if (const auto it = copies_.find(id); it != copies_.end()) return it->second;
+  return copies_[id] = copy_into(id, BufferKind::arena, 0);
 }
 
 int32_t Lowering::dense(int32_t id) { return id < 0 || is_dense(at(id)) ? id : copy_of(id); }
@@ -216,22 +219,7 @@ void Lowering::add_outputs() {
     const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(at(v).buffer)];
     const bool own = buffer.kind == BufferKind::output && buffer.index == index &&
                      at(v).offset == Dim(0) && is_dense(at(v));
-    if (!own) {
-      const PlanValue source = at(v);
-      const int32_t made = new_value({source.dtype, source.shape}, source.name, BufferKind::output,
-                                     index, dense_strides(source.shape));
-      const auto choice = choose_by_isa(copy_rows(), forced());
-      Step step{.op = "copy",
-                .params = CopyParams{},
-                .inputs = {v},
-                .outputs = {made},
-                .kernel = std::string(choice.row->name),
-                .nodes = {},
-                .rejected = choice.rejected};
-      step.nodes = origin_of_inputs(step);
-      plan.steps.push_back(std::move(step));
-      v = made;
-    }
+    if (!own) v = copy_into(v, BufferKind::output, index);
     plan.outputs.push_back({graph.output_names[i], at(v).dtype, at(v).shape, v});
   }
 }

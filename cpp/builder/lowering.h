@@ -71,7 +71,8 @@ class Lowering {
   void lower_node(const Node& n);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
-  int32_t copy_of(int32_t id);
+  int32_t copy_of(int32_t id);  // in the arena, made once
+  int32_t copy_into(int32_t id, BufferKind kind, int32_t index);
   Origin origin_of_inputs(const Step& step) const;
 
   std::map<ValueId, int32_t> values_;
