@@ -77,9 +77,12 @@ Bytes read_file(const std::string& path, int64_t limit) {
   const Handle file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (!file || fstat(file.get(), &facts) != 0) {
-    throw FileError("cannot open '", path, "': ", std::strerror(errno));
+    throw with(FileError("cannot open '", path, "': ", std::strerror(errno)),
+               {.expected = "a readable file", .got = std::strerror(errno)});
   }
-  if (!S_ISREG(facts.st_mode)) throw FileError("'", path, "' is not a regular file");
+  if (!S_ISREG(facts.st_mode)) {
+    throw with(FileError("'", path, "' is not a regular file"), {.expected = "a regular file"});
+  }
   within("model_bytes", limit, facts.st_size, "bytes");
   try {
     return read_range(file, facts, 0, facts.st_size, path);

@@ -20,6 +20,7 @@ struct Binding {
   MemoryPlan memory;
   std::vector<BoundStep> steps;
   std::vector<Job> jobs;
+  std::vector<const Step*> job_steps;  // what each job belongs to
   struct Patch {
     void** slot;
     int32_t buffer;
