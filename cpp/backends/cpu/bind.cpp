@@ -7,6 +7,7 @@
 namespace planck {
 
 BoundStep bind_cpu(const BindContext& context, const Step& step) {
+  check_step(context, step);
   return std::visit([&](const auto& params) { return bind(context, step, params); }, step.params);
 }
 

@@ -3,6 +3,9 @@
 
 namespace planck {
 
+// RunError where the shapes, strides or types of this run are not what the step's kernel takes.
+void check_step(const BindContext& context, const Step& step);
+
 // One overload for each alternative of StepParams.
 BoundStep bind(const BindContext& context, const Step& step, const LinearParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const MatmulParams& params);
