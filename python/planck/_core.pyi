@@ -30,17 +30,20 @@ class CalibrationError(Error): ...
 class PrecisionError(Error): ...
 class UnsafeError(Error): ...
 class RunError(Error): ...
+
 class LimitError(Error):
     limit: int
     need: int
     option: str
 
 class FileError(Error, OSError): ...
+
 class OutOfMemoryError(Error, MemoryError):
     limit: int
     need: int
 
 class DeviceError(Error): ...
+
 class TimeoutError(Error):
     option: str
 
