@@ -33,7 +33,7 @@ from planck._core import (
     VersionError,
 )
 from planck.build import build
-from planck.plan import Plan, Port, Stats, Step
+from planck.plan import Plan, Port, Stats, Step, load
 
 if TYPE_CHECKING:
     from planck import models
@@ -69,6 +69,7 @@ __all__ = [
     "build",
     "device",
     "knobs",
+    "load",
     "models",
 ]
 
