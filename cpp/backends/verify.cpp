@@ -128,7 +128,10 @@ class Verifier {
   void collect_symbols() {
     for (const PlanPort& p : plan_.inputs) {
       for (const Dim& d : p.shape) {
-        if (!d.as_symbol().empty()) known_.insert(std::string(d.as_symbol()));
+        const std::string_view symbol = d.as_symbol();
+        expect(d.is_constant() || !symbol.empty(), "an extent of the input '", p.name,
+               "' is neither a number nor a name");
+        if (!symbol.empty()) known_.insert(std::string(symbol));
       }
     }
   }

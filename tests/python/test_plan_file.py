@@ -1,4 +1,4 @@
-"""Plan files: the same plan after a round trip, the same bytes each time, typed errors for damage."""
+"""Plan files: the same plan after a round trip, the same bytes, typed errors for damage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
+
 import planck
 import planck.models
-import pytest
 from planck import _core
 
 TYPED = planck.Error
