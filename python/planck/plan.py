@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,6 +109,40 @@ class Plan:
         pieces: list[bytes] = []
         self._core.write(lambda piece: pieces.append(bytes(piece)))
         return b"".join(pieces)
+
+    def taps(
+        self, feeds: Mapping[str, Array], names: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Tensors of the original ONNX model by name, as this plan computes them.
+
+        names: which (None: all). A tensor that the plan holds is read where it lies; one that
+        vanished inside a fused step is evaluated again from the step's real inputs and rounded to
+        its type. The plan does not change, and outputs have the bits that `run` gives.
+        Errors: FeedError; UsageError for a name that the model does not have.
+
+        >>> import tempfile, pathlib, planck, planck.models
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
+        >>> planck.models.write("bert_encoder", path, size="mini")
+        >>> plan = planck.build(path)
+        >>> scores = "/encoder/layer.0/attention/self/Softmax_output_0"
+        >>> feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
+        >>> plan.taps(feeds, [scores])[scores].shape
+        (2, 4, 5, 5)
+        """
+        if names is not None:
+            known = {fact["name"] for fact in _core.tensor_facts(self._core)}
+            if missing := [name for name in names if name not in known]:
+                raise _core.UsageError(
+                    f"the model has no tensor {missing[0]!r} that a node produces; "
+                    "plan.tensors lists them"
+                )
+        wanted = None if names is None else set(names)
+        return _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of all tensors that nodes of the original model produce, in its order."""
+        return tuple(fact["name"] for fact in _core.tensor_facts(self._core))
 
     @property
     def sha256(self) -> str:
