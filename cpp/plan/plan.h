@@ -73,13 +73,16 @@ struct ReduceParams {  // x
   ReduceKind kind = ReduceKind::sum;
   std::vector<int64_t> axes;
 };
+struct RangeParams {  // no inputs: both ends follow from shapes
+  Dim start, step;
+};
 struct ReferenceParams {  // any op, by its reference
   std::string op;
   std::string attrs;  // JSON
 };
-using StepParams =
-    std::variant<LinearParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
-                 EltwiseParams, EmbedParams, CopyParams, ReduceParams, ReferenceParams>;
+using StepParams = std::variant<LinearParams, MatmulParams, AttentionParams, NormParams,
+                                SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
+                                RangeParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {
