@@ -1,4 +1,5 @@
-// Ops that become one step of a kernel family: products, attention, norms, softmax, embedding.
+// Ops that become one step of a kernel family: products, attention, norms, softmax, embedding,
+// counting.
 #include <algorithm>
 
 #include "backends/packing.h"
@@ -8,12 +9,14 @@
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/softmax/rows.h"
 #include "ops/attention.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/range.h"
 #include "ops/reduce.h"
 #include "ops/softmax.h"
 
@@ -195,6 +198,21 @@ std::string lower_embedding(Lowering& l, const Node& n) {
   }
   step.outputs = {l.make_output(n, 0, true)};
   l.add_step(n, std::move(step));
+  return "";
+}
+
+std::string lower_count(Lowering& l, const Node& n) {
+  const DType dtype = l.graph.value(n.outputs[0]).type().dtype;
+  if (dtype != DType::s32 && dtype != DType::s64) return cat("no kernel counts in ", dtype);
+  const auto& count = n.as<ops::Count>();
+  const auto choice = choose_by_isa(range_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = RangeParams{count.start, count.step},
+                 .inputs = {},
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 

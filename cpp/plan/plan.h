@@ -120,6 +120,9 @@ struct ReduceParams {  // x
     visit("axes", s.axes);
   }
 };
+struct RangeParams {  // no inputs: both ends follow from shapes
+  Dim start, step;
+};
 struct ReferenceParams {  // any op, by its reference
   std::string op;
   std::string attrs;  // JSON
@@ -128,9 +131,9 @@ struct ReferenceParams {  // any op, by its reference
     visit("attrs", s.attrs);
   }
 };
-using StepParams =
-    std::variant<LinearParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
-                 EltwiseParams, EmbedParams, CopyParams, ReduceParams, ReferenceParams>;
+using StepParams = std::variant<LinearParams, MatmulParams, AttentionParams, NormParams,
+                                SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
+                                RangeParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {
