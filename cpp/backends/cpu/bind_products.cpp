@@ -36,8 +36,8 @@ MatmulNext next_weights(const Plan& plan, const Step& step) {
 void add_product(BoundStep& bound, const Step& step, MatmulArgs& args) {
   bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
   bound.scratch_bytes = scratch_bytes(args);
-  bound.flops = 2.0 * static_cast<double>(args.plan.items * args.m) *
-                static_cast<double>(args.n * args.k);
+  bound.flops =
+      2.0 * static_cast<double>(args.plan.items * args.m) * static_cast<double>(args.n * args.k);
 }
 
 }  // namespace
