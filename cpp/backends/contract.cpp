@@ -125,6 +125,12 @@ class Contract {
     expect(y.count() == checked_mul(outer, inner), y, " is not what is left of ", x);
   }
 
+  void operator()(const RangeParams&) const {
+    const BoundValue& y = out(0);
+    expect((y.dtype == DType::s64 || y.dtype == DType::s32) && dense(y), y,
+           " is no dense array of integers");
+  }
+
   void operator()(const ReferenceParams&) const {
     for (const auto* ids : {&step_.inputs, &step_.outputs}) {
       for (const int32_t v : *ids) {

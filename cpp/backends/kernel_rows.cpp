@@ -8,6 +8,7 @@
 #include "kernels/layout/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/softmax/rows.h"
 
@@ -33,6 +34,7 @@ struct Isas {
   auto operator()(const EltwiseParams&) const { return isa_in(eltwise_rows(), name); }
   auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
   auto operator()(const ReduceParams&) const { return isa_in(reduce_rows(), name); }
+  auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
   auto operator()(const CopyParams&) const {
     return converts ? isa_in(convert_rows(), name) : isa_in(copy_rows(), name);
   }

@@ -248,6 +248,11 @@ class Verifier {
     }
     return {1, 1};
   }
+  StepArity check(const Step&, const RangeParams& p) const {
+    symbols(p.start);
+    symbols(p.step);
+    return {0, 0};
+  }
   static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
 
   const Plan& plan_;

@@ -12,6 +12,7 @@
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/softmax/rows.h"
 
@@ -47,6 +48,7 @@ class Reselect {
   void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
   void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
+  void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
   void operator()(const CopyParams&) {
     if (converts(plan_, step_)) {
       take(choose_by_isa(convert_rows(), forced()));

@@ -122,6 +122,10 @@ struct ReduceParams {  // x
 };
 struct RangeParams {  // no inputs: both ends follow from shapes
   Dim start, step;
+  static void fields(auto& s, auto& visit) {
+    visit("start", s.start);
+    visit("step", s.step);
+  }
 };
 struct ReferenceParams {  // any op, by its reference
   std::string op;

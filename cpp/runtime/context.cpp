@@ -50,7 +50,9 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
     BoundStep bound = with_context([&] { return bind_cpu(context, step); }, "binding of ",
                                    context.nodes_text(step));
     for (const Job& job : bound.jobs) {
-      if (job.tiles > 0) out->jobs.push_back(job);
+      if (job.tiles == 0) continue;
+      out->jobs.push_back(job);
+      out->step_of.push_back(out->steps.size());
     }
     for (const Relocation& r : bound.relocations) {
       const BoundValue& v = context.at(r.value);
@@ -151,7 +153,19 @@ void Context::set_addresses(Binding& binding, OutputSink& sink) {
   }
 }
 
-void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
+void Context::run_traced(const Binding& binding, Trace& trace) {
+  std::vector<int64_t> ends(binding.jobs.size());
+  team_.run(binding.jobs, ends);
+  trace.assign(binding.steps.size(), {});
+  for (size_t i = 0; i < trace.size(); ++i) trace[i].flops = binding.steps[i].flops;
+  int64_t before = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    trace[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
+    before = ends[i];
+  }
+}
+
+void Context::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   match_feeds(plan_, feeds, matched_);
   Binding& binding = binding_for(matched_);
   input_data_.clear();
@@ -159,7 +173,11 @@ void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
     input_data_.push_back(converted(*matched_[i], plan_.inputs[i].dtype, i));
   }
   set_addresses(binding, sink);
-  team_.run(binding.jobs);
+  if (trace != nullptr) {
+    run_traced(binding, *trace);
+  } else {
+    team_.run(binding.jobs);
+  }
   ++stats.runs;
 }
 

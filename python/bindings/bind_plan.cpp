@@ -94,6 +94,19 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
   return sink.result(self.plan());
 }
 
+py::list trace(PyPlan& self, const py::dict& feeds) {
+  const FeedArrays given(feeds);
+  ArraySink sink(nullptr);
+  Trace steps;
+  {
+    const py::gil_scoped_release release;
+    self.session().run(given.feeds, sink, &steps);
+  }
+  py::list out;
+  for (const StepTime& step : steps) out.append(py::make_tuple(step.seconds, step.flops));
+  return out;
+}
+
 py::list ports(const std::vector<PlanPort>& all) {
   py::list out;
   for (const PlanPort& p : all) {
@@ -217,6 +230,7 @@ void bind_plan(py::module_& m) {
           },
           py::arg("path"))
       .def("write", write, py::arg("sink"))
+      .def("trace", trace, py::arg("feeds"))
       .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
       .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
       .def_property_readonly("outputs",

@@ -46,6 +46,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTime:
+    """What a step of one run took; `flops` counts the operations of its products, else 0."""
+
+    seconds: float
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Counts since the plan was built.
 
@@ -155,6 +163,9 @@ class Plan:
     def isa(self) -> str:
         """The instruction set whose kernels were chosen."""
         return self._core.isa
+    def trace(self, feeds: Mapping[str, Array]) -> tuple[StepTime, ...]:
+        """Runs the model once and returns the time of every step, in the order of `steps`."""
+        return tuple(StepTime(*row) for row in self._core.trace(dict(feeds)))
 
     def explain(self) -> str:
         """The plan as text: steps, kernels chosen and rejected, ONNX nodes, refusals of fusions."""
