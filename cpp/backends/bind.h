@@ -38,6 +38,7 @@ struct BoundStep {
   std::vector<std::shared_ptr<void>> args;  // keeps what jobs point at
   std::vector<Relocation> relocations;
   int64_t scratch_bytes = 0;
+  double flops = 0;  // of products only: a multiplication and an addition are two
 
   // Makes an argument struct that lives as long as the step.
   template <class Args>

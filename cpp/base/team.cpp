@@ -98,6 +98,8 @@ struct Team::Impl {
   // Written before the number that makes them visible, read only by who holds a tile of it.
   std::span<const Job> steps;
   size_t step = 0;
+  std::span<int64_t> ends;  // empty, or one for each step
+  Clock::time_point began;
   std::atomic<uint32_t> finished{0};  // the number at which the run is over
 
   std::mutex error_mutex;
@@ -124,6 +126,12 @@ struct Team::Impl {
     }
   }
 
+  // Called once for each step, by whoever ended it.
+  void note_end(size_t at) const {
+    if (ends.empty()) return;
+    ends[at] = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began).count();
+  }
+
   // The half of `work` that sleepers wait on.
   const uint32_t* futex_word() const {
     static_assert(std::endian::native == std::endian::little);
@@ -146,6 +154,7 @@ struct Team::Impl {
       const Job& job = steps[at];
       if (job.tiles > 1) break;
       if (job.tiles == 1) run_tile(job, 0, worker);
+      note_end(at);
     }
     if (at == steps.size() || failed.load(std::memory_order_relaxed)) {
       finished.store(now + 1, std::memory_order_relaxed);
@@ -168,6 +177,7 @@ struct Team::Impl {
       const Job& job = steps[step];
       run_tile(job, job.tiles - left(seen), worker);
       if (undone.value.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        note_end(step);
         start_from(step + 1, number(seen), worker);
       }
       return true;
@@ -199,9 +209,11 @@ struct Team::Impl {
   }
 
   void run_alone(std::span<const Job> list) {
-    for (const Job& job : list) {
-      failed_step = static_cast<size_t>(&job - list.data());  // unless it ends well
+    for (size_t at = 0; at < list.size(); ++at) {
+      const Job& job = list[at];
+      failed_step = at;  // unless it ends well
       for (int64_t tile = 0; tile < job.tiles; ++tile) job.run(job.args, tile, workers[0]);
+      note_end(at);
     }
   }
 
@@ -253,11 +265,14 @@ void Team::reserve_scratch(int64_t bytes) {
   team.scratch_bytes = bytes;
 }
 
-void Team::run(std::span<const Job> steps) {
+void Team::run(std::span<const Job> steps, std::span<int64_t> ends) {
   const FloatState state;
   for (const Job& job : steps) {
     if (job.tiles < 0 || job.tiles > UINT32_MAX) throw InternalError(job.tiles, " tiles in a step");
   }
+  if (!ends.empty() && ends.size() != steps.size()) throw InternalError("a time for each step");
+  impl_->ends = ends;
+  if (!ends.empty()) impl_->began = Clock::now();
   const bool alone = std::ranges::none_of(steps, [](const Job& job) { return job.tiles > 1; });
   if (alone || size() == 1) {
     impl_->run_alone(steps);

@@ -32,7 +32,8 @@ class Team {
   // a session sends its further callers to teams of their own. An exception thrown by a tile ends
   // the run and is thrown here; the team stays usable. Tiles see the default floating-point state
   // (nearest even, denormals computed); the caller's is restored.
-  void run(std::span<const Job> steps);
+  // `ends` is empty, or takes when each step ended: nanoseconds from the start of the run.
+  void run(std::span<const Job> steps, std::span<int64_t> ends = {});
 
  private:
   struct Impl;

@@ -6,6 +6,7 @@
 
 #include "base/device.h"
 #include "builder/lowering.h"
+#include "builder/source.h"
 #include "ops/ops.h"
 #include "passes/pass.h"
 
@@ -91,6 +92,7 @@ void run_passes(Graph& g, const BuildOptions& options, BuildReport& report) {
 
 Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
+  const Graph model = graph.clone();
   run_passes(graph, options, report);
   count_ops(graph, report);
   step_progress(options, "packing weights", 0.5);
@@ -101,6 +103,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   LowerOptions lower_options;
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
+  attach_source(model, plan);
   report.lower_ms = watch.ms();
   report.peak_rss_bytes = peak_rss_bytes();
   plan.report = std::move(report);

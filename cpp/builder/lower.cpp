@@ -34,6 +34,7 @@ constexpr LowerRow kLower[] = {
     {"ReduceMax", lower_reduce},
     {"ReduceMin", lower_reduce},
     {"ReduceL2", lower_reduce},
+    {"planck.Count", lower_count},
 };
 
 }  // namespace

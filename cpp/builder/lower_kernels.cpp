@@ -1,51 +1,32 @@
-// Ops that become one step of a kernel family: products, attention, norms, softmax, embedding.
+// Ops that become one step of a kernel family: products, attention, norms, softmax, embedding,
+// counting.
 #include <algorithm>
 
+#include "backends/packing.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/attention/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/softmax/rows.h"
 #include "ops/attention.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/range.h"
 #include "ops/reduce.h"
 #include "ops/softmax.h"
 
 namespace planck {
 namespace {
 
-// M is symbolic; the choice of a packing has to be made once. 128 rows are a typical batch, and
-// the cost of a row relative to another hardly depends on it.
-constexpr int64_t kTypicalRows = 128;
-
 bool all_f32(const Lowering& l, const Node& n) {
   return std::ranges::all_of(n.inputs, [&](ValueId v) {
     return v == kAbsent || l.graph.value(v).type().dtype == DType::f32;
   });
-}
-
-Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant, const std::string& forced) {
-  MatmulProblem problem;
-  problem.m = kTypicalRows;
-  problem.n = n;
-  problem.k = k;
-  problem.b_is_constant = constant;
-  return choose<MatmulRow>(
-      matmul_rows(), forced, [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
-      [&](const MatmulRow& r) { return prior_cycles(r, problem); });
-}
-
-Tensor packed(const MatmulRow& row, const Tensor& w) {
-  const int64_t k = w.shape()[0], n = w.shape()[1];
-  std::byte* bytes = nullptr;
-  Tensor out = Tensor::make(DType::f32, {packed_floats(row, n, k)}, &bytes);
-  pack_b(row, n, k, w.as<float>(), n, 1, reinterpret_cast<float*>(bytes));
-  return out;
 }
 
 TileProgram activation_program(std::string_view activation, bool residual) {
@@ -71,7 +52,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
   if (!w.is_constant()) return "its weight is not constant";
   const Tensor& tensor = *w.fact.constant;
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
-  const auto choice = choose_matmul(columns, k, true, l.forced());
+  const auto choice = select_matmul(columns, k, true, l.forced());
   const std::string kernel(choice.row->name);
   LinearParams params{columns, k,
                       activation_program(n.as<ops::Linear>().activation, n.input(3) != kAbsent)};
@@ -82,8 +63,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
             .kernel = kernel,
             .nodes = {},
             .rejected = choice.rejected};
-  step.inputs = {l.rows(l.value(n.inputs[0])),
-                 l.make_constant({w.name, packed(*choice.row, tensor), {kernel, columns, k}}),
+  step.inputs = {l.rows(l.value(n.inputs[0])), l.make_constant(packed(w.name, tensor, kernel)),
                  l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
   step.outputs = {l.make_output(n, 0, true)};
   l.add_step(n, std::move(step));
@@ -98,7 +78,7 @@ std::string lower_matmul(Lowering& l, const Node& n) {
   if (std::max(a.rank(), b.rank()) > kMaxMatmulBatch + 2) return "it has too many axes";
   const auto typical = [](const Dim& d) { return d.known().value_or(kTypicalRows); };
   const auto choice =
-      choose_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
+      select_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
   // The last axis of A is walked with step 1; B may have any strides.
   const int32_t left = l.value(n.inputs[0]);
   const bool walks = l.at(left).strides.back() == Dim(1);
@@ -121,14 +101,7 @@ std::string lower_attention(Lowering& l, const Node& n) {
     inputs.push_back(l.at(v).strides.back() == Dim(1) ? v : l.dense(v));
   }
   inputs.push_back(l.value(n.input(3)));
-  AttentionProblem problem;
-  problem.heads = attention.heads;
-  problem.lq = problem.lk = kTypicalRows;
-  problem.d = problem.dv = 64;
-  const auto choice = choose<AttentionRow>(
-      attention_rows(), l.forced(),
-      [&](const AttentionRow& r) { return why_not(r, problem, this_device()); },
-      [&](const AttentionRow& r) { return prior_cycles(r, problem); });
+  const auto choice = select_attention(attention.heads, l.forced());
   AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
                          attention.masked_rows_zero != 0};
   l.add_step(n, {.op = "",
@@ -238,6 +211,21 @@ std::string lower_embedding(Lowering& l, const Node& n) {
   }
   step.outputs = {l.make_output(n, 0, true)};
   l.add_step(n, std::move(step));
+  return "";
+}
+
+std::string lower_count(Lowering& l, const Node& n) {
+  const DType dtype = l.graph.value(n.outputs[0]).type().dtype;
+  if (dtype != DType::s32 && dtype != DType::s64) return cat("no kernel counts in ", dtype);
+  const auto& count = n.as<ops::Count>();
+  const auto choice = choose_by_isa(range_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = RangeParams{count.start, count.step},
+                 .inputs = {},
+                 .outputs = {l.make_output(n, 0)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 

@@ -107,6 +107,7 @@ std::string lower_softmax(Lowering& l, const Node& n);
 std::string lower_embedding(Lowering& l, const Node& n);
 std::string lower_eltwise(Lowering& l, const Node& n);
 std::string lower_reduce(Lowering& l, const Node& n);
+std::string lower_count(Lowering& l, const Node& n);
 // Whether lower_eltwise takes the op: a chain may go on through it.
 bool is_eltwise(const Graph& g, const Node& n);
 

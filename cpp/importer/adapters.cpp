@@ -4,39 +4,12 @@
 #include <cmath>
 #include <optional>
 
+#include "importer/take.h"
+
 namespace planck::importer {
 namespace {
 
 constexpr int64_t kAlways = INT64_MAX;
-
-// Takes an attribute out of the draft; nothing if it is not there. GraphError on another type.
-template <class T>
-std::optional<T> taken(Draft& draft, const char* name) {
-  if (!draft.attrs.contains(name)) return std::nullopt;
-  T value{};
-  with_context([&] { read(draft.attrs[name], value); }, "attribute '", name, "' of ", draft.op);
-  draft.attrs.erase(name);
-  return value;
-}
-
-using Ints = std::vector<int64_t>;
-
-Ints needed(Draft& draft, const char* name) {
-  std::optional<Ints> value = taken<Ints>(draft, name);
-  if (!value) throw GraphError(draft.op, " needs the attribute ", name);
-  return *value;
-}
-
-// The draft has this many inputs so far: what the attributes become goes behind them.
-void need_inputs(const Draft& draft, size_t count) {
-  if (draft.inputs.size() != count) {
-    throw GraphError(draft.op, " of this opset takes ", count, " inputs, got ",
-                     draft.inputs.size());
-  }
-  for (const ValueId v : draft.inputs) {
-    if (v == kAbsent) throw GraphError("an input of ", draft.op, " is missing");
-  }
-}
 
 void axes_to_input(Draft& draft, Emitter& emit) {
   need_inputs(draft, 1);
@@ -131,7 +104,7 @@ void pads_to_input(Draft& draft, Emitter& emit) {
   need_inputs(draft, 1);
   const DType dtype = emit.fact(draft.inputs[0]).type.dtype;
   const double value = taken<double>(draft, "value").value_or(0);
-  draft.inputs.push_back(emit.ints(needed(draft, "pads")));
+  draft.inputs.push_back(emit.ints(needed<Ints>(draft, "pads")));
   draft.inputs.push_back(emit.number(value, dtype));
 }
 
@@ -166,8 +139,8 @@ void scatter_elements(Draft& draft, Emitter&) { draft.op = "ScatterElements"; }
 
 void slice_bounds(Draft& draft, Emitter& emit) {
   need_inputs(draft, 1);
-  draft.inputs.push_back(emit.ints(needed(draft, "starts")));
-  draft.inputs.push_back(emit.ints(needed(draft, "ends")));
+  draft.inputs.push_back(emit.ints(needed<Ints>(draft, "starts")));
+  draft.inputs.push_back(emit.ints(needed<Ints>(draft, "ends")));
   if (const auto axes = taken<Ints>(draft, "axes")) draft.inputs.push_back(emit.ints(*axes));
 }
 
@@ -215,6 +188,16 @@ constexpr Hint kHints[] = {
 };
 
 }  // namespace
+
+void need_inputs(const Draft& draft, size_t count) {
+  if (draft.inputs.size() != count) {
+    throw GraphError(draft.op, " of this opset takes ", count, " inputs, got ",
+                     draft.inputs.size());
+  }
+  for (const ValueId v : draft.inputs) {
+    if (v == kAbsent) throw GraphError("an input of ", draft.op, " is missing");
+  }
+}
 
 void adapt(Draft& draft, int64_t opset, Emitter& emit) {
   const std::string op = draft.op;

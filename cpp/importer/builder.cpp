@@ -9,6 +9,7 @@
 #include "importer/adapters.h"
 #include "importer/attributes.h"
 #include "importer/dim_names.h"
+#include "importer/expansions.h"
 #include "importer/limits.h"
 #include "importer/rules.h"
 #include "importer/scope.h"
@@ -190,7 +191,7 @@ class ModelBuilder {
     if (node.op != nullptr) append(scope.graph(), std::move(node));
   }
 
-  // Everything of a node but its inference. No op: it was a constant.
+  // Everything of a node but its inference. No op: it was a constant, or became other nodes.
   Node drafted(Scope& scope, const NodeProto& proto, const Frame& frame, const Origin& origin) {
     if (proto.output_size() == 0) throw GraphError("a node without outputs");
     const int64_t opset = frame.opsets->at(proto.domain());
@@ -209,6 +210,10 @@ class ModelBuilder {
       return node;
     }
     Emitter emit(scope.graph(), origin);
+    if (const std::string domain = domain_of(proto.domain()); expands(domain, draft.op)) {
+      define_results(scope, proto, expand(domain, draft, emit), frame);
+      return node;
+    }
     adapt(draft, opset, emit);
     if (!draft.tensors.empty()) {
       throw GraphError(draft.op, " has no tensor attribute ", draft.tensors.begin()->first);
@@ -231,6 +236,21 @@ class ModelBuilder {
     trim(node.outputs);
     if (node.outputs.empty()) node.outputs.push_back(kAbsent);
     return node;
+  }
+
+  static void define_results(Scope& scope, const NodeProto& proto,
+                             const std::vector<ValueId>& results, const Frame& frame) {
+    for (int i = 0; i < proto.output_size(); ++i) {
+      const std::string& name = proto.output(i);
+      if (name.empty()) continue;
+      const ValueId id = results[static_cast<size_t>(i)];
+      if (id == kAbsent) {
+        throw with(UnsupportedError("output ", i, " of ", proto.op_type(), " is not supported"),
+                   {.items = {cat(op_text(proto), " with output ", i)}});
+      }
+      scope.define(name, id);
+      if (scope.graph().value(id).name.empty()) scope.graph().set_name(id, frame.prefix + name);
+    }
   }
 
   static void trim(std::vector<ValueId>& ids) {

@@ -29,15 +29,25 @@ ValueId Emitter::number(double value, DType dtype) {
 }
 
 ValueId Emitter::node(std::string_view op, std::vector<ValueId> inputs, const Json& attrs) {
+  return nodes(op, std::move(inputs), 1, attrs)[0];
+}
+
+std::vector<ValueId> Emitter::nodes(std::string_view op, std::vector<ValueId> inputs,
+                                    size_t outputs, const Json& attrs) {
   Node node;
   node.op = &graph_.table->at(op);
   node.attrs = node.op->parse(attrs);
   node.inputs = std::move(inputs);
-  node.outputs = {graph_.add_value({})};
+  for (size_t i = 0; i < outputs; ++i) node.outputs.push_back(graph_.add_value({}));
   node.origin = origin_;
-  const ValueId out = node.outputs[0];
+  std::vector<ValueId> out = node.outputs;
   append(graph_, std::move(node));
   return out;
+}
+
+bool Emitter::made_by(ValueId id, std::string_view op) const {
+  const Node* node = graph_.producer(id);
+  return node != nullptr && node->is(op);
 }
 
 }  // namespace planck::importer

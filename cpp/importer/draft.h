@@ -15,6 +15,9 @@ struct Draft {
   std::map<std::string, Tensor, std::less<>> tensors;  // tensor attributes
   std::vector<ValueId> inputs;
   size_t outputs = 1;  // how many the file names
+
+  bool has(size_t i) const { return i < inputs.size() && inputs[i] != kAbsent; }
+  ValueId input(size_t i) const { return has(i) ? inputs[i] : kAbsent; }
 };
 
 // Infers the node's outputs, sets their facts and appends it.
@@ -25,6 +28,7 @@ class Emitter {
  public:
   Emitter(Graph& graph, Origin origin) : graph_(graph), origin_(std::move(origin)) {}
 
+  // Gone with the next node or constant.
   const Fact& fact(ValueId id) const { return graph_.value(id).fact; }
   ValueId constant(Tensor tensor);
   ValueId ints(const std::vector<int64_t>& values);  // s64, rank 1
@@ -32,6 +36,10 @@ class Emitter {
   // A node with one output. UnsupportedError if the op is missing.
   ValueId node(std::string_view op, std::vector<ValueId> inputs,
                const Json& attrs = Json::object());
+  // The same with several outputs.
+  std::vector<ValueId> nodes(std::string_view op, std::vector<ValueId> inputs, size_t outputs,
+                             const Json& attrs = Json::object());
+  bool made_by(ValueId id, std::string_view op) const;
 
  private:
   Graph& graph_;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "importer/adapters.h"
+#include "importer/expansions.h"
 #include "importer/limits.h"
 
 namespace planck::importer {
@@ -22,6 +23,7 @@ bool handled(const std::string& op) { return op == "Constant" || op == "Scatter"
 
 bool supported(const onnx::NodeProto& node, const OpTable& ops) {
   // Domain "planck" is not open to models: its ops have rules that only our passes keep.
+  if (expands(domain_of(node.domain()), node.op_type())) return true;
   return domain_of(node.domain()).empty() && node.op_type().find('.') == std::string::npos &&
          (handled(node.op_type()) || ops.find(node.op_type()) != nullptr);
 }

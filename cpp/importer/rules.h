@@ -32,7 +32,7 @@ class Functions {
  public:
   // Refuses cycles (GraphError), depth and size after inlining (LimitError).
   Functions(const onnx::ModelProto& model, const OpTable& ops, const ImportLimits& limits);
-  // The function that the node calls, or null. A supported op of ONNX is never one.
+  // The function that the node calls, or null. A supported op is never one.
   const onnx::FunctionProto* called_by(const onnx::NodeProto& node) const;
 
  private:

@@ -105,4 +105,19 @@ void Range::reference(Evaluation& call) const {
 }
 PLANCK_OP(Range, 11)
 
+void Count::infer(Inference& call) const {
+  set_type(call, 0, dtype_attribute(kName, "dtype", dtype), {count});
+  set_contents(call, 0, contents_if([&] { return range_contents(start, step, count); }));
+}
+
+void Count::reference(Evaluation& call) const {
+  const int64_t first = start.eval(*call.bindings), by = step.eval(*call.bindings);
+  Wide out = make_wide(dtype_attribute(kName, "dtype", dtype), {count.eval(*call.bindings)});
+  for (size_t i = 0; i < out.integer.size(); ++i) {
+    out.integer[i] = wrapping_add(first, wrapping_mul(static_cast<int64_t>(i), by));
+  }
+  call.out[0] = std::move(out);
+}
+PLANCK_OWN_OP(Count)
+
 }  // namespace planck::ops

@@ -6,6 +6,7 @@
 
 #include "ops/expand.h"
 #include "ops/fill.h"
+#include "ops/range.h"
 #include "ops/slice.h"
 #include "ops/support.h"
 #include "ops/view.h"
@@ -29,10 +30,10 @@ Refusal unknown_shape(const Graph& g, ValueId v) {
 }
 
 // What Crop needs of one axis of a Slice; nothing where clamping cannot be decided.
-struct Range {
+struct Window {
   Dim start, end;
 };
-std::optional<Range> cropped(const Dim& start, const Dim& end, const Dim& extent) {
+std::optional<Window> cropped(const Dim& start, const Dim& end, const Dim& extent) {
   constexpr int64_t kToTheEnd = INT32_MAX;  // how exporters spell it; no extent is as large
   const auto resolve = [&](const Dim& at) -> std::optional<Dim> {
     if (at.is_constant() && at.constant() >= kToTheEnd) return extent;
@@ -43,7 +44,7 @@ std::optional<Range> cropped(const Dim& start, const Dim& end, const Dim& extent
   };
   const auto first = resolve(start), last = resolve(end);
   if (!first || !last) return std::nullopt;
-  return Range{*first, *last};
+  return Window{*first, *last};
 }
 
 using DimList = std::vector<Dim>;
@@ -103,6 +104,16 @@ std::optional<Outcome> slice(const Graph& g, const Node& n) {
   return patch;
 }
 
+std::optional<Outcome> range(const Graph& g, const Node& n) {
+  const TensorType& type = g.value(n.outputs[0]).type();
+  const auto start = known_input(g, n, 0), step = known_input(g, n, 2);
+  if (!is_integer(type.dtype) || !start || !step) return refuse("start or step is not known");
+  const DimList needed{start->front(), step->front(), type.dims[0]};
+  if (!bound_at(g, n.inputs[0], needed)) return unknown_shape(g, n.outputs[0]);
+  return replaced(
+      g, n, ops::Count{start->front(), step->front(), type.dims[0], info(type.dtype).onnx}, {});
+}
+
 std::optional<Outcome> shapes(const Graph& g, const Node& n) {
   if (n.outputs.empty() || n.outputs[0] == kAbsent) return std::nullopt;
   const DimList& dims = dims_of(g, n.outputs[0]);
@@ -121,6 +132,7 @@ std::optional<Outcome> shapes(const Graph& g, const Node& n) {
     return replaced(g, n, ops::Fill{dims, fill.value, fill.dtype}, {});
   }
   if (n.is("Slice")) return slice(g, n);
+  if (n.is("Range")) return range(g, n);
   return std::nullopt;
 }
 

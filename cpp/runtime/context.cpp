@@ -65,7 +65,7 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
     for (const Job& job : bound.jobs) {
       if (job.tiles == 0) continue;
       out->jobs.push_back(job);
-      out->job_steps.push_back(&step);
+      out->step_of.push_back(out->steps.size());
     }
     for (const Relocation& r : bound.relocations) {
       const BoundValue& v = context.at(r.value);
@@ -167,7 +167,19 @@ void Context::set_addresses(Binding& binding, OutputSink& sink) {
   }
 }
 
-void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
+void Context::run_traced(const Binding& binding, Trace& trace) {
+  std::vector<int64_t> ends(binding.jobs.size());
+  team_.run(binding.jobs, ends);
+  trace.assign(binding.steps.size(), {});
+  for (size_t i = 0; i < trace.size(); ++i) trace[i].flops = binding.steps[i].flops;
+  int64_t before = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    trace[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
+    before = ends[i];
+  }
+}
+
+void Context::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   match_feeds(plan_, feeds, matched_);
   Binding& binding = binding_for(matched_);
   input_data_.clear();
@@ -176,9 +188,14 @@ void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
   }
   set_addresses(binding, sink);
   try {
-    team_.run(binding.jobs);
+    if (trace != nullptr) {
+      run_traced(binding, *trace);
+    } else {
+      team_.run(binding.jobs);
+    }
   } catch (...) {
-    at_step(plan_, *binding.job_steps[team_.failed_step()], [] { throw; });
+    const size_t step = binding.step_of[team_.failed_step()];
+    at_step(plan_, plan_.steps[step], [] { throw; });
   }
   ++stats.runs;
 }

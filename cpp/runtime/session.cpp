@@ -70,14 +70,14 @@ Session::Session(std::shared_ptr<const Plan> plan, SessionOptions options)
     : impl_(std::make_unique<Impl>(std::move(plan), options)) {}
 Session::~Session() = default;
 
-void Session::run(std::span<const Feed> feeds, OutputSink& sink) {
+void Session::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   Context& context = impl_->take();
   struct Return {
     Impl& impl;
     Context& context;
     ~Return() { impl.give_back(context); }
   } const give_back{*impl_, context};
-  typed([&] { context.run(feeds, sink); });
+  typed([&] { context.run(feeds, sink, trace); });
 }
 
 int64_t Session::arena_bytes(std::span<const Feed> feeds) const {

@@ -17,6 +17,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 NAMES = models.names()
+ENCODERS = ["bert_encoder", "minilm"]  # outputs: a state for each token, a vector for each row
 SHAPES = [(1, 1), (1, 2), (3, 7), (2, 16), (2, 65)]
 
 # The table of one block: what a PyTorch exporter writes for a post-norm transformer layer.
@@ -188,7 +189,7 @@ def test_full_size_file(tmp_path: Path) -> None:
 # Values.
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_runs_at_many_shapes(name: str, tmp_path: Path) -> None:
     models.write(name, tmp_path / "m.onnx", "mini")
     model = session(tmp_path / "m.onnx")
@@ -200,7 +201,30 @@ def test_runs_at_many_shapes(name: str, tmp_path: Path) -> None:
         assert np.isfinite(vector).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_classifier_gives_logits(tmp_path: Path) -> None:
+    assert models.build("bert_classifier").census()["Gemm"] == 2
+    models.write("bert_classifier", tmp_path / "m.onnx", "mini", labels=5)
+    model = session(tmp_path / "m.onnx")
+    for shape in SHAPES:
+        (logits,) = model.run(None, models.feeds("bert_classifier", shape, size="mini"))
+        assert logits.shape == (shape[0], 5)
+        assert np.isfinite(logits).all()
+    with pytest.raises(ValueError, match="labels is 0"):
+        models.build("bert_classifier", labels=0)
+
+
+def test_classifier_is_stored_in_half() -> None:
+    """Half precision and 102 million parameters, as the published file."""
+    graph = models.build("bert_classifier")
+    halves = [t for t in graph.initializers if t.dtype == np.float16]
+    floats = [t for t in graph.initializers if t.dtype == np.float32]
+    parameters = sum(int(np.prod(t.shape)) for t in halves)
+    assert not floats
+    assert 102e6 < parameters < 103e6
+    assert graph.census()["Cast"] == len(halves) + 1  # the mask's
+
+
+@pytest.mark.parametrize("name", ENCODERS)
 def test_padding_changes_nothing(name: str, tmp_path: Path) -> None:
     models.write(name, tmp_path / "m.onnx", "mini")
     model = session(tmp_path / "m.onnx")
@@ -239,6 +263,8 @@ def test_opsets_agree(name: str, tmp_path: Path) -> None:
         ("bert_encoder", {"layernorm": "mul"}, 1e-5),
         ("bert_encoder", {"layernorm": "op", "opset": 17}, 1e-5),
         ("bert_encoder", {"weights": "fp16"}, 1e-2),
+        ("bert_classifier", {"weights": "fp32"}, 1e-2),
+        ("bert_classifier", {"layernorm": "mul"}, 1e-5),
         ("minilm", {"normalize": "pow"}, 1e-5),
         ("minilm", {"expand": "where"}, 1e-5),
         ("minilm", {"weights": "fp16"}, 1e-2),

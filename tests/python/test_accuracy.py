@@ -14,7 +14,7 @@ BATCHES, LENGTHS = (1, 3, 8), (1, 7, 32, 128, 384)
 LIMIT = 1e-5
 
 
-@pytest.mark.parametrize("name", ["bert_encoder", "minilm"])
+@pytest.mark.parametrize("name", ["bert_encoder", "bert_classifier", "minilm"])
 @pytest.mark.parametrize("size", ["mini", "full"])
 def test_grid(name, size, model_path, reference):
     """One plan serves every shape; masks have empty tails."""
@@ -51,6 +51,20 @@ def test_spellings(option, model_path, reference):
     for output, want in reference(path, feeds).items():
         assert relative_gap(got[output], want) <= LIMIT
     assert plan.report["ops"]["planck.Attention"] == 2
+
+
+def test_half_weights_take_the_fast_kernels(model_path):
+    """A Cast of a constant is folded: what runs is the plan of fp32 weights."""
+    plans = [
+        planck.build(model_path("bert_classifier", weights=weights), fallback="error")
+        for weights in ("fp16", "fp32")
+    ]
+    half, wide = ([(s.op, s.kernel) for s in plan.steps] for plan in plans)
+    assert half == wide
+    assert sum(op == "planck.Linear" for op, _ in half) == 2 * 4 + 2
+    assert set(plans[0].nodes) == {n for s in plans[0].steps for n in s.nodes} | set(
+        plans[0].unused
+    )
 
 
 def test_fully_masked_row(model_path, reference):

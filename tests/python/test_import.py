@@ -41,7 +41,7 @@ def test_every_unsupported_op_is_listed():
         node("Frobnicate", ["a"], ["b"]),
         node("Relu", ["b"], ["c"]),
         node("QuickFox", ["c"], ["d"], domain="com.example"),
-        node("FusedMatMul", ["d", "d"], ["e"], domain="com.microsoft"),
+        node("NhwcMaxPool", ["d"], ["e"], domain="com.microsoft"),
         domains=("com.example", "com.microsoft"),
     )
     with pytest.raises(planck.UnsupportedError) as caught:
@@ -49,7 +49,7 @@ def test_every_unsupported_op_is_listed():
     text = str(caught.value)
     assert "Frobnicate (2 nodes, first 'first')" in text
     assert "com.example.QuickFox (1 node" in text
-    assert "com.microsoft.FusedMatMul" in text and "without its optimizer" in text
+    assert "com.microsoft.NhwcMaxPool" in text and "without its optimizer" in text
     assert len(caught.value.items) == 3
 
 
@@ -125,3 +125,28 @@ def test_old_opsets_mean_the_same(reference, tmp_path):
     feeds = {"x": np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)}
     got, want = planck.build(path).run(feeds)["y"], reference(path, feeds)["y"]
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["raw", "int32_data"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_weights(kind, form):
+    """Both ways of storing bits; the Cast folds, so the product is a plain Linear."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    dtype = np.dtype(np.float16 if kind == "float16" else ml_dtypes.bfloat16)
+    weight = np.random.default_rng(4).normal(size=(4, 3)).astype(dtype)
+    weight[0, 0], weight[1, 1] = -0.0, 6e-8  # a signed zero, a subnormal of float16
+    number = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    tensor = onnx.TensorProto(name="w", data_type=number, dims=weight.shape)
+    if form == "raw":
+        tensor.raw_data = weight.tobytes()
+    else:
+        tensor.int32_data.extend(int(v) for v in weight.reshape(-1).view(np.uint16))
+    model = tiny(
+        onnx.helper.make_node("Cast", ["w"], ["wide"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    )
+    model.graph.initializer.append(tensor)
+    plan = planck.build(model.SerializeToString(), fallback="error")
+    assert [step.op for step in plan.steps] == ["planck.Linear"]
+    x = np.eye(4, dtype=np.float32)
+    np.testing.assert_array_equal(plan.run({"x": x})["y"], weight.astype(np.float32))

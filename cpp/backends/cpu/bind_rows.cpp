@@ -1,4 +1,4 @@
-// Norms, softmax, element-wise programs, embeddings, copies, reductions.
+// Norms, softmax, element-wise programs, embeddings, copies, reductions, ranges.
 #include <algorithm>
 
 #include "backends/cpu/families.h"
@@ -7,6 +7,7 @@
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/softmax/rows.h"
 
@@ -176,6 +177,19 @@ BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& param
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.out, step.outputs[0]);
   add_job(bound, reduce_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const RangeParams& params) {
+  BoundStep bound;
+  const BoundValue& out = c.at(step.outputs[0]);
+  RangeArgs& args = bound.make<RangeArgs>();
+  args.start = params.start.eval(c.bindings);
+  args.step = params.step.eval(c.bindings);
+  args.count = out.count();
+  args.bytes = static_cast<int32_t>(size_of(out.dtype));
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, range_row(step.kernel), args);
   return bound;
 }
 

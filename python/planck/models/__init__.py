@@ -57,7 +57,8 @@ def write(
     opset: 11 to 18; None takes that of the published export.
     external_data: put the weights into `path` + ".data".
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
-    weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). minilm also takes
+    weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). bert_classifier stores
+    fp16 by default and takes labels = the width of its output (3). minilm also takes
     normalize = "l2" | "pow" (ReduceL2, or Pow, ReduceSum, Sqrt) and expand = "shape" | "where"
     (the target of Expand is a Shape, or the Where that guards against -1).
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package

@@ -35,6 +35,7 @@ def _token_feeds(configs: dict[str, bert.Config]) -> Callable[..., dict[str, Arr
 
 FAMILIES = {
     "bert_encoder": Family(bert.encoder, _token_feeds(bert.CONFIGS)),
+    "bert_classifier": Family(bert.classifier, _token_feeds(bert.CONFIGS)),
     "minilm": Family(minilm.sentence_encoder, _token_feeds(minilm.CONFIGS)),
 }
 

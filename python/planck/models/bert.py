@@ -1,4 +1,4 @@
-"""BERT: the encoder with its pooler, and a chain of blocks for compile-time tests."""
+"""BERT: the encoder with its pooler, a classifier, and a chain of blocks for compile-time tests."""
 
 from __future__ import annotations
 
@@ -60,19 +60,55 @@ def encoder(
     w = GraphWriter("bert_encoder", 12 if opset is None else opset, Generated(seed), weights)
     inputs = token_inputs(w)
     hidden = trunk(w, inputs, config, Style(layernorm=layernorm), FLOAT_MIN)
-    with w.scope("pooler"):
-        first = w.node("Gather", hidden, w.constant(0, "int64"), axis=1)
-        with w.scope("dense"):
-            # A Linear on two dimensions stays a Gemm and keeps its weight's name.
-            weight = w.parameter("weight", (config.width, config.width), "weight")
-            bias = w.parameter("bias", (config.width,), "bias")
-            pooled = w.node("Gemm", first, weight, bias, alpha=1.0, beta=1.0, transB=1)
-        with w.scope("activation"):
-            pooled = w.node("Tanh", pooled)
+    pooled = _pooler(w, hidden, config.width)
     dims = ("batch_size", _DUMMY_LENGTH, config.width)
     w.output(hidden, "last_hidden_state", "float32", dims)
     w.output(pooled, "pooler_output", "float32", ("batch_size", config.width))
     return w
+
+
+def classifier(
+    size: str,
+    seed: int,
+    opset: int | None,
+    *,
+    labels: int = 3,
+    layernorm: LayerNormSpelling = "exploded",
+    weights: WeightType = "fp16",
+) -> GraphWriter:
+    """BERT base as a classifier of sequences, opset 12 unless told otherwise.
+
+    Inputs input_ids, attention_mask, token_type_ids i64 [B, L]; output logits f32 [B, labels].
+    Weights are stored in half precision and cast to f32 unless told otherwise.
+    """
+    if labels < 1:
+        raise ValueError(f"labels is {labels}, but must be at least 1")
+    config = CONFIGS[size]
+    w = GraphWriter("bert_classifier", 12 if opset is None else opset, Generated(seed), weights)
+    inputs = token_inputs(w)
+    with w.scope("bert"):
+        hidden = trunk(w, inputs, config, Style(layernorm=layernorm), FLOAT_MIN)
+        pooled = _pooler(w, hidden, config.width)
+    logits = _gemm(w, pooled, "classifier", config.width, labels)
+    w.output(logits, "logits", "float32", ("batch_size", labels))
+    return w
+
+
+def _pooler(w: GraphWriter, hidden: str, width: int) -> str:
+    """The first token of f32 [B, L, D] through a Linear and Tanh -> f32 [B, D]."""
+    with w.scope("pooler"):
+        first = w.node("Gather", hidden, w.constant(0, "int64"), axis=1)
+        pooled = _gemm(w, first, "dense", width, width)
+        with w.scope("activation"):
+            return w.node("Tanh", pooled)
+
+
+def _gemm(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
+    """A Linear on two dimensions stays a Gemm and keeps its weight's name."""
+    with w.scope(module):
+        weight = w.parameter("weight", (outputs, inputs), "weight")
+        bias = w.parameter("bias", (outputs,), "bias")
+        return w.node("Gemm", x, weight, bias, alpha=1.0, beta=1.0, transB=1)
 
 
 def block_chain(blocks: int, width: int, heads: int, seed: int) -> GraphWriter:

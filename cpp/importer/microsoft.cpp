@@ -1,0 +1,341 @@
+// Ops that the optimizers of ONNX Runtime write, spelled in those of ONNX. Their meaning:
+// https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+#include <utility>
+
+#include "importer/expansions.h"
+#include "importer/take.h"
+
+namespace planck::importer {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+struct Feature {
+  size_t input;
+  const char* name;
+};
+
+void refuse_inputs(const Draft& draft, std::initializer_list<Feature> features) {
+  for (const Feature& f : features) {
+    if (!draft.has(f.input)) continue;
+    throw with(UnsupportedError(draft.op, " with the input ", f.name, " is not supported"),
+               {.items = {cat(draft.op, " with ", f.name)}});
+  }
+}
+
+void refuse_flags(Draft& draft, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (!taken_flag(draft, name)) continue;
+    throw with(UnsupportedError(draft.op, " with ", name, " is not supported"),
+               {.items = {cat(draft.op, " with ", name)}});
+  }
+}
+
+ValueId needed_input(const Draft& draft, size_t i) {
+  if (!draft.has(i)) throw GraphError("input ", i, " of ", draft.op, " is missing");
+  return draft.inputs[i];
+}
+
+void need_rank(const Draft& draft, const Emitter& e, size_t i, int64_t rank) {
+  const TensorType& type = e.fact(needed_input(draft, i)).type;
+  if (type.rank() == rank) return;
+  throw GraphError("input ", i, " of ", draft.op, " is ", type, ", expected rank ", rank);
+}
+
+DType dtype_of(const Emitter& e, ValueId v) { return e.fact(v).type.dtype; }
+
+// `value` in the type of `like`, of rank 0.
+ValueId number(Emitter& e, double value, ValueId like) {
+  return e.number(value, dtype_of(e, like));
+}
+
+ValueId cast(Emitter& e, ValueId v, DType to) {
+  return dtype_of(e, v) == to ? v : e.node("Cast", {v}, {{"to", info(to).onnx}});
+}
+
+ValueId unsqueezed(Emitter& e, ValueId v, const Ints& axes) {
+  return e.node("Unsqueeze", {v, e.ints(axes)});
+}
+
+// Integers, given as floats: 1 where positive, else 0.
+ValueId is_positive(Emitter& e, ValueId v) {
+  return e.node("Clip", {v, number(e, 0, v), number(e, 1, v)});
+}
+
+// --- norms ----------------------------------------------------------------------------------
+
+ValueId rms_norm(Emitter& e, ValueId x, ValueId gain, double epsilon) {
+  const ValueId square = e.node("Mul", {x, x});
+  const ValueId mean = e.node("ReduceMean", {square, e.ints({-1})}, {{"keepdims", 1}});
+  const ValueId root = e.node("Sqrt", {e.node("Add", {mean, number(e, epsilon, x)})});
+  return e.node("Mul", {e.node("Div", {x, root}), gain});
+}
+
+Values norm_inputs(ValueId x, ValueId gain, ValueId bias) {
+  return bias == kAbsent ? Values{x, gain} : Values{x, gain, bias};
+}
+
+// A bias belongs to the product that it follows, wherever that stands.
+ValueId skip_sum(Emitter& e, ValueId x, ValueId skip, ValueId bias) {
+  if (bias != kAbsent) {
+    ValueId& biased = e.made_by(skip, "MatMul") && !e.made_by(x, "MatMul") ? skip : x;
+    biased = e.node("Add", {biased, bias});
+  }
+  return e.node("Add", {x, skip});
+}
+
+double skip_epsilon(Draft& draft) { return taken<double>(draft, "epsilon").value_or(1e-12); }
+
+// --- attention ------------------------------------------------------------------------------
+
+// Widths of all heads' queries, keys and values together.
+struct Widths {
+  int64_t heads = 1;
+  Ints parts;
+};
+
+Widths attention_widths(Draft& draft, const Emitter& e) {
+  Widths out{needed<int64_t>(draft, "num_heads"), {}};
+  const auto columns = e.fact(draft.inputs[1]).type.dims[1].known();
+  if (!columns) throw UnsupportedError("Attention with weights of unknown width");
+  const auto given = taken<Ints>(draft, "qkv_hidden_sizes");
+  out.parts = given && !given->empty() ? *given : Ints(3, *columns / 3);
+  const auto fits = [&](int64_t w) { return w > 0 && w <= *columns && w % out.heads == 0; };
+  const bool good = out.heads > 0 && out.parts.size() == 3 && std::ranges::all_of(out.parts, fits);
+  if (!good || out.parts[0] != out.parts[1] ||
+      out.parts[2] != *columns - out.parts[0] - out.parts[1]) {
+    throw GraphError("Attention cannot split ", *columns, " columns into queries, keys and values ",
+                     shape_text(out.parts), " of ", out.heads, " heads");
+  }
+  return out;
+}
+
+// [B,L,H*D] as [B,H,L,D] (perm 0,2,1,3) or [B,H,D,L] (perm 0,2,3,1).
+ValueId split_heads(Emitter& e, ValueId v, int64_t heads, int64_t width, const Ints& perm) {
+  const ValueId split = e.node("Reshape", {v, e.ints({0, 0, heads, width / heads})});
+  return e.node("Transpose", {split}, {{"perm", perm}});
+}
+
+ValueId length_of(Emitter& e, ValueId x) {
+  return e.node("Gather", {e.node("Shape", {x}), e.number(1, DType::s64)}, {{"axis", 0}});
+}
+
+// [B] ends or [2B] ends and starts to [B,L]: 1 for start <= position < end.
+ValueId valid_range(Emitter& e, ValueId lengths, ValueId x, DType dtype) {
+  const ValueId zero = e.number(0, DType::s64), one = e.number(1, DType::s64);
+  const ValueId place = cast(e, e.node("Range", {zero, length_of(e, x), one}), dtype);
+  const ValueId given = cast(e, lengths, dtype);
+  const TensorType &type = e.fact(lengths).type, &rows = e.fact(x).type;
+  const bool both = type.dims[0] == rows.dims[0] * Dim(2);
+  const Values parts =
+      both ? e.nodes("Split", {given}, 2, {{"axis", 0}, {"num_outputs", 2}}) : Values{given};
+  const auto minus = [&](ValueId a, ValueId b) { return e.node("Sub", {a, b}); };
+  const ValueId before_end = is_positive(e, minus(unsqueezed(e, parts[0], {1}), place));
+  if (!both) return before_end;
+  const ValueId before_start = is_positive(e, minus(unsqueezed(e, parts[1], {1}), place));
+  return minus(before_end, e.node("Min", {before_end, before_start}));
+}
+
+// What is added to the scores [B,H,L,T] for the second argument of an Attention, by its rank.
+ValueId key_mask(Emitter& e, ValueId index, ValueId x, ValueId filter) {
+  const DType dtype = dtype_of(e, x);
+  const TensorType& type = e.fact(index).type;
+  if (!is_integer(type.dtype)) throw GraphError("mask_index is ", type, ", expected integers");
+  ValueId valid;
+  if (type.rank() == 1) {
+    valid = unsqueezed(e, valid_range(e, index, x, dtype), {1, 2});
+  } else if (type.rank() == 2) {
+    valid = unsqueezed(e, is_positive(e, cast(e, index, dtype)), {1, 2});
+  } else if (type.rank() == 3) {
+    valid = unsqueezed(e, is_positive(e, cast(e, index, dtype)), {1});
+  } else {
+    throw with(UnsupportedError("Attention with mask_index ", type, " is not supported"),
+               {.items = {cat("Attention with a mask_index of rank ", type.rank())}});
+  }
+  return e.node("Mul", {e.node("Sub", {number(e, 1, x), valid}), filter});
+}
+
+// [L,L]: `filter` above the diagonal, else 0.
+ValueId causal_mask(Emitter& e, ValueId x, ValueId filter) {
+  const ValueId length = unsqueezed(e, length_of(e, x), {0});
+  const ValueId square = e.node("Concat", {length, length}, {{"axis", 0}});
+  const ValueId full = e.node("Expand", {filter, square});
+  return e.node("Trilu", {full, e.number(1, DType::s64)}, {{"upper", 1}});
+}
+
+// The most negative number that is finite in the type.
+double lowest(DType dtype) {
+  if (dtype == DType::f16) return -65504;
+  if (dtype == DType::bf16) return -0x1.fep127;
+  return static_cast<double>(std::numeric_limits<float>::lowest());
+}
+
+// Everything that is added to the scores; kAbsent for nothing.
+ValueId score_mask(Draft& draft, Emitter& e) {
+  const ValueId x = draft.inputs[0];
+  const double given = taken<double>(draft, "mask_filter_value").value_or(-10000);
+  const ValueId filter = number(e, std::max(given, lowest(dtype_of(e, x))), x);
+  ValueId mask = draft.has(3) ? key_mask(e, draft.inputs[3], x, filter) : kAbsent;
+  if (taken_flag(draft, "unidirectional")) {
+    const ValueId causal = causal_mask(e, x, number(e, lowest(dtype_of(e, x)), x));
+    mask = mask == kAbsent ? causal : e.node("Min", {mask, causal});
+  }
+  if (!draft.has(5)) return mask;
+  return mask == kAbsent ? draft.inputs[5] : e.node("Add", {mask, draft.inputs[5]});
+}
+
+// --- look-ups -------------------------------------------------------------------------------
+
+// 0, 1, .. as long as the ids are: out of a list as long as the table, as exporters do it.
+ValueId counted_positions(Emitter& e, ValueId ids, ValueId table) {
+  const auto rows = e.fact(table).type.dims[0].known();
+  constexpr int64_t kMostRows = int64_t{1} << 20;
+  if (!rows || *rows > kMostRows) {
+    throw UnsupportedError("EmbedLayerNormalization with a table of ", e.fact(table).type,
+                           " positions and no position ids");
+  }
+  Ints places(static_cast<size_t>(*rows));
+  for (size_t i = 0; i < places.size(); ++i) places[i] = static_cast<int64_t>(i);
+  const ValueId end = unsqueezed(e, length_of(e, ids), {0});
+  return e.node("Slice", {unsqueezed(e, e.ints(places), {0}), e.ints({0}), end, e.ints({1})});
+}
+
+ValueId lookup(Emitter& e, ValueId table, ValueId ids) {
+  return e.node("Gather", {table, ids}, {{"axis", 0}});
+}
+
+// How many ones each row of the mask has, as int32; zeros without a mask.
+ValueId count_ones(Emitter& e, ValueId mask, ValueId ids) {
+  constexpr auto kCount = DType::f32;  // exact below 2^24
+  const ValueId numbers = cast(e, mask == kAbsent ? ids : mask, kCount);
+  const ValueId one = e.number(1, kCount), zero = e.number(0, kCount);
+  const ValueId off = e.node("Min", {e.node("Abs", {e.node("Sub", {numbers, one})}), one});
+  const ValueId is_one = mask == kAbsent ? e.node("Mul", {off, zero}) : e.node("Sub", {one, off});
+  const ValueId sum = e.node("ReduceSum", {is_one, e.ints({1})}, {{"keepdims", 0}});
+  return cast(e, sum, DType::s32);
+}
+
+// --- products -------------------------------------------------------------------------------
+
+// The last two axes swapped if `swap`; before that, the first axis moved behind the batch if
+// `roll`.
+ValueId arranged(Emitter& e, ValueId v, bool swap, bool roll) {
+  const int64_t rank = e.fact(v).type.rank();
+  if (rank < 2 || (!swap && !roll)) return v;
+  Ints perm(static_cast<size_t>(rank));
+  for (size_t i = 0; i < perm.size(); ++i) perm[i] = static_cast<int64_t>(i);
+  if (roll) std::rotate(perm.begin(), perm.begin() + 1, perm.end() - 1);
+  if (swap) std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
+  return e.node("Transpose", {v}, {{"perm", perm}});
+}
+
+}  // namespace
+
+Values expand_attention(Draft& draft, Emitter& e) {
+  refuse_inputs(draft, {{4, "past"}, {6, "past_sequence_length"}});
+  refuse_flags(draft, {"do_rotary", "past_present_share_buffer", "rotary_embedding_dim"});
+  for (size_t i : {0, 1}) need_rank(draft, e, i, i == 0 ? 3 : 2);
+  const Widths widths = attention_widths(draft, e);
+  const double head = static_cast<double>(widths.parts[0] / widths.heads);
+  const double given = taken<double>(draft, "scale").value_or(0);
+  ValueId all = e.node("MatMul", {draft.inputs[0], draft.inputs[1]});
+  if (draft.has(2)) all = e.node("Add", {all, draft.inputs[2]});
+  const Values parts = e.nodes("Split", {all, e.ints(widths.parts)}, 3, {{"axis", -1}});
+  const ValueId q = split_heads(e, parts[0], widths.heads, widths.parts[0], {0, 2, 1, 3});
+  const ValueId k = split_heads(e, parts[1], widths.heads, widths.parts[1], {0, 2, 3, 1});
+  const ValueId v = split_heads(e, parts[2], widths.heads, widths.parts[2], {0, 2, 1, 3});
+  const ValueId scale = number(e, given == 0 ? 1 / std::sqrt(head) : given, q);
+  ValueId scores = e.node("Mul", {e.node("MatMul", {q, k}), scale});
+  const ValueId mask = score_mask(draft, e);
+  if (mask != kAbsent) scores = e.node("Add", {scores, mask});
+  const ValueId context = e.node("MatMul", {e.node("Softmax", {scores}, {{"axis", -1}}), v});
+  const ValueId rows = e.node("Transpose", {context}, {{"perm", {0, 2, 1, 3}}});
+  return {e.node("Reshape", {rows, e.ints({0, 0, widths.parts[2]})})};
+}
+
+Values expand_embed_layer_norm(Draft& draft, Emitter& e) {
+  const ValueId ids = needed_input(draft, 0), segments = draft.input(1);
+  for (size_t i : {0, 2, 3}) need_rank(draft, e, i, 2);
+  if (draft.has(1) != draft.has(4)) {
+    throw GraphError("EmbedLayerNormalization needs segment ids and their table together");
+  }
+  const ValueId table = draft.inputs[3];
+  const ValueId places = draft.has(8) ? draft.inputs[8] : counted_positions(e, ids, table);
+  ValueId sum = lookup(e, draft.inputs[2], ids);
+  if (segments != kAbsent) sum = e.node("Add", {sum, lookup(e, draft.inputs[4], segments)});
+  sum = e.node("Add", {sum, lookup(e, table, places)});
+  const double epsilon = skip_epsilon(draft);
+  taken<int64_t>(draft, "mask_index_type");  // the output is the same for 0 and 1
+  const ValueId y =
+      e.node("LayerNormalization", norm_inputs(sum, needed_input(draft, 5), needed_input(draft, 6)),
+             {{"axis", -1}, {"epsilon", epsilon}});
+  if (draft.outputs < 2) return {y};
+  return {y, count_ones(e, draft.input(7), ids), sum};
+}
+
+Values expand_fused_gemm(Draft& draft, Emitter& e) {
+  const auto name = taken<std::string>(draft, "activation").value_or("");
+  const auto alpha = taken<double>(draft, "activation_alpha");
+  for (const char* unused : {"activation_beta", "activation_gamma"}) taken<double>(draft, unused);
+  const ValueId y = e.node("Gemm", draft.inputs, draft.attrs);
+  draft.attrs.clear();
+  if (name.empty()) return {y};
+  constexpr std::string_view kPlain[] = {"Relu", "Sigmoid", "Softplus", "Tanh"};
+  if (std::ranges::find(kPlain, name) != std::end(kPlain)) return {e.node(name, {y})};
+  if (name != "LeakyRelu" && name != "Elu") {
+    throw with(UnsupportedError("FusedGemm with the activation ", name, " is not supported"),
+               {.items = {"FusedGemm with " + name}});
+  }
+  return {e.node(name, {y}, alpha ? Json{{"alpha", *alpha}} : Json::object())};
+}
+
+Values expand_fused_matmul(Draft& draft, Emitter& e) {
+  const bool swap_a = taken_flag(draft, "transA"), swap_b = taken_flag(draft, "transB");
+  const bool roll_a = taken_flag(draft, "transBatchA"), roll_b = taken_flag(draft, "transBatchB");
+  const double alpha = taken<double>(draft, "alpha").value_or(1);
+  const ValueId a = arranged(e, needed_input(draft, 0), swap_a, roll_a);
+  const ValueId y = e.node("MatMul", {a, arranged(e, needed_input(draft, 1), swap_b, roll_b)});
+  return {alpha == 1 ? y : e.node("Mul", {y, number(e, alpha, y)})};
+}
+
+Values expand_gelu_erf(Draft& draft, Emitter& e) {
+  const ValueId x = needed_input(draft, 0);
+  return {e.node("Gelu", {draft.has(1) ? e.node("Add", {x, draft.inputs[1]}) : x})};
+}
+
+Values expand_gelu_tanh(Draft& draft, Emitter& e) {
+  const ValueId x = needed_input(draft, 0);
+  const ValueId sum = draft.has(1) ? e.node("Add", {x, draft.inputs[1]}) : x;
+  return {e.node("Gelu", {sum}, {{"approximate", "tanh"}})};
+}
+
+Values expand_layer_norm(Draft& draft, Emitter& e) {
+  const Json attrs = std::exchange(draft.attrs, Json::object());
+  return e.nodes("LayerNormalization", draft.inputs, draft.outputs, attrs);
+}
+
+Values expand_quick_gelu(Draft& draft, Emitter& e) {
+  const ValueId x = needed_input(draft, 0);
+  const double alpha = taken<double>(draft, "alpha").value_or(1.702);
+  const ValueId scaled = alpha == 1 ? x : e.node("Mul", {x, number(e, alpha, x)});
+  return {e.node("Mul", {x, e.node("Sigmoid", {scaled})})};
+}
+
+Values expand_skip_layer_norm(Draft& draft, Emitter& e) {
+  const ValueId sum = skip_sum(e, needed_input(draft, 0), needed_input(draft, 1), draft.input(4));
+  const Json attrs{{"axis", -1}, {"epsilon", skip_epsilon(draft)}};
+  const auto inputs = norm_inputs(sum, needed_input(draft, 2), draft.input(3));
+  return {e.node("LayerNormalization", inputs, attrs), kAbsent, kAbsent, sum};
+}
+
+Values expand_skip_rms_norm(Draft& draft, Emitter& e) {
+  const ValueId sum = skip_sum(e, needed_input(draft, 0), needed_input(draft, 1), draft.input(3));
+  const ValueId y = rms_norm(e, sum, needed_input(draft, 2), skip_epsilon(draft));
+  return {y, kAbsent, kAbsent, sum};
+}
+
+}  // namespace planck::importer
