@@ -20,9 +20,11 @@ void CumSum::reference(Evaluation& call) const {
   with_numbers(x.dtype, [&](auto&& read) {
     if (x.count() == 0) return;
     for (const Lane& lane : lanes(x.shape, axis)) {
+      check_guard();
       auto sum = read(x, 0);
       sum = 0;
       for (int64_t i = 0; i < lane.count; ++i) {
+        check_guard_at(static_cast<size_t>(i));
         const auto at = static_cast<size_t>(lane.at(reverse != 0 ? lane.count - 1 - i : i));
         const auto next = wrapping_add(sum, read(x, at));
         store(out, at, exclusive != 0 ? sum : next);

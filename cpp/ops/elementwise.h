@@ -62,7 +62,10 @@ Wide map(const Wide& x, DType dtype, auto&& f) {
   Wide out = make_wide(dtype, x.shape);
   const auto count = static_cast<size_t>(x.count());
   with_numbers(x.dtype, [&](auto&& read) {
-    for (size_t i = 0; i < count; ++i) store(out, i, f(read(x, i)));
+    for (size_t i = 0; i < count; ++i) {
+      check_guard_at(i);
+      store(out, i, f(read(x, i)));
+    }
   });
   return out;
 }
@@ -75,11 +78,15 @@ Wide zip(const Wide& a, const Wide& b, DType dtype, auto&& f) {
   const auto count = static_cast<size_t>(out.count());
   with_numbers(a.dtype, [&](auto&& read) {
     if (a.shape == b.shape) {
-      for (size_t i = 0; i < count; ++i) store(out, i, f(read(a, i), read(b, i)));
+      for (size_t i = 0; i < count; ++i) {
+        check_guard_at(i);
+        store(out, i, f(read(a, i), read(b, i)));
+      }
       return;
     }
     const auto ia = broadcast_index(a.shape, shape), ib = broadcast_index(b.shape, shape);
     for (size_t i = 0; i < count; ++i) {
+      check_guard_at(i);
       store(out, i, f(read(a, static_cast<size_t>(ia[i])), read(b, static_cast<size_t>(ib[i]))));
     }
   });
