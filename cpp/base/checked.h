@@ -35,6 +35,17 @@ inline int64_t checked_count(std::span<const int64_t> dims, const char* what = "
   return empty ? 0 : count;
 }
 
+// Bytes of a tensor, INT64_MAX where they do not fit: for comparing with a limit.
+inline int64_t saturated_bytes(std::span<const int64_t> dims, int64_t element) {
+  int64_t bytes = element;
+  for (const int64_t d : dims) {
+    if (d < 0) throw GraphError("a shape has the negative extent ", d);
+    if (d == 0) return 0;
+    if (__builtin_mul_overflow(bytes, d, &bytes)) bytes = INT64_MAX;
+  }
+  return bytes;
+}
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
 

@@ -65,6 +65,14 @@ Limits Limits::tight() {
 void Limits::set(std::string_view name, int64_t value) { assign_by_name(*this, name, value); }
 void Limits::set(std::string_view name, double value) { assign_by_name(*this, name, value); }
 
+void over_limit(const char* option, int64_t limit, int64_t need, std::string_view what) {
+  throw with(LimitError(need, ' ', what, ": more than the limit ", option, ", ", limit),
+             {.hint = cat("raise limits.", option, ", ", limit, ", if you trust this input"),
+              .limit = limit,
+              .need = need,
+              .option = option});
+}
+
 std::span<const LimitRow> limit_rows() {
   static const std::vector<LimitRow> rows = {
 #define PLANCK_LIMIT(type, name, value, tight, most, unit, doc) \

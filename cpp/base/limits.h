@@ -31,14 +31,12 @@ struct LimitRow {
 };
 std::span<const LimitRow> limit_rows();
 
+[[noreturn]] void over_limit(const char* option, int64_t limit, int64_t need,
+                             std::string_view what);
+
 // LimitError if need > limit.
 inline void within(const char* option, int64_t limit, int64_t need, std::string_view what) {
-  if (need <= limit) return;
-  throw with(LimitError(need, ' ', what, ": more than the limit ", option, ", ", limit),
-             {.hint = cat("raise limits.", option, ", ", limit, ", if you trust this input"),
-              .limit = limit,
-              .need = need,
-              .option = option});
+  if (need > limit) over_limit(option, limit, need, what);
 }
 
 }  // namespace planck

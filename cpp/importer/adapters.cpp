@@ -150,6 +150,12 @@ void split_to_input(Draft& draft, Emitter& emit) {
   if (lengths && !lengths->empty()) draft.inputs.push_back(emit.ints(*lengths));
 }
 
+// To the op 0 means that there is none.
+void split_outputs(Draft& draft, Emitter&) {
+  const auto it = draft.attrs.find("num_outputs");
+  if (it != draft.attrs.end() && *it == 0) throw GraphError("Split: num_outputs is 0");
+}
+
 void split_equally(Draft& draft, Emitter&) {
   const bool given = draft.inputs.size() > 1 && draft.inputs[1] != kAbsent;
   if (!given) draft.attrs["num_outputs"] = draft.outputs;

@@ -38,14 +38,15 @@ std::vector<std::string> parts_of(const std::string& location) {
   if (location.size() > 1 && location[1] == ':') refuse(location, "names a drive");
   if (location.starts_with("*/")) refuse(location, "is a private marker of another runtime");
   std::vector<std::string> parts;
+  std::string part;
   for (size_t at = 0; at <= location.size();) {
     const size_t end = std::min(location.find('/', at), location.size());
-    const std::string part = location.substr(at, end - at);
+    part = location.substr(at, end - at);
     if (part == "..") refuse(location, "leaves the model's folder");
     if (!part.empty() && part != ".") parts.push_back(part);
     at = end + 1;
   }
-  if (parts.empty() || location.back() == '/') refuse(location, "names a folder");
+  if (parts.empty() || part.empty() || part == ".") refuse(location, "names a folder");
   return parts;
 }
 

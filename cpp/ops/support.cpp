@@ -102,6 +102,7 @@ std::vector<Dim> fresh_dims(const Inference& call, size_t output, size_t rank) {
 }
 
 void set_type(Inference& call, size_t i, DType dtype, std::vector<Dim> dims) {
+  within("rank", current_limits().rank, static_cast<int64_t>(dims.size()), "dimensions");
   for (size_t d = 0; d < dims.size(); ++d) {
     if (dims[d].is_constant() && dims[d].constant() < 0) {
       throw GraphError("the shape [", joined(dims, ","), "] has a negative extent");

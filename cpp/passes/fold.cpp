@@ -34,9 +34,12 @@ std::optional<Size> size_of_outputs(const Graph& g, const Node& n) {
     if (v == kAbsent) continue;
     const auto shape = known_shape(dims_of(g, v));
     if (!shape) return std::nullopt;
-    const int64_t count = checked_count(*shape);
-    size.bytes = checked_add(size.bytes, checked_mul(count, size_of(dtype_of(g, v))));
-    size.wide = checked_add(size.wide, checked_mul(count, 8));
+    constexpr int64_t kEnough = INT64_MAX / 4;  // of each, so that sums of a few fit
+    const auto bytes = [&](int64_t element) {
+      return std::min(saturated_bytes(*shape, element), kEnough);
+    };
+    size.bytes = std::min(size.bytes + bytes(size_of(dtype_of(g, v))), kEnough);
+    size.wide = std::min(size.wide + bytes(8), kEnough);
   }
   return size;
 }

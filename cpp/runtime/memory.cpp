@@ -71,8 +71,11 @@ std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) 
     b.offset = v.offset.eval(bindings);
     for (const Dim& d : v.shape) b.shape.push_back(d.eval(bindings));
     for (const Dim& d : v.strides) b.strides.push_back(d.eval(bindings));
-    const int64_t bytes = checked_mul(b.count(), size_of(b.dtype), "tensor bytes");
-    if (made_by_run(plan, v)) within("max_tensor_bytes", most, bytes, "bytes of a tensor");
+    if (made_by_run(plan, v)) {
+      const int64_t bytes = saturated_bytes(b.shape, size_of(b.dtype));
+      within("max_tensor_bytes", most, bytes, "bytes of a tensor");
+    }
+    checked_mul(b.count(), size_of(b.dtype), "tensor bytes");
     check_window(b, elements[static_cast<size_t>(v.buffer)], v.name);
     out.push_back(std::move(b));
   }

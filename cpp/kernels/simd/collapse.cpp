@@ -43,7 +43,8 @@ void StridedLoop::pad_to_plane() {
 Planes make_planes(const StridedLoop& loop, int64_t elements, int64_t step) {
   const size_t outer = loop.dims.size() - 2;
   if (outer > kPlanesRank) {
-    throw InternalError("a loop of rank ", loop.dims.size(), ": at most ", kPlanesRank + 2);
+    throw UnsupportedError("a tensor of ", loop.dims.size(),
+                           " axes that do not join; kernels walk ", kPlanesRank + 2, " at most");
   }
   Planes p{};
   p.rank = static_cast<int32_t>(outer);
