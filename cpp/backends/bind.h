@@ -74,5 +74,8 @@ using BindStep = BoundStep (*)(const BindContext&, const Step&);
 
 BoundStep bind_cpu(const BindContext& context, const Step& step);        // backends/cpu
 BoundStep bind_reference(const BindContext& context, const Step& step);  // backends/reference
+// For a step of a loaded plan: UnsupportedError for an op that is unknown, CorruptError for
+// attributes that it does not have or another number of operands.
+void check_reference(const Step& step);
 
 }  // namespace planck

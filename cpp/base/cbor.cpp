@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace planck {
 namespace {
@@ -36,6 +37,15 @@ class CborScan {
     return value;
   }
 
+  void check_text(size_t size) const {
+    std::string_view text(reinterpret_cast<const char*>(bytes_.data() + at_), size);
+    while (!text.empty()) {
+      const size_t next = utf8_sequence(text);
+      if (next == 0) fail("text that is not UTF-8");
+      text.remove_prefix(next);
+    }
+  }
+
   void item(int depth) {
     if (depth > kCborDepth) fail("nested too deep");
     const uint64_t head = byte();
@@ -44,6 +54,7 @@ class CborScan {
     if (major < 2 || major == 7) return;
     // Every element takes a byte at least, so no count can be larger than what is left.
     if (n > bytes_.size() - at_) fail("a length beyond the end");
+    if (major == 3) check_text(n);
     if (major == 2 || major == 3) {
       at_ += n;
       return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "backends/bind.h"
 #include "backends/kernel_rows.h"
 #include "backends/packing.h"
 #include "backends/verify.h"
@@ -72,6 +73,9 @@ class Reselect {
 
 void fit(Plan& plan, Repack mode) {
   verify_plan(plan);
+  for (const Step& step : plan.steps) {
+    if (std::holds_alternative<ReferenceParams>(step.params)) check_reference(step);
+  }
   const std::string why = why_not_here(plan);
   if (!why.empty() && mode == Repack::never) {
     throw with(TargetError("the plan was built for ", plan.isa, ": ", why),

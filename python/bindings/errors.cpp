@@ -60,17 +60,23 @@ void define(py::module_& m, const char* name, const char* base, const char* code
   m.attr(name) = classes()[name];
 }
 
+// Texts of ours are UTF-8, but what they quote may be anything.
+py::object text_of(std::string_view text) {
+  return py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
+}
+
 void raise(const Error& e) {
   const py::object type = classes().at(e.kind());
-  const py::object instance = type(e.what());
+  const py::object instance = type(text_of(e.what()));
   const ErrorFields& f = e.fields;
   const std::pair<const char*, const std::string&> texts[] = {
       {"node", f.node},         {"op_type", f.op_type},   {"domain", f.domain},
       {"subgraph", f.subgraph}, {"expected", f.expected}, {"got", f.got},
       {"hint", f.hint}};
-  for (const auto& [name, text] : texts) instance.attr(name) = text;
+  for (const auto& [name, text] : texts) instance.attr(name) = text_of(text);
   py::tuple items(f.items.size());
-  for (size_t i = 0; i < f.items.size(); ++i) items[i] = f.items[i];
+  for (size_t i = 0; i < f.items.size(); ++i) items[i] = text_of(f.items[i]);
   instance.attr("items") = items;
   if (py::hasattr(type, "need")) {
     instance.attr("limit") = f.limit;

@@ -26,6 +26,7 @@
 #include "backends/verify.h"
 #include "builder/build.h"
 #include "builder/load.h"
+#include "runtime/inspect.h"
 #include "runtime/session.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -132,8 +133,10 @@ void use_plan(const std::string&, const Bytes8& bytes) {
   std::byte* copy = nullptr;  // aligned, as a mapped file is
   const Tensor owner = Tensor::make(DType::u8, {static_cast<int64_t>(bytes.size())}, &copy);
   std::ranges::copy(span_of(bytes), copy);
-  run(load_plan(Bytes{{copy, bytes.size()}, std::make_shared<const Tensor>(owner)}, options),
-      options.limits);
+  Plan plan =
+      load_plan(Bytes{{copy, bytes.size()}, std::make_shared<const Tensor>(owner)}, options);
+  typed([&] { tensor_facts(plan); });  // reads the source graph too
+  run(std::move(plan), options.limits);
 }
 
 void rehash(Bytes8& bytes) {
@@ -156,10 +159,34 @@ using Random = std::mt19937_64;
 
 size_t below(Random& random, size_t n) { return random() % n; }
 
+// Where bytes are that say something: files hold megabytes of zeros between their parts.
+class Places {
+ public:
+  explicit Places(const Bytes8& bytes) {
+    for (size_t at = 0; at < bytes.size(); at += kBlock) {
+      const std::string_view block = std::string_view(bytes).substr(at, kBlock);
+      if (block.find_first_not_of('\0') != std::string_view::npos) blocks_.push_back(at);
+    }
+  }
+
+  // A place in a file of this size; one in twenty is anywhere.
+  size_t pick(Random& random, size_t size) const {
+    const bool anywhere = blocks_.empty() || below(random, 20) == 0;
+    const size_t at = anywhere ? random() : blocks_[random() % blocks_.size()] + random() % kBlock;
+    return at % size;
+  }
+
+  bool holds(size_t at) const { return std::ranges::binary_search(blocks_, at / kBlock * kBlock); }
+
+ private:
+  static constexpr size_t kBlock = 64;
+  std::vector<size_t> blocks_;
+};
+
 // One of: flip a bit, set a byte, cut a range, repeat a range, write a large number, swap ranges.
-void damage(Bytes8& bytes, Random& random) {
+void damage(Bytes8& bytes, const Places& places, Random& random) {
   if (bytes.empty()) return;
-  const size_t at = below(random, bytes.size());
+  const size_t at = places.pick(random, bytes.size());
   const size_t size = 1 + below(random, std::min<size_t>(64, bytes.size() - at));
   switch (below(random, 6)) {
     case 0:
@@ -184,13 +211,13 @@ void damage(Bytes8& bytes, Random& random) {
 }
 
 // Most cases keep their length, which lets more of the structure live.
-void change(Bytes8& bytes, Random& random) {
+void change(Bytes8& bytes, const Places& places, Random& random) {
   const bool gentle = below(random, 3) != 0;
   for (size_t k = 1 + below(random, gentle ? 2 : 8); k > 0; --k) {
     if (!gentle) {
-      damage(bytes, random);
+      damage(bytes, places, random);
     } else if (!bytes.empty()) {
-      char& byte = bytes[below(random, bytes.size())];
+      char& byte = bytes[places.pick(random, bytes.size())];
       byte = static_cast<char>(below(random, 2) == 0 ? below(random, 256)
                                                      : byte ^ (1 << below(random, 8)));
     }
@@ -255,6 +282,11 @@ class Fuzzer {
     const Bytes8 whole{std::istreambuf_iterator<char>(file), {}};
     if (!file) throw FileError("cannot read ", path);
     seed_ = subject.prepare(path, whole);
+    places_ = Places(seed_);
+    try {
+      subject.use(folder_, seed_);
+    } catch (const UnsupportedError&) {  // a seed may be ahead of what is supported
+    }
     memory_ = status_bytes("VmHWM");
   }
 
@@ -282,8 +314,13 @@ class Fuzzer {
   }
 
   void cuts(size_t most) {
-    const size_t step = most == 0 ? 1 : std::max<size_t>(1, seed_.size() / most);
-    for (size_t n = 0; n < seed_.size(); n += step) {
+    std::vector<size_t> lengths;
+    for (size_t n = 0; n < seed_.size(); ++n) {
+      if (places_.holds(n) || n % kMiB == 0) lengths.push_back(n);
+    }
+    const size_t step = most == 0 ? 1 : std::max<size_t>(1, lengths.size() / most);
+    for (size_t i = 0; i < lengths.size(); i += step) {
+      const size_t n = lengths[i];
       Bytes8 bytes = seed_.substr(0, n);
       if (subject_.mend != nullptr) subject_.mend(bytes);
       try_case(bytes, cat("cut at ", n));
@@ -294,7 +331,7 @@ class Fuzzer {
     for (int64_t i = 0; i < rounds; ++i) {
       Random random(seed * 1'000'003 + static_cast<uint64_t>(i));
       Bytes8 bytes = seed_;
-      change(bytes, random);
+      change(bytes, places_, random);
       if (subject_.mend != nullptr) subject_.mend(bytes);
       try_case(bytes, cat("change ", i));
     }
@@ -333,6 +370,7 @@ class Fuzzer {
   const Subject& subject_;
   std::string folder_;
   Bytes8 seed_;
+  Places places_{""};
   int64_t memory_ = 0;
   Tally tally_;
 };
@@ -389,6 +427,9 @@ int64_t fuzz(const Subject& subject, const std::string& path, const Arguments& a
   } catch (const UnsupportedError& e) {  // a seed that no plan comes from
     std::printf("%s %s: no plan: %s\n", subject.name, path.c_str(), e.code());
     return 0;
+  } catch (const Error& e) {
+    std::printf("FAILED %s %s: the seed itself: %s\n", subject.name, path.c_str(), e.what());
+    return 1;
   }
 }
 

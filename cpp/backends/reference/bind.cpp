@@ -62,12 +62,51 @@ ReferenceArgs::Port port(const BindContext& c, int32_t id) {
 
 }  // namespace
 
+namespace {
+
+// A plan may hold any text: a broken or deep one must not reach the parser's own exceptions or its
+// recursion.
+Json attributes(const std::string& text) {
+  constexpr int kMostDepth = 8;
+  const auto shallow = [](int depth, Json::parse_event_t, const Json&) {
+    if (depth > kMostDepth) throw CorruptError("the attributes of a step are nested too deep");
+    return true;
+  };
+  const Json json = Json::parse(text, shallow, false);
+  if (!json.is_object()) throw CorruptError("the attributes of a step are no JSON object");
+  return json;
+}
+
+Attrs parsed(const OpDef& op, const std::string& text) {
+  try {
+    return op.parse(attributes(text));
+  } catch (const GraphError& e) {
+    throw CorruptError(e.what());
+  }
+}
+
+}  // namespace
+
+void check_reference(const Step& step) {
+  const auto& params = std::get<ReferenceParams>(step.params);
+  const OpDef& op = builtin_ops().at(params.op);
+  parsed(op, params.attrs);
+  const auto fits = [](size_t count, int low, int high) {
+    return count >= static_cast<size_t>(low) && (high < 0 || count <= static_cast<size_t>(high));
+  };
+  if (!fits(step.inputs.size(), op.min_inputs, op.max_inputs) ||
+      !fits(step.outputs.size(), op.min_outputs, op.max_outputs)) {
+    throw CorruptError(op.text(), " with ", step.inputs.size(), " inputs and ", step.outputs.size(),
+                       " outputs");
+  }
+}
+
 BoundStep bind_reference(const BindContext& c, const Step& step) {
   const auto& params = std::get<ReferenceParams>(step.params);
   BoundStep bound;
   ReferenceArgs& args = bound.make<ReferenceArgs>();
   args.op = &builtin_ops().at(params.op);
-  args.attrs = args.op->parse(Json::parse(params.attrs));
+  args.attrs = parsed(*args.op, params.attrs);
   args.bindings = c.bindings;
   args.where = c.nodes_text(step);
   for (const int32_t v : step.inputs) args.in.push_back(port(c, v));
