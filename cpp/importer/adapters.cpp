@@ -82,22 +82,10 @@ void dropout_ratio(Draft& draft, Emitter& emit) {
   draft.inputs.push_back(emit.number(taken<double>(draft, "ratio").value_or(0.5), DType::f32));
 }
 
-void batch_norm_spatial(Draft& draft, Emitter&) {
-  if (taken<int64_t>(draft, "spatial").value_or(1) != 1) {
-    throw UnsupportedError("BatchNormalization with spatial = 0 is not supported");
-  }
-}
-
 void grid_sample_mode(Draft& draft, Emitter&) {
   const auto mode = taken<std::string>(draft, "mode");
   if (!mode) return;
   draft.attrs["mode"] = *mode == "bilinear" ? "linear" : *mode == "bicubic" ? "cubic" : *mode;
-}
-
-// One scale for each group became one for each channel.
-void group_norm_scales(Draft&, Emitter&) {
-  throw with(UnsupportedError("GroupNormalization of opsets 18 to 20 is not supported"),
-             {.hint = "convert the model to opset 21"});
 }
 
 void pads_to_input(Draft& draft, Emitter& emit) {

@@ -1,6 +1,7 @@
 #include "importer/expansions.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace planck::importer {
 
@@ -17,6 +18,7 @@ struct Expansion {
   std::vector<ValueId> (*apply)(Draft& draft, Emitter& emit);
 };
 
+constexpr size_t kMany = SIZE_MAX;
 constexpr Expansion kExpansions[] = {
 #define PLANCK_EXPANSION(domain, op, fewest, most, outputs, function) \
   {domain, #op, fewest, most, outputs, expand_##function},

@@ -19,6 +19,12 @@ Outcome = Literal["pass", "wrong", "refused", "untyped", "crash", "hang"]
 OUTCOMES: tuple[Outcome, ...] = ("pass", "wrong", "refused", "untyped", "crash", "hang")
 TIME_LIMIT = 60.0  # seconds for one case; the slowest takes a few
 
+# Cases whose own tolerance cannot hold, each with its reason.
+TOLERANCES: dict[str, dict[str, float]] = {
+    # The expanded function is fused back: nothing between the products is rounded to half.
+    "test_attention_4d_causal_fp16_expanded": {"atol": 6e-4},
+}
+
 
 class Backend(PlanckBackend):
     """One thread, and no model skipped as not compatible: a refusal has to show its reason."""
@@ -60,7 +66,7 @@ def cases() -> list[Case]:
     os.environ["ONNX_MODELS"] = os.path.join(home, "models")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        classes = BackendTest(Backend, __name__).test_cases
+        classes = BackendTest(Backend, __name__, test_kwargs=TOLERANCES).test_cases
     ops = _node_ops()
     found = []
     for class_name, test_case in classes.items():
