@@ -189,6 +189,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     block.call.b = packed;
   }
   prefetch_next(args, tile, worker, block);
+  block.a_is_far = tile < worker.count;  // this worker's first tile of the step
   multiply_blocks(args, block);
   run_program(args, item, area);
 }
