@@ -67,6 +67,9 @@ struct BindContext {
   void expect_broadcast(const Step& step, int32_t id, std::span<const int64_t> shape) const;
 };
 
+// The ONNX nodes that a step covers, shortened after three.
+std::string step_names(const Plan& plan, const Step& step);
+
 using BindStep = BoundStep (*)(const BindContext&, const Step&);
 
 BoundStep bind_cpu(const BindContext& context, const Step& step);        // backends/cpu

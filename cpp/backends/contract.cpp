@@ -150,7 +150,7 @@ class Contract {
   void expect(bool holds, const auto&... what) const {
     if (holds) return;
     throw with(RunError(cat(text(what)...), " in ", c_.nodes_text(step_)),
-               {.node = c_.nodes_text(step_), .got = cat(text(what)...)});
+               {.got = cat(text(what)...)});
   }
 
   void f32(const BoundValue& v) const { expect(v.dtype == DType::f32, v, " is not float32"); }

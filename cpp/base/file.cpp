@@ -76,14 +76,19 @@ Bytes read_file(const std::string& path, int64_t limit, const char* option) {
   const Handle file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (!file || fstat(file.get(), &facts) != 0) {
-    throw FileError("cannot open '", path, "': ", std::strerror(errno));
+    throw with(FileError("cannot open '", path, "': ", std::strerror(errno)),
+               {.expected = "a readable file", .got = std::strerror(errno)});
   }
-  if (!S_ISREG(facts.st_mode)) throw FileError("'", path, "' is not a regular file");
+  if (!S_ISREG(facts.st_mode)) {
+    throw with(FileError("'", path, "' is not a regular file"), {.expected = "a regular file"});
+  }
   if (facts.st_size > limit) {
     throw with(
         LimitError("'", path, "' has ", facts.st_size, " bytes; the limit ", option, " is ", limit),
         {.hint = cat("raise limits.", option, " if you trust this file"),
-         .items = {cat(limit), cat(facts.st_size, " bytes"), option}});
+         .limit = limit,
+         .need = facts.st_size,
+         .option = option});
   }
   try {
     return read_range(file, facts, 0, facts.st_size, path);

@@ -51,7 +51,9 @@ using Scratch = std::unique_ptr<std::byte, Free>;
 Scratch allocate(int64_t bytes) {
   constexpr int64_t kPage = 4096;  // so that workers share no page, hence no line
   auto* at = static_cast<std::byte*>(std::aligned_alloc(kPage, round_up(bytes, kPage)));
-  if (at == nullptr) throw OutOfMemoryError("no memory for ", bytes, " bytes of scratch");
+  if (at == nullptr) {
+    throw with(OutOfMemoryError("no memory for ", bytes, " bytes of scratch"), {.need = bytes});
+  }
   return Scratch(at);
 }
 
@@ -103,6 +105,7 @@ struct Team::Impl {
 
   std::mutex error_mutex;
   std::exception_ptr error;
+  size_t failed_step = 0;
 
   std::vector<Worker> workers;
   std::vector<WakePlace> places;  // of the threads; the caller's own is unused
@@ -117,7 +120,10 @@ struct Team::Impl {
       job.run(job.args, tile, worker);
     } catch (...) {
       const std::lock_guard lock(error_mutex);
-      if (error == nullptr) error = std::current_exception();
+      if (error == nullptr) {
+        error = std::current_exception();
+        failed_step = static_cast<size_t>(&job - steps.data());
+      }
       failed.store(true, std::memory_order_relaxed);
     }
   }
@@ -216,6 +222,7 @@ struct Team::Impl {
   void run_alone(std::span<const Job> list) {
     for (size_t at = 0; at < list.size(); ++at) {
       const Job& job = list[at];
+      failed_step = at;  // unless it ends well
       for (int64_t tile = 0; tile < job.tiles; ++tile) job.run(job.args, tile, workers[0]);
       note_end(at);
     }
@@ -254,6 +261,8 @@ Team::~Team() {
   futex_wake(team.futex_word(), INT_MAX, kCaller | kThreads);
   for (std::thread& thread : team.threads) thread.join();
 }
+
+size_t Team::failed_step() const { return impl_->failed_step; }
 
 int Team::size() const { return static_cast<int>(impl_->workers.size()); }
 

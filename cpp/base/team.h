@@ -25,6 +25,9 @@ class Team {
   // Grows the scratch of every worker; not during a run.
   void reserve_scratch(int64_t bytes);
 
+  // The step of the last failed run whose tile threw first.
+  size_t failed_step() const;
+
   // Runs the steps in order; the tiles of one step in any order, on any worker. One run at a time:
   // a session sends its further callers to teams of their own. An exception thrown by a tile ends
   // the run and is thrown here; the team stays usable. Tiles see the default floating-point state

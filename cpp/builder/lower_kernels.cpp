@@ -75,6 +75,7 @@ std::string lower_matmul(Lowering& l, const Node& n) {
   const TensorType& a = l.graph.value(n.inputs[0]).type();
   const TensorType& b = l.graph.value(n.inputs[1]).type();
   if (a.rank() < 2 || b.rank() < 2) return "an operand is a vector";
+  if (std::max(a.rank(), b.rank()) > kMaxMatmulBatch + 2) return "it has too many axes";
   const auto typical = [](const Dim& d) { return d.known().value_or(kTypicalRows); };
   const auto choice =
       select_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
@@ -115,11 +116,23 @@ std::string lower_attention(Lowering& l, const Node& n) {
 
 namespace {
 
+// Kernels read one number for each column.
+bool is_row(const Lowering& l, ValueId v, const Dim& width) {
+  if (v == kAbsent) return true;
+  const std::vector<Dim>& dims = l.graph.value(v).type().dims;
+  return !dims.empty() && dims.back() == width && product(dims) == width;
+}
+
 std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, ValueId residual,
                       ValueId gain, ValueId offset) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (!all_f32(l, n)) return "only fp32 norms have kernels";
   if (checked_axis(axis, x.rank()) != x.rank() - 1) return "it spans more than the last axis";
+  const Dim& width = x.dims.back();
+  if (!is_row(l, gain, width) || !is_row(l, offset, width)) return "its gain is not one row";
+  if (residual != kAbsent && l.graph.value(residual).type().dims != x.dims) {
+    return "its sum broadcasts";
+  }
   for (size_t i = 1; i < n.outputs.size(); ++i) {
     const bool sum = i == 1 && residual != kAbsent;
     if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";

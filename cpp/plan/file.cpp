@@ -228,9 +228,11 @@ class File {
     }
     if (s.kind == kWeights && !options_.verify) return;
     if (s.kind != kWeights && s.size > static_cast<uint64_t>(options_.metadata_bytes)) {
-      throw with(LimitError("the plan's metadata has ", s.size, " bytes; the limit is ",
-                            options_.metadata_bytes),
-                 {.items = {cat(options_.metadata_bytes), cat(s.size), "metadata_bytes"}});
+      throw with(LimitError("the plan's metadata has ", s.size,
+                            " bytes; the limit plan_metadata_bytes is ", options_.metadata_bytes),
+                 {.limit = options_.metadata_bytes,
+                  .need = static_cast<int64_t>(s.size),
+                  .option = "plan_metadata_bytes"});
     }
     check_hash(hash_of(bytes_.span.subspan(s.offset, s.size)), s.hash,
                s.kind == kWeights ? "the weights" : "the metadata");

@@ -90,7 +90,7 @@ BoundStep bind(const BindContext& c, const Step& step, const MatmulParams&) {
   args.c_stride = out.strides[rank - 2];
   for (size_t i = 0; i + 2 < rank; ++i) {
     if (out.shape[i] == 1) continue;
-    if (args.batch_rank == kMaxMatmulBatch) throw LimitError("a product of rank ", rank);
+    if (args.batch_rank == kMaxMatmulBatch) throw UnsupportedError("a product of rank ", rank);
     const auto step_of = [&](const BoundValue& v) -> int64_t {
       const size_t skip = rank - v.shape.size();
       return i < skip || v.shape[i - skip] == 1 ? 0 : v.strides[i - skip];
