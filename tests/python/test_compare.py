@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
+
 import planck
 import planck.models
-import pytest
 
 Feeds = dict[str, np.ndarray]
 FULL = os.environ.get("PLANCK_FULL") == "1"
