@@ -265,6 +265,7 @@ def archive(members: dict[str, bytes]) -> bytes:
         (2, ["run", "{plan}", "--feeds", "{objects}"], "not plain numbers"),
         (4, ["run", "{plan}", "--feeds", "{huge}"], "the limit is"),
         (2, ["run", "{plan}", "--feeds", "{short}"], "promises 800 bytes"),
+        (2, ["run", "{plan}", "--feeds", "{negative}"], "the shape (-4,)"),
         (4, ["run", "{plan}", "--feeds", "{many}"], "1025 arrays"),
         (2, ["run", "{plan}", "--feeds", "{other}"], "'other'"),
         (2, ["run", "{plan}", "--input", "input_ids={text}"], "no usable .npy"),
@@ -297,6 +298,7 @@ def test_errors(
         "objects": stored(tmp_path / "o.npz", archive({"x.npy": npy("'|O'", "(1,)", b"x" * 8)})),
         "huge": stored(tmp_path / "h.npz", archive({"x.npy": npy("'<f4'", f"({10**12},)")})),
         "short": stored(tmp_path / "s.npz", archive({"x.npy": npy("'<f4'", "(200,)")})),
+        "negative": stored(tmp_path / "n.npz", archive({"x.npy": npy("'<f4'", "(-4,)")})),
         "many": stored(tmp_path / "m.npz", archive({f"{i}.npy": b"" for i in range(1025)})),
         "other": stored(tmp_path / "x.npz", archive({"other.npy": npy("'<f4'", "(1,)", b"0000")})),
     }

@@ -275,10 +275,12 @@ def _read_array(stream: IO[bytes], size: int, what: str) -> Array:
         shape, fortran, dtype = read(stream)
         if dtype.kind not in KINDS:
             raise ValueError(f"elements are {dtype}, not plain numbers")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"its header gives the shape {shape}")
         need = math.prod(shape) * dtype.itemsize
         _within_limit(need, f"'{what}'")
         data = stream.read(need) if need <= size else b""
-        if min(shape, default=0) < 0 or len(data) != need:
+        if len(data) != need:
             raise ValueError(f"its header promises {need} bytes of data, which are not there")
     except (ValueError, *DAMAGED) as error:
         if isinstance(error, planck.Error):
