@@ -24,7 +24,9 @@ def usage(
 ) -> planck.Error:
     """An error of the caller, UsageError unless `kind` names another class."""
     error: planck.Error = (kind or planck.UsageError)(message)
-    error.message, error.hint, error.expected, error.got = message, hint, expected, got
+    for name, text in (("hint", hint), ("expected", expected), ("got", got)):
+        if text:
+            setattr(error, name, text)
     return error
 
 
@@ -42,14 +44,8 @@ def describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, planck.Error):
         known = {name: str(getattr(error, name, "") or "") for name in FIELDS}
         items = [str(item) for item in getattr(error, "items", ())]
-        message = str(getattr(error, "message", "") or error)
-        return {
-            "code": error.code,
-            "exit_code": error.exit_code,
-            "message": message,
-            **known,
-            "items": items,
-        }
+        codes = {"code": error.code, "exit_code": error.exit_code}
+        return {**codes, "message": str(error), **known, "items": items}
     code, exit_code = next(row[1:] for row in FOREIGN if isinstance(error, row[0]))
     facts = {"code": code, "exit_code": exit_code, "message": str(error) or type(error).__name__}
     if exit_code == INTERNAL:

@@ -68,7 +68,7 @@ def _why_packed_again(path: str) -> str | None:
     try:
         planck.load(path, repack="never", threads=1)
     except planck.TargetError as error:
-        return str(error.message)
+        return str(error)
     return None
 
 
