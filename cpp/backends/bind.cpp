@@ -29,16 +29,20 @@ void BindContext::expect_broadcast(const Step& step, int32_t id,
   if (fits) return;
   throw with(RunError("shapes ", shape_text(from), " and ", shape_text(shape),
                       " do not broadcast in ", nodes_text(step)),
-             {.node = nodes_text(step), .expected = shape_text(shape), .got = shape_text(from)});
+             {.expected = shape_text(shape), .got = shape_text(from)});
 }
 
 std::string BindContext::nodes_text(const Step& step) const {
+  return cat(step.op, " (", step_names(plan, step), ")");
+}
+
+std::string step_names(const Plan& plan, const Step& step) {
   constexpr size_t kMost = 3;
   std::vector<std::string> names;
   for (size_t i = 0; i < step.nodes.size() && i < kMost; ++i) {
     names.push_back(plan.nodes[static_cast<size_t>(step.nodes[i])].name);
   }
-  return cat(step.op, " (", joined(names, " + "), ")");
+  return joined(names, " + ");
 }
 
 }  // namespace planck

@@ -38,6 +38,7 @@ struct BoundStep {
   std::vector<std::shared_ptr<void>> args;  // keeps what jobs point at
   std::vector<Relocation> relocations;
   int64_t scratch_bytes = 0;
+  double flops = 0;  // of products only: a multiplication and an addition are two
 
   // Makes an argument struct that lives as long as the step.
   template <class Args>
@@ -65,6 +66,9 @@ struct BindContext {
   // value (absent is fine) broadcasts to the shape.
   void expect_broadcast(const Step& step, int32_t id, std::span<const int64_t> shape) const;
 };
+
+// The ONNX nodes that a step covers, shortened after three.
+std::string step_names(const Plan& plan, const Step& step);
 
 using BindStep = BoundStep (*)(const BindContext&, const Step&);
 

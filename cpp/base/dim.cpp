@@ -47,6 +47,8 @@ std::string spelled(DimAtom::Kind kind, const Dim& a, const Dim& b) {
   return "";
 }
 
+constexpr size_t kMostTerms = 512;
+
 // Saturating arithmetic: an interval end that overflows is "unbounded".
 int64_t clamp_add(int64_t a, int64_t b) {
   int64_t out;
@@ -284,6 +286,8 @@ void Dim::add_term(Term term) {
   if (term.coefficient == 0) return;
   const auto at = std::ranges::lower_bound(terms_, term.key, {}, &Term::key);
   if (at == terms_.end() || at->key != term.key) {
+    // Real shapes have a handful; a hostile file could ask for 2^n.
+    if (terms_.size() >= kMostTerms) throw GraphError("a shape expression has too many terms");
     terms_.insert(at, std::move(term));
     return;
   }

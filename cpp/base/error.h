@@ -1,6 +1,9 @@
 #pragma once
+#include <cstdint>
 #include <exception>
+#include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -8,11 +11,12 @@
 
 namespace planck {
 
-// What an error knows besides its sentence; empty fields are not known.
+// What an error knows besides its sentence; empty fields and zeros are not known.
 struct ErrorFields {
   std::string node, op_type, domain, subgraph, expected, got, hint;
-  std::vector<std::string>
-      items;  // UnsupportedError: every reason; LimitError: limit, need, option
+  std::vector<std::string> items;  // UnsupportedError: every reason
+  int64_t limit = 0, need = 0;     // LimitError, OutOfMemoryError; in the limit's unit
+  std::string option;              // LimitError, TimeoutError: the name of the limit
 };
 
 // One class for each kind of mistake, so that a caller can tell who can mend it. The text is one
@@ -26,15 +30,25 @@ class Error : public std::exception {
   ErrorFields fields;
 
   void add_context(const std::string& frame) { text_ += "\n  in " + frame; }
+  // Which node it is about, unless something deeper has said so.
+  void locate(std::string_view node, std::string_view op_type, std::string_view domain) {
+    if (!fields.node.empty()) return;
+    fields.node = node;
+    fields.op_type = op_type;
+    fields.domain = domain;
+  }
 
  protected:
   struct Kind {
     const char* name;
     const char* code;
     int exit_code;
+    const char* hint;
   };
   Error(const Kind& kind, std::string text)
-      : text_(std::move(text)), code_(kind.code), kind_(kind.name), exit_code_(kind.exit_code) {}
+      : text_(std::move(text)), code_(kind.code), kind_(kind.name), exit_code_(kind.exit_code) {
+    fields.hint = kind.hint;
+  }
 
  private:
   std::string text_;
@@ -43,12 +57,12 @@ class Error : public std::exception {
   int exit_code_;
 };
 
-#define PLANCK_ERROR(Name, Base, code, exit)                                  \
+#define PLANCK_ERROR(Name, Base, code, exit, hint)                            \
   class Name : public Base {                                                  \
    public:                                                                    \
     template <class... Parts>                                                 \
     explicit Name(const Parts&... parts)                                      \
-        : Base(Kind{#Name, code, exit}, std::string(cat(parts...))) {}        \
+        : Base(Kind{#Name, code, exit, hint}, std::string(cat(parts...))) {}  \
     Name(const Name&) = default;                                              \
     Name(Name&) = default; /* else the template would win for lvalues */      \
                                                                               \
@@ -58,10 +72,12 @@ class Error : public std::exception {
 #include "base/errors.inc"
 #undef PLANCK_ERROR
 
-// throw with(FeedError("..."), {.expected = "int64", .got = "float32"}): keeps the class.
+// throw with(FeedError("..."), {.expected = "int64", .got = "float32"}): keeps the class, and its
+// hint where none is given.
 template <class E>
-E with(E error, const ErrorFields& fields) {
-  error.fields = fields;
+E with(E error, ErrorFields fields) {
+  if (fields.hint.empty()) fields.hint = std::move(error.fields.hint);
+  error.fields = std::move(fields);
   return error;
 }
 
@@ -72,6 +88,19 @@ decltype(auto) with_context(auto&& body, const auto&... frame) {
   } catch (Error& e) {
     e.add_context(cat(frame...));
     throw;
+  }
+}
+
+// A door of the library: whatever body throws leaves as one of our classes.
+decltype(auto) typed(auto&& body) {
+  try {
+    return body();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemoryError("the system gave no memory");
+  } catch (const std::exception& e) {
+    throw InternalError("unexpected: ", e.what());
   }
 }
 

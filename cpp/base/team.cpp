@@ -22,6 +22,7 @@
 #include "base/device.h"
 #include "base/error.h"
 #include "base/knobs.h"
+#include "base/wake_place.h"
 
 namespace planck {
 namespace {
@@ -50,7 +51,9 @@ using Scratch = std::unique_ptr<std::byte, Free>;
 Scratch allocate(int64_t bytes) {
   constexpr int64_t kPage = 4096;  // so that workers share no page, hence no line
   auto* at = static_cast<std::byte*>(std::aligned_alloc(kPage, round_up(bytes, kPage)));
-  if (at == nullptr) throw OutOfMemoryError("no memory for ", bytes, " bytes of scratch");
+  if (at == nullptr) {
+    throw with(OutOfMemoryError("no memory for ", bytes, " bytes of scratch"), {.need = bytes});
+  }
   return Scratch(at);
 }
 
@@ -79,7 +82,7 @@ struct Team::Impl {
   static uint32_t number(uint64_t work) { return static_cast<uint32_t>(work >> kTileBits); }
   static uint32_t left(uint64_t work) { return static_cast<uint32_t>(work); }
 
-  explicit Impl(int count) : workers(count), scratch(count) {
+  explicit Impl(int count) : workers(count), places(count), scratch(count) {
     for (int i = 0; i < count; ++i) workers[i] = {i, count, nullptr};
     spin = std::chrono::microseconds(std::max<int64_t>(0, knobs().spin_us));
     // A spinning thread without a core of its own robs the one that works.
@@ -96,12 +99,16 @@ struct Team::Impl {
   // Written before the number that makes them visible, read only by who holds a tile of it.
   std::span<const Job> steps;
   size_t step = 0;
+  std::span<int64_t> ends;  // empty, or one for each step
+  Clock::time_point began;
   std::atomic<uint32_t> finished{0};  // the number at which the run is over
 
   std::mutex error_mutex;
   std::exception_ptr error;
+  size_t failed_step = 0;
 
   std::vector<Worker> workers;
+  std::vector<WakePlace> places;  // of the threads; the caller's own is unused
   std::vector<Scratch> scratch;
   int64_t scratch_bytes = 0;
   Clock::duration spin{};
@@ -113,9 +120,18 @@ struct Team::Impl {
       job.run(job.args, tile, worker);
     } catch (...) {
       const std::lock_guard lock(error_mutex);
-      if (error == nullptr) error = std::current_exception();
+      if (error == nullptr) {
+        error = std::current_exception();
+        failed_step = static_cast<size_t>(&job - steps.data());
+      }
       failed.store(true, std::memory_order_relaxed);
     }
+  }
+
+  // Called once for each step, by whoever ended it.
+  void note_end(size_t at) const {
+    if (ends.empty()) return;
+    ends[at] = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began).count();
   }
 
   // The half of `work` that sleepers wait on.
@@ -124,10 +140,16 @@ struct Team::Impl {
     return reinterpret_cast<const uint32_t*>(&work.value) + 1;
   }
 
+  void place_sleepers() {
+    const int here = sched_getcpu();
+    for (WakePlace& place : places) place.keep_off(here);
+  }
+
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
   void publish(uint32_t next, uint32_t tiles) {
     work.value.store(static_cast<uint64_t>(next) << kTileBits | tiles, std::memory_order_seq_cst);
     if (sleepers.load(std::memory_order_seq_cst) == 0) return;
+    if (tiles > 0) place_sleepers();
     const uint32_t most = static_cast<uint32_t>(workers.size());
     futex_wake(futex_word(), static_cast<int>(tiles == 0 ? most : std::min(tiles, most)),
                tiles == 0 ? kCaller : kCaller | kThreads);
@@ -140,6 +162,7 @@ struct Team::Impl {
       const Job& job = steps[at];
       if (job.tiles > 1) break;
       if (job.tiles == 1) run_tile(job, 0, worker);
+      note_end(at);
     }
     if (at == steps.size() || failed.load(std::memory_order_relaxed)) {
       finished.store(now + 1, std::memory_order_relaxed);
@@ -162,6 +185,7 @@ struct Team::Impl {
       const Job& job = steps[step];
       run_tile(job, job.tiles - left(seen), worker);
       if (undone.value.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        note_end(step);
         start_from(step + 1, number(seen), worker);
       }
       return true;
@@ -170,7 +194,7 @@ struct Team::Impl {
   }
 
   // Returns when the number is no longer `seen`, or now and then for no reason.
-  void wait(uint32_t seen, uint32_t who) {
+  void wait(uint32_t seen, uint32_t who, WakePlace& place) {
     const Clock::time_point from = Clock::now();
     for (Clock::duration waited{}; waited < spin; waited = Clock::now() - from) {
       for (int i = 0; i < 32; ++i) {
@@ -179,22 +203,28 @@ struct Team::Impl {
       }
       if (waited > kYieldAfter) std::this_thread::yield();
     }
+    place.sleeps();
     sleepers.fetch_add(1, std::memory_order_seq_cst);
     if (!stop.load(std::memory_order_seq_cst)) futex_wait(futex_word(), seen, who);
     sleepers.fetch_sub(1, std::memory_order_relaxed);
+    place.woken();
   }
 
   void thread_main(int index) {
     _mm_setcsr(kDefaultFloatState);
+    places[index].starts();
     while (!stop.load(std::memory_order_relaxed)) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
-      if (!help(workers[index])) wait(seen, kThreads);
+      if (!help(workers[index])) wait(seen, kThreads, places[index]);
     }
   }
 
   void run_alone(std::span<const Job> list) {
-    for (const Job& job : list) {
+    for (size_t at = 0; at < list.size(); ++at) {
+      const Job& job = list[at];
+      failed_step = at;  // unless it ends well
       for (int64_t tile = 0; tile < job.tiles; ++tile) job.run(job.args, tile, workers[0]);
+      note_end(at);
     }
   }
 
@@ -208,7 +238,7 @@ struct Team::Impl {
     while (true) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
       if (seen != before && seen == finished.load(std::memory_order_relaxed)) break;
-      if (!help(workers[0])) wait(seen, kCaller);
+      if (!help(workers[0])) wait(seen, kCaller, places[0]);
     }
     if (error != nullptr) std::rethrow_exception(std::exchange(error, nullptr));
   }
@@ -232,6 +262,8 @@ Team::~Team() {
   for (std::thread& thread : team.threads) thread.join();
 }
 
+size_t Team::failed_step() const { return impl_->failed_step; }
+
 int Team::size() const { return static_cast<int>(impl_->workers.size()); }
 
 void Team::reserve_scratch(int64_t bytes) {
@@ -244,11 +276,14 @@ void Team::reserve_scratch(int64_t bytes) {
   team.scratch_bytes = bytes;
 }
 
-void Team::run(std::span<const Job> steps) {
+void Team::run(std::span<const Job> steps, std::span<int64_t> ends) {
   const FloatState state;
   for (const Job& job : steps) {
     if (job.tiles < 0 || job.tiles > UINT32_MAX) throw InternalError(job.tiles, " tiles in a step");
   }
+  if (!ends.empty() && ends.size() != steps.size()) throw InternalError("a time for each step");
+  impl_->ends = ends;
+  if (!ends.empty()) impl_->began = Clock::now();
   const bool alone = std::ranges::none_of(steps, [](const Job& job) { return job.tiles > 1; });
   if (alone || size() == 1) {
     impl_->run_alone(steps);

@@ -25,11 +25,15 @@ class Team {
   // Grows the scratch of every worker; not during a run.
   void reserve_scratch(int64_t bytes);
 
+  // The step of the last failed run whose tile threw first.
+  size_t failed_step() const;
+
   // Runs the steps in order; the tiles of one step in any order, on any worker. One run at a time:
   // a session sends its further callers to teams of their own. An exception thrown by a tile ends
   // the run and is thrown here; the team stays usable. Tiles see the default floating-point state
   // (nearest even, denormals computed); the caller's is restored.
-  void run(std::span<const Job> steps);
+  // `ends` is empty, or takes when each step ended: nanoseconds from the start of the run.
+  void run(std::span<const Job> steps, std::span<int64_t> ends = {});
 
  private:
   struct Impl;

@@ -35,7 +35,9 @@ constexpr int64_t kHugePage = 2 << 20;
 Owner huge_block(int64_t size) {
   const auto rounded = static_cast<size_t>(round_up(size, kHugePage));
   void* block = std::aligned_alloc(kHugePage, rounded);
-  if (block == nullptr) throw OutOfMemoryError("no memory for a tensor of ", size, " bytes");
+  if (block == nullptr) {
+    throw with(OutOfMemoryError("no memory for a tensor of ", size, " bytes"), {.need = size});
+  }
   madvise(block, rounded, MADV_HUGEPAGE);
   std::memset(block, 0, static_cast<size_t>(size));
   return {block, [](const void* p) { std::free(const_cast<void*>(p)); }};

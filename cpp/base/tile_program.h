@@ -38,12 +38,23 @@ struct TileInstr {
   int16_t a = 0, b = 0, c = 0;
   float imm = 0;
   bool operator==(const TileInstr&) const = default;
+  static void fields(auto& s, auto& visit) {
+    visit("op", s.op);
+    visit("a", s.a);
+    visit("b", s.b);
+    visit("c", s.c);
+    visit("imm", s.imm);
+  }
 };
 
 struct TileProgram {
   std::vector<Broadcast> operands;  // operand 0 of an epilogue is the product
   std::vector<TileInstr> body;      // the last result is stored
   bool operator==(const TileProgram&) const = default;
+  static void fields(auto& s, auto& visit) {
+    visit("operands", s.operands);
+    visit("body", s.body);
+  }
 
   int16_t operand(int16_t index) { return push({TileOp::operand, index, 0, 0, 0}); }
   int16_t constant(float value) { return push({TileOp::constant, 0, 0, 0, value}); }

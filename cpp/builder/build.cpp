@@ -6,6 +6,7 @@
 
 #include "base/device.h"
 #include "builder/lowering.h"
+#include "builder/source.h"
 #include "ops/ops.h"
 #include "passes/pass.h"
 
@@ -36,19 +37,26 @@ int64_t peak_rss_bytes() {
 
 void check_options(const BuildOptions& options) {
   if (options.device != "cpu") {
-    throw DeviceError("device '", options.device, "' is not available; this build has 'cpu'");
+    throw with(DeviceError("device '", options.device, "' is not available; this build has 'cpu'"),
+               {.expected = "cpu", .got = options.device});
   }
   if (options.fallback != "reference" && options.fallback != "error") {
-    throw UsageError("fallback is '", options.fallback, "'; expected 'reference' or 'error'");
+    throw with(UsageError("fallback is '", options.fallback, "'; expected 'reference' or 'error'"),
+               {.expected = "reference, error", .got = options.fallback});
   }
   constexpr std::string_view kKnown[] = {"graph", "fp32", "fp32-fast", "tf32", "bf16",
                                          "fp16",  "int8", "fp8",       "auto"};
   if (std::ranges::find(kKnown, options.precision) == std::end(kKnown)) {
-    throw UsageError("precision is '", options.precision, "'; expected one of ", joined(kKnown));
+    throw with(
+        UsageError("precision is '", options.precision, "'; expected one of ", joined(kKnown)),
+        {.expected = joined(kKnown), .got = options.precision});
   }
   if (options.precision != "graph" && options.precision != "fp32") {
-    throw PrecisionError("precision '", options.precision,
-                         "' has no kernels yet; this build gives 'fp32' and 'graph'");
+    throw with(PrecisionError("precision '", options.precision,
+                              "' has no kernels yet; this build gives 'fp32' and 'graph'"),
+               {.expected = "graph, fp32",
+                .got = options.precision,
+                .hint = "precision=\"graph\" takes the types of the model"});
   }
 }
 
@@ -84,6 +92,7 @@ void run_passes(Graph& g, const BuildOptions& options, BuildReport& report) {
 
 Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
+  const Graph model = graph.clone();
   run_passes(graph, options, report);
   count_ops(graph, report);
   step_progress(options, "packing weights", 0.5);
@@ -94,6 +103,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   LowerOptions lower_options;
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
+  attach_source(model, plan);
   report.lower_ms = watch.ms();
   report.peak_rss_bytes = peak_rss_bytes();
   plan.report = std::move(report);

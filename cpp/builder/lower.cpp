@@ -168,12 +168,18 @@ void Lowering::by_reference(const Node& n, std::string_view reason) {
   if (!options_.allow_reference) {
     throw with(UnsupportedError("no kernel for ", n.op->text(), " (", origin_text(graph, n.origin),
                                 "): ", reason, "; fallback=\"reference\" would run it slowly"),
-               {.node = origin_text(graph, n.origin), .op_type = std::string(n.op->name)});
+               {.node = origin_text(graph, n.origin),
+                .op_type = std::string(n.op->name),
+                .domain = std::string(n.op->domain),
+                .hint = "fallback=\"reference\" runs it slowly",
+                .items = {cat(n.op->text(), ": ", reason)}});
   }
   if (!n.subgraphs.empty()) {
     throw with(UnsupportedError("control flow is not supported yet: ", n.op->text(), " (",
                                 origin_text(graph, n.origin), ")"),
-               {.node = origin_text(graph, n.origin), .op_type = std::string(n.op->name)});
+               {.node = origin_text(graph, n.origin),
+                .op_type = std::string(n.op->name),
+                .items = {n.op->text()}});
   }
   Step step{.op = "",
             .params = ReferenceParams{n.op->text(), n.op->print(n.attrs.get()).dump()},
@@ -189,7 +195,23 @@ void Lowering::by_reference(const Node& n, std::string_view reason) {
   add_step(n, std::move(step));
 }
 
+// Memory is planned from the shapes of the inputs; what the data decide has no place yet.
+void Lowering::check_extents(const Node& n) const {
+  for (const ValueId v : n.outputs) {
+    if (v == kAbsent) continue;
+    for (const Dim& d : graph.value(v).type().dims) {
+      for (const std::string& symbol : d.symbols()) {
+        if (symbols_.contains(symbol)) continue;
+        throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
+                                    " depends on data, which is not supported yet"),
+                   {.got = cat(graph.value(v).type()), .items = {n.op->text()}});
+      }
+    }
+  }
+}
+
 void Lowering::lower_node(const Node& n) {
+  check_extents(n);
   if (is_eltwise(graph, n)) {
     if (const std::string why = lower_eltwise(*this, n); !why.empty()) by_reference(n, why);
     return;
@@ -208,6 +230,9 @@ void Lowering::add_inputs() {
     values_[v.id] = made;
     view_origin_[made] = v.origin;
     plan.inputs.push_back({v.name, v.type().dtype, v.type().dims, made});
+    for (const Dim& d : v.type().dims) {
+      if (!d.is_constant()) symbols_.emplace(d.as_symbol());
+    }
   }
 }
 
@@ -230,8 +255,7 @@ void Lowering::run() {
   plan.unused.assign(graph.unused.begin(), graph.unused.end());
   add_inputs();
   for (const Node& n : graph.nodes()) {
-    with_context([&] { lower_node(n); }, "lowering of ", origin_text(graph, n.origin), " (",
-                 n.op->text(), ")");
+    at_node("lowering of", graph, n, [&] { lower_node(n); });
   }
   add_outputs();
 }

@@ -2,6 +2,7 @@
 // counting.
 #include <algorithm>
 
+#include "backends/packing.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/attention/rows.h"
@@ -22,33 +23,10 @@
 namespace planck {
 namespace {
 
-// M is symbolic; the choice of a packing has to be made once. 128 rows are a typical batch, and
-// the cost of a row relative to another hardly depends on it.
-constexpr int64_t kTypicalRows = 128;
-
 bool all_f32(const Lowering& l, const Node& n) {
   return std::ranges::all_of(n.inputs, [&](ValueId v) {
     return v == kAbsent || l.graph.value(v).type().dtype == DType::f32;
   });
-}
-
-Choice<MatmulRow> choose_matmul(int64_t n, int64_t k, bool constant, const std::string& forced) {
-  MatmulProblem problem;
-  problem.m = kTypicalRows;
-  problem.n = n;
-  problem.k = k;
-  problem.b_is_constant = constant;
-  return choose<MatmulRow>(
-      matmul_rows(), forced, [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
-      [&](const MatmulRow& r) { return prior_cycles(r, problem); });
-}
-
-Tensor packed(const MatmulRow& row, const Tensor& w) {
-  const int64_t k = w.shape()[0], n = w.shape()[1];
-  std::byte* bytes = nullptr;
-  Tensor out = Tensor::make(DType::f32, {packed_floats(row, n, k)}, &bytes);
-  pack_b(row, n, k, w.as<float>(), n, 1, reinterpret_cast<float*>(bytes));
-  return out;
 }
 
 TileProgram activation_program(std::string_view activation, bool residual) {
@@ -74,7 +52,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
   if (!w.is_constant()) return "its weight is not constant";
   const Tensor& tensor = *w.fact.constant;
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
-  const auto choice = choose_matmul(columns, k, true, l.forced());
+  const auto choice = select_matmul(columns, k, true, l.forced());
   const std::string kernel(choice.row->name);
   LinearParams params{columns, k,
                       activation_program(n.as<ops::Linear>().activation, n.input(3) != kAbsent)};
@@ -85,8 +63,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
             .kernel = kernel,
             .nodes = {},
             .rejected = choice.rejected};
-  step.inputs = {l.rows(l.value(n.inputs[0])),
-                 l.make_constant({w.name, packed(*choice.row, tensor), {kernel, columns, k}}),
+  step.inputs = {l.rows(l.value(n.inputs[0])), l.make_constant(packed(w.name, tensor, kernel)),
                  l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
   step.outputs = {l.make_output(n, 0, true)};
   l.add_step(n, std::move(step));
@@ -98,9 +75,10 @@ std::string lower_matmul(Lowering& l, const Node& n) {
   const TensorType& a = l.graph.value(n.inputs[0]).type();
   const TensorType& b = l.graph.value(n.inputs[1]).type();
   if (a.rank() < 2 || b.rank() < 2) return "an operand is a vector";
+  if (std::max(a.rank(), b.rank()) > kMaxMatmulBatch + 2) return "it has too many axes";
   const auto typical = [](const Dim& d) { return d.known().value_or(kTypicalRows); };
   const auto choice =
-      choose_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
+      select_matmul(typical(b.dims.back()), typical(a.dims.back()), false, l.forced());
   // The last axis of A is walked with step 1; B may have any strides.
   const int32_t left = l.value(n.inputs[0]);
   const bool walks = l.at(left).strides.back() == Dim(1);
@@ -123,14 +101,7 @@ std::string lower_attention(Lowering& l, const Node& n) {
     inputs.push_back(l.at(v).strides.back() == Dim(1) ? v : l.dense(v));
   }
   inputs.push_back(l.value(n.input(3)));
-  AttentionProblem problem;
-  problem.heads = attention.heads;
-  problem.lq = problem.lk = kTypicalRows;
-  problem.d = problem.dv = 64;
-  const auto choice = choose<AttentionRow>(
-      attention_rows(), l.forced(),
-      [&](const AttentionRow& r) { return why_not(r, problem, this_device()); },
-      [&](const AttentionRow& r) { return prior_cycles(r, problem); });
+  const auto choice = select_attention(attention.heads, l.forced());
   AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
                          attention.masked_rows_zero != 0};
   l.add_step(n, {.op = "",
@@ -145,11 +116,23 @@ std::string lower_attention(Lowering& l, const Node& n) {
 
 namespace {
 
+// Kernels read one number for each column.
+bool is_row(const Lowering& l, ValueId v, const Dim& width) {
+  if (v == kAbsent) return true;
+  const std::vector<Dim>& dims = l.graph.value(v).type().dims;
+  return !dims.empty() && dims.back() == width && product(dims) == width;
+}
+
 std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, ValueId residual,
                       ValueId gain, ValueId offset) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (!all_f32(l, n)) return "only fp32 norms have kernels";
   if (checked_axis(axis, x.rank()) != x.rank() - 1) return "it spans more than the last axis";
+  const Dim& width = x.dims.back();
+  if (!is_row(l, gain, width) || !is_row(l, offset, width)) return "its gain is not one row";
+  if (residual != kAbsent && l.graph.value(residual).type().dims != x.dims) {
+    return "its sum broadcasts";
+  }
   for (size_t i = 1; i < n.outputs.size(); ++i) {
     const bool sum = i == 1 && residual != kAbsent;
     if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";

@@ -2,6 +2,7 @@
 // Graph -> plan: each node becomes views or steps. This class holds what all of them share; what
 // becomes of which op is the table in lower.cpp, by family in lower_*.cpp.
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,6 +68,7 @@ class Lowering {
 
  private:
   void add_inputs();
+  void check_extents(const Node& n) const;
   void add_outputs();
   void lower_node(const Node& n);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
@@ -75,6 +77,7 @@ class Lowering {
   int32_t copy_into(int32_t id, BufferKind kind, int32_t index);
   Origin origin_of_inputs(const Step& step) const;
 
+  std::set<std::string, std::less<>> symbols_;  // that the inputs of a run give
   std::map<ValueId, int32_t> values_;
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
   std::map<int32_t, int32_t> broadcast_of_;

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "base/device.h"
+#include "kernels/attention/rows.h"
+#include "kernels/matmul/rows.h"
 #include "plan/plan.h"
 
 namespace planck {
@@ -68,5 +70,12 @@ Choice<Row> choose_by_isa(std::span<const Row> rows, const std::string& forced,
       },
       [](const Row& r) { return -static_cast<double>(r.isa); });
 }
+
+// M is symbolic; the choice of a packing has to be made once. 128 rows are a typical batch, and
+// the cost of a row relative to another hardly depends on it.
+inline constexpr int64_t kTypicalRows = 128;
+
+Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
+Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 
 }  // namespace planck

@@ -176,11 +176,8 @@ class ModelBuilder {
 
   static void describe(Error& e, const NodeProto& proto, const std::string& name,
                        const Frame& frame) {
-    if (!e.fields.node.empty()) return;  // an inner node said more
-    e.fields.node = name;
-    e.fields.op_type = proto.op_type();
-    e.fields.domain = proto.domain();
-    e.fields.subgraph = frame.subgraph;
+    e.locate(name, proto.op_type(), proto.domain());  // unless an inner node said more
+    if (e.fields.subgraph.empty()) e.fields.subgraph = frame.subgraph;
   }
 
   void place(Scope& scope, const NodeProto& proto, const Frame& frame, const Origin& origin) {

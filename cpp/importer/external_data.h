@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "importer/file.h"
+#include "base/file.h"
 
 namespace planck::importer {
 

@@ -2,8 +2,8 @@
 
 #include <google/protobuf/io/coded_stream.h>
 
+#include "base/file.h"
 #include "importer/builder.h"
-#include "importer/file.h"
 #include "importer/limits.h"
 #include "importer/scan.h"
 
@@ -24,7 +24,7 @@ onnx::ModelProto parse(const std::string& bytes) {
   return model;
 }
 
-Graph import_model(const importer::Bytes& bytes, const std::string& folder, const OpTable& ops,
+Graph import_model(const Bytes& bytes, const std::string& folder, const OpTable& ops,
                    const ImportLimits& limits) {
   importer::within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
                    "bytes");
@@ -56,21 +56,19 @@ ImportLimits ImportLimits::tight() {
 }
 
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options) {
-  return with_context(
-      [&] {
-        const importer::Bytes bytes = importer::read_file(path, options.limits.model_bytes);
-        return import_model(bytes, folder_of(path), ops, options.limits);
-      },
-      "import of ", path);
+  const auto body = [&] {
+    const Bytes bytes = read_file(path, options.limits.model_bytes, "model_bytes");
+    return import_model(bytes, folder_of(path), ops, options.limits);
+  };
+  return with_context([&] { return typed(body); }, "import of ", path);
 }
 
 Graph import_bytes(std::span<const std::byte> bytes, const OpTable& ops,
                    const ImportOptions& options) {
-  return with_context(
-      [&] {
-        return import_model({bytes, nullptr}, options.external_data_dir, ops, options.limits);
-      },
-      "import of a model in memory");
+  const auto body = [&] {
+    return import_model({bytes, nullptr}, options.external_data_dir, ops, options.limits);
+  };
+  return with_context([&] { return typed(body); }, "import of a model in memory");
 }
 
 }  // namespace planck

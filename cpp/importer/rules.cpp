@@ -30,7 +30,7 @@ bool supported(const onnx::NodeProto& node, const OpTable& ops) {
 
 struct Missing {
   int64_t count = 0;
-  std::string first, hint;
+  std::string first, op_type, domain, hint;
 };
 
 using MissingOps = std::map<std::string, Missing>;
@@ -52,6 +52,8 @@ MissingOps missing_ops(const onnx::ModelProto& model, const OpTable& ops,
           entry.first = !node.name().empty()     ? node.name()
                         : node.output_size() > 0 ? node.output(0)
                                                  : "";
+          entry.op_type = node.op_type();
+          entry.domain = domain_of(node.domain());
           entry.hint = hint_for(domain_of(node.domain()), node.op_type());
         }
       }
@@ -166,7 +168,8 @@ void check_supported(const onnx::ModelProto& model, const OpTable& ops,
                               items.size() == 1 ? " op that is" : " ops that are",
                               " not supported:\n  ", joined(items, "\n  ")),
              {.node = missing.begin()->second.first,
-              .op_type = missing.begin()->first,
+              .op_type = missing.begin()->second.op_type,
+              .domain = missing.begin()->second.domain,
               .hint = missing.begin()->second.hint,
               .items = items});
 }

@@ -210,9 +210,7 @@ class Scanner {
 
   void charge(int64_t bytes) {
     charged_ += bytes;
-    if (charged_ > limits_.parse_bytes) {
-      over_limit("parse_bytes", limits_.parse_bytes, "more bytes than that to be parsed");
-    }
+    within("parse_bytes", limits_.parse_bytes, charged_, "bytes or more to be parsed");
   }
 
   std::span<const std::byte> all_;

@@ -78,8 +78,7 @@ class Wire {
   }
 
   [[noreturn]] void fail(const auto&... why) const {
-    throw with(ParseError("this is no ONNX model: ", why..., ", at byte ", place()),
-               {.hint = "the file is truncated or damaged, or has another format"});
+    throw ParseError("this is no ONNX model: ", why..., ", at byte ", place());
   }
 
  private:

@@ -165,6 +165,17 @@ std::string label(const Graph& g, ValueId id);
 // The ONNX names behind a node: "Conv_0 + Relu_1", shortened after three.
 std::string origin_text(const Graph& g, const Origin& origin);
 
+// Runs body; an error gets the frame "WHAT NAME (Op)" and, if it knows no node yet, this one.
+decltype(auto) at_node(std::string_view what, const Graph& g, const Node& n, auto&& body) {
+  try {
+    return body();
+  } catch (Error& e) {
+    e.locate(origin_text(g, n.origin), n.op->name, n.op->domain);
+    e.add_context(cat(what, ' ', origin_text(g, n.origin), " (", n.op->text(), ')'));
+    throw;
+  }
+}
+
 // --- text form (ir/text.cpp) ---
 //   graph(%x: f32[N,768]) {
 //     %w = const f32[768,768] normal(7)

@@ -16,8 +16,7 @@ class GraphEvaluator {
   std::vector<Wide> run(std::span<const Wide> inputs) {
     feed(inputs);
     for (const Node& n : graph_.nodes()) {
-      with_context([&] { node(n); }, "node ", origin_text(graph_, n.origin), " (", n.op->text(),
-                   ")");
+      at_node("node", graph_, n, [&] { node(n); });
       forget(n);
     }
     std::vector<Wide> out;

@@ -158,11 +158,11 @@ void check_size(std::span<const int64_t> shape) {
     if (__builtin_mul_overflow(count, std::max<int64_t>(d, 1), &count)) count = INT64_MAX;
   }
   if (count <= kMostBytes / 8) return;
-  LimitError error("a tensor of shape ", shape_text(shape), " exceeds max_tensor_bytes, ",
-                   kMostBytes, ", in its 8-byte form");
-  error.fields.items = {"max_tensor_bytes", cat("8 bytes for each of ", count, " elements"),
-                        "limits"};
-  throw error;
+  throw with(LimitError("a tensor of shape ", shape_text(shape), " exceeds max_tensor_bytes, ",
+                        kMostBytes, ", in its 8-byte form"),
+             {.limit = kMostBytes,
+              .need = count > INT64_MAX / 8 ? INT64_MAX : 8 * count,
+              .option = "max_tensor_bytes"});
 }
 
 Wide make_wide(DType dtype, Shape shape) {

@@ -76,7 +76,8 @@ void check_disabled(const PassOptions& options) {
   const std::vector<std::string> names = pass_names();
   for (const std::string& name : options.disabled) {
     if (std::ranges::find(names, name) == names.end()) {
-      throw UsageError("no pass is called '", name, "'; there are ", joined(names));
+      throw with(UsageError("no pass is called '", name, "'; there are ", joined(names)),
+                 {.expected = joined(names), .got = name});
     }
   }
 }

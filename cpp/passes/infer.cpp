@@ -44,9 +44,9 @@ class Sharpener {
     std::vector<const Fact*> facts;
     for (const ValueId v : n.inputs) facts.push_back(v == kAbsent ? nullptr : &fact(v));
     const std::string fresh = cat(n.op->name, n.outputs.empty() ? kAbsent : n.outputs[0]);
-    const std::vector<Fact> inferred = with_context(
-        [&] { return infer_outputs(*n.op, n.attrs.get(), facts, n.outputs.size(), fresh); },
-        "node ", origin_text(graph_, n.origin), " (", n.op->text(), ")");
+    const std::vector<Fact> inferred = at_node("node", graph_, n, [&] {
+      return infer_outputs(*n.op, n.attrs.get(), facts, n.outputs.size(), fresh);
+    });
     for (size_t i = 0; i < inferred.size(); ++i) merge(n.outputs[i], inferred[i]);
   }
 

@@ -21,12 +21,23 @@ struct PlanBuffer {
   int32_t index = 0;  // of the input, output or constant
   Dim elements;       // capacity
   int64_t element_size = 4;
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("index", s.index);
+    visit("elements", s.elements);
+    visit("element_size", s.element_size);
+  }
 };
 
 // How a weight was rearranged for its kernel; the row's unpack is the inverse.
 struct Packing {
   std::string kernel;  // empty: row-major as in the model
   int64_t n = 0, k = 0;
+  static void fields(auto& s, auto& visit) {
+    visit("kernel", s.kernel);
+    visit("n", s.n);
+    visit("k", s.k);
+  }
 };
 
 struct PlanConstant {
@@ -43,42 +54,86 @@ struct PlanValue {
   int32_t buffer = -1;
   Dim offset;                // elements from the start of the buffer
   std::vector<Dim> strides;  // elements, one for each axis; 0 repeats
+  static void fields(auto& s, auto& visit) {
+    visit("name", s.name);
+    visit("dtype", s.dtype);
+    visit("shape", s.shape);
+    visit("buffer", s.buffer);
+    visit("offset", s.offset);
+    visit("strides", s.strides);
+  }
 };
 
 struct LinearParams {  // a, packed w, bias?, residual?
   int64_t n = 0, k = 0;
   TileProgram then;  // after bias and residual; empty body: nothing
+  static void fields(auto& s, auto& visit) {
+    visit("n", s.n);
+    visit("k", s.k);
+    visit("then", s.then);
+  }
 };
-struct MatmulParams {};   // a, b: batched, both vary
+struct MatmulParams {  // a, b: batched, both vary
+  static void fields(auto&, auto&) {}
+};
 struct AttentionParams {  // q, k, v, mask?
   int64_t heads = 1;
   double scale = 1;
   bool merged = true, masked_rows_zero = false;
+  static void fields(auto& s, auto& visit) {
+    visit("heads", s.heads);
+    visit("scale", s.scale);
+    visit("merged", s.merged);
+    visit("masked_rows_zero", s.masked_rows_zero);
+  }
 };
 struct NormParams {  // x, residual?, gain, bias?
   double epsilon = 1e-5;
+  static void fields(auto& s, auto& visit) { visit("epsilon", s.epsilon); }
 };
-struct SoftmaxParams {};  // over the last axis
-struct EltwiseParams {    // operands of the program, broadcast
+struct SoftmaxParams {  // over the last axis
+  static void fields(auto&, auto&) {}
+};
+struct EltwiseParams {  // operands of the program, broadcast
   TileProgram program;
+  static void fields(auto& s, auto& visit) { visit("program", s.program); }
 };
 struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
   int64_t tables = 1;
   bool norm = false;
   double epsilon = 1e-5;
+  static void fields(auto& s, auto& visit) {
+    visit("tables", s.tables);
+    visit("norm", s.norm);
+    visit("epsilon", s.epsilon);
+  }
 };
-struct CopyParams {};  // x -> y of the same shape: strided, perhaps another dtype
+struct CopyParams {  // x -> y of the same shape: strided, perhaps another dtype
+  static void fields(auto&, auto&) {}
+};
 enum class ReduceKind : uint8_t { sum, mean, max, min, l2 };
 struct ReduceParams {  // x
   ReduceKind kind = ReduceKind::sum;
   std::vector<int64_t> axes;
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("axes", s.axes);
+  }
 };
 struct RangeParams {  // no inputs: both ends follow from shapes
   Dim start, step;
+  static void fields(auto& s, auto& visit) {
+    visit("start", s.start);
+    visit("step", s.step);
+  }
 };
 struct ReferenceParams {  // any op, by its reference
   std::string op;
   std::string attrs;  // JSON
+  static void fields(auto& s, auto& visit) {
+    visit("op", s.op);
+    visit("attrs", s.attrs);
+  }
 };
 using StepParams = std::variant<LinearParams, MatmulParams, AttentionParams, NormParams,
                                 SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
@@ -87,6 +142,10 @@ using StepParams = std::variant<LinearParams, MatmulParams, AttentionParams, Nor
 // A kernel that could have run the step, and why it does not.
 struct Rejected {
   std::string kernel, reason;
+  static void fields(auto& s, auto& visit) {
+    visit("kernel", s.kernel);
+    visit("reason", s.reason);
+  }
 };
 
 struct Step {
@@ -97,6 +156,17 @@ struct Step {
   std::vector<int32_t> nodes{};              // ONNX nodes it covers, indices into Plan::nodes
   std::string asked = "fp32", given = "fp32";
   std::vector<Rejected> rejected{};
+  static void fields(auto& s, auto& visit) {
+    visit("op", s.op);
+    visit("params", s.params);
+    visit("inputs", s.inputs);
+    visit("outputs", s.outputs);
+    visit("kernel", s.kernel);
+    visit("nodes", s.nodes);
+    visit("asked", s.asked);
+    visit("given", s.given);
+    visit("rejected", s.rejected);
+  }
 };
 
 struct PlanPort {  // an input or output of the model, in its order
@@ -104,26 +174,73 @@ struct PlanPort {  // an input or output of the model, in its order
   DType dtype;
   std::vector<Dim> shape;
   int32_t value = -1;
+  static void fields(auto& s, auto& visit) {
+    visit("name", s.name);
+    visit("dtype", s.dtype);
+    visit("shape", s.shape);
+    visit("value", s.value);
+  }
 };
 
 struct PassRow {
   std::string name;
-  int64_t patches;
-  double ms;
+  int64_t patches = 0;
+  double ms = 0;  // not in a file: the same model gives the same bytes
+  static void fields(auto& s, auto& visit) {
+    visit("name", s.name);
+    visit("patches", s.patches);
+  }
 };
 struct RefusalRow {
   std::string pass, where, reason;
+  static void fields(auto& s, auto& visit) {
+    visit("pass", s.pass);
+    visit("where", s.where);
+    visit("reason", s.reason);
+  }
 };
 
-// How the plan came about; no part of its meaning.
+// How the plan came about; no part of its meaning. A file keeps what does not differ from one build
+// to the next.
 struct BuildReport {
-  std::string model;
+  std::string model;  // the path it was built or loaded from
   int64_t onnx_nodes = 0;
   std::vector<PassRow> passes;
   std::vector<RefusalRow> refusals;
   std::map<std::string, int64_t> fused;  // op -> how many
   double import_ms = 0, passes_ms = 0, lower_ms = 0;
   int64_t peak_rss_bytes = 0;
+  static void fields(auto& s, auto& visit) {
+    visit("onnx_nodes", s.onnx_nodes);
+    visit("passes", s.passes);
+    visit("refusals", s.refusals);
+    visit("fused", s.fused);
+  }
+};
+
+// Where an initializer of the model lies in the constants of the plan. The matrix of a packed
+// constant is what its unpacking gives: [k, n].
+enum class WeightForm : uint8_t { flat, columns, transposed };
+struct SourceWeight {
+  int32_t constant = -1;
+  WeightForm form = WeightForm::flat;
+  int64_t offset = 0;        // flat: elements; columns, transposed: first column
+  DType dtype = DType::f32;  // of the initializer; half types lie in an f32 constant exactly
+  std::vector<int64_t> shape;
+  static void fields(auto& s, auto& visit) {
+    visit("constant", s.constant);
+    visit("form", s.form);
+    visit("offset", s.offset);
+    visit("dtype", s.dtype);
+    visit("shape", s.shape);
+  }
+};
+
+// The model as it was imported, before any pass: what comparisons and taps evaluate. The graph is
+// opaque here (ir/archive.h reads it); its larger constants are indices into `weights`.
+struct SourceModel {
+  std::vector<std::byte> graph;  // CBOR; empty: not carried
+  std::vector<SourceWeight> weights;
 };
 
 struct Plan {
@@ -136,9 +253,14 @@ struct Plan {
   std::vector<PlanPort> inputs, outputs;
   struct SourceName {
     std::string name, op_type;
+    static void fields(auto& s, auto& visit) {
+      visit("name", s.name);
+      visit("op_type", s.op_type);
+    }
   };
   std::vector<SourceName> nodes;  // every node of the ONNX file
   std::vector<int32_t> unused;    // those that no output needs
+  SourceModel source;
   BuildReport report;
 
   int64_t constant_bytes() const;

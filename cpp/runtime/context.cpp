@@ -16,6 +16,18 @@ namespace {
 constexpr size_t kMostBindings = 64;  // of one context; the one used longest ago goes first
 constexpr int64_t kHugePage = 2 << 20;
 
+// Runs body; an error is about the ONNX nodes that the step covers.
+auto at_step(const Plan& plan, const Step& step, auto&& body) {
+  try {
+    return body();
+  } catch (Error& e) {
+    const std::string names = step_names(plan, step);
+    e.locate(names, step.op, "");
+    e.add_context(cat(names, " (", step.op, ')'));
+    throw;
+  }
+}
+
 }  // namespace
 
 Arena::~Arena() {
@@ -27,7 +39,9 @@ bool Arena::reserve(int64_t bytes) {
   const int64_t rounded = round_up(bytes, kHugePage);
   void* fresh = mmap(nullptr, static_cast<size_t>(rounded), PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (fresh == MAP_FAILED) throw OutOfMemoryError("no memory for an arena of ", bytes, " bytes");
+  if (fresh == MAP_FAILED) {
+    throw with(OutOfMemoryError("no memory for an arena of ", bytes, " bytes"), {.need = bytes});
+  }
   madvise(fresh, static_cast<size_t>(rounded), MADV_HUGEPAGE);
   if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
   data_ = static_cast<std::byte*>(fresh);
@@ -47,10 +61,11 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
   out->memory = plan_memory(plan, bindings);
   const BindContext context{plan, out->values, bindings};
   for (const Step& step : plan.steps) {
-    BoundStep bound = with_context([&] { return bind_cpu(context, step); }, "binding of ",
-                                   context.nodes_text(step));
+    BoundStep bound = at_step(plan, step, [&] { return bind_cpu(context, step); });
     for (const Job& job : bound.jobs) {
-      if (job.tiles > 0) out->jobs.push_back(job);
+      if (job.tiles == 0) continue;
+      out->jobs.push_back(job);
+      out->step_of.push_back(out->steps.size());
     }
     for (const Relocation& r : bound.relocations) {
       const BoundValue& v = context.at(r.value);
@@ -72,9 +87,10 @@ Binding& Context::binding_for(std::span<const Feed* const> matched) {
   const Bindings symbols = bind_symbols(plan_, matched);
   auto binding = make_binding(plan_, symbols);
   if (max_arena_bytes_ > 0 && binding->memory.bytes > max_arena_bytes_) {
-    throw with(LimitError("these shapes need an arena of ", binding->memory.bytes,
-                          " bytes, the limit max_arena_bytes is ", max_arena_bytes_),
-               {.items = {"max_arena_bytes"}});
+    throw with(
+        LimitError("these shapes need an arena of ", binding->memory.bytes,
+                   " bytes, the limit max_arena_bytes is ", max_arena_bytes_),
+        {.limit = max_arena_bytes_, .need = binding->memory.bytes, .option = "max_arena_bytes"});
   }
   ++stats.bindings;
   if (bindings_.size() >= kMostBindings) {
@@ -151,7 +167,19 @@ void Context::set_addresses(Binding& binding, OutputSink& sink) {
   }
 }
 
-void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
+void Context::run_traced(const Binding& binding, Trace& trace) {
+  std::vector<int64_t> ends(binding.jobs.size());
+  team_.run(binding.jobs, ends);
+  trace.assign(binding.steps.size(), {});
+  for (size_t i = 0; i < trace.size(); ++i) trace[i].flops = binding.steps[i].flops;
+  int64_t before = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    trace[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
+    before = ends[i];
+  }
+}
+
+void Context::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   match_feeds(plan_, feeds, matched_);
   Binding& binding = binding_for(matched_);
   input_data_.clear();
@@ -159,7 +187,16 @@ void Context::run(std::span<const Feed> feeds, OutputSink& sink) {
     input_data_.push_back(converted(*matched_[i], plan_.inputs[i].dtype, i));
   }
   set_addresses(binding, sink);
-  team_.run(binding.jobs);
+  try {
+    if (trace != nullptr) {
+      run_traced(binding, *trace);
+    } else {
+      team_.run(binding.jobs);
+    }
+  } catch (...) {
+    const size_t step = binding.step_of[team_.failed_step()];
+    at_step(plan_, plan_.steps[step], [] { throw; });
+  }
   ++stats.runs;
 }
 

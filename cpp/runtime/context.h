@@ -20,6 +20,7 @@ struct Binding {
   MemoryPlan memory;
   std::vector<BoundStep> steps;
   std::vector<Job> jobs;
+  std::vector<size_t> step_of;  // of each job
   struct Patch {
     void** slot;
     int32_t buffer;
@@ -58,7 +59,7 @@ class Context {
   Context(const Plan& plan, int threads, int64_t max_arena_bytes)
       : plan_(plan), max_arena_bytes_(max_arena_bytes), team_(threads) {}
 
-  void run(std::span<const Feed> feeds, OutputSink& sink);
+  void run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace);
   ContextStats stats;
 
  private:
@@ -73,6 +74,7 @@ class Context {
 
   Binding& binding_for(std::span<const Feed* const> matched);
   void set_addresses(Binding& binding, OutputSink& sink);
+  void run_traced(const Binding& binding, Trace& trace);
   const void* converted(const Feed& feed, DType want, size_t index);
 
   const Plan& plan_;

@@ -11,13 +11,15 @@ constexpr int64_t kAlign = 64;
 
 void check_window(const BoundValue& v, int64_t elements, const std::string& name) {
   if (v.count() == 0) return;
-  int64_t last = v.offset;
+  int64_t first = v.offset, last = v.offset;  // strides may be negative
   for (size_t i = 0; i < v.shape.size(); ++i) {
-    last = checked_add(last, checked_mul(v.shape[i] - 1, v.strides[i]));
+    const int64_t reach = checked_mul(v.shape[i] - 1, v.strides[i]);
+    int64_t& end = reach < 0 ? first : last;
+    end = checked_add(end, reach);
   }
-  if (v.offset < 0 || last < 0 || last >= elements) {
-    throw RunError("'", name, "' of shape ", shape_text(v.shape), " reaches element ", last,
-                   " of a buffer of ", elements, ": an index is outside its axis");
+  if (first < 0 || last >= elements) {
+    throw RunError("'", name, "' of shape ", shape_text(v.shape), " reaches elements ", first,
+                   " to ", last, " of a buffer of ", elements, ": an index is outside its axis");
   }
 }
 

@@ -17,7 +17,8 @@ int thread_count(int asked) {
                         : knobs().threads > 0 ? knobs().threads
                                               : this_device().cores;
   if (asked < 0 || count > kMostThreads) {
-    throw UsageError("threads is ", asked, "; expected 0 (automatic) to ", kMostThreads);
+    throw with(UsageError("threads is ", asked, "; expected 0 (automatic) to ", kMostThreads),
+               {.expected = cat("0 to ", kMostThreads), .got = cat(asked)});
   }
   return static_cast<int>(count);
 }
@@ -69,14 +70,14 @@ Session::Session(std::shared_ptr<const Plan> plan, SessionOptions options)
     : impl_(std::make_unique<Impl>(std::move(plan), options)) {}
 Session::~Session() = default;
 
-void Session::run(std::span<const Feed> feeds, OutputSink& sink) {
+void Session::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   Context& context = impl_->take();
   struct Return {
     Impl& impl;
     Context& context;
     ~Return() { impl.give_back(context); }
   } const give_back{*impl_, context};
-  context.run(feeds, sink);
+  typed([&] { context.run(feeds, sink, trace); });
 }
 
 int64_t Session::arena_bytes(std::span<const Feed> feeds) const {

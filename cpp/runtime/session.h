@@ -38,6 +38,12 @@ struct SessionStats {
   int64_t arena_bytes = 0;  // of all contexts
 };
 
+// What one step of a run took, and the floating-point operations of its products.
+struct StepTime {
+  double seconds = 0, flops = 0;
+};
+using Trace = std::vector<StepTime>;  // in the order of the plan's steps
+
 struct SessionOptions {
   int threads = 0;              // 0: PLANCK_THREADS, else affinity and cgroup quota
   int64_t max_arena_bytes = 0;  // 0: no limit
@@ -52,8 +58,9 @@ class Session {
 
   // Runs the plan. Any number of threads may call it: the first has the team of threads, further
   // ones run on their own thread at once, with the same bits. Throws FeedError for arrays that do
-  // not fit, RunError for values that are wrong; the session stays usable.
-  void run(std::span<const Feed> feeds, OutputSink& sink);
+  // not fit, RunError for values that are wrong; the session stays usable. A trace costs a reading
+  // of the clock for each step.
+  void run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace = nullptr);
 
   // Bytes of the arena for these input shapes, in the order of the plan's inputs.
   int64_t arena_bytes(std::span<const Feed> feeds) const;

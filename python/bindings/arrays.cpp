@@ -1,10 +1,37 @@
 #include "arrays.h"
 
 #include <cstring>
+#include <iterator>
+#include <optional>
 
 namespace planck {
 
+namespace {
+
+// By kind and size, which are fields: NumPy makes a dtype's name in Python code. Its kinds are the
+// first letters of its names.
+std::optional<DType> dtype_of_fields(const py::dtype& dtype) {
+  for (const DTypeInfo& t : kDTypes) {
+    if (t.dtype == DType::bf16) continue;
+    if (t.numpy[0] == dtype.kind() && t.bits == 8 * dtype.itemsize()) return t.dtype;
+  }
+  return std::nullopt;
+}
+
+// Numbers in the machine's byte order, one behind the other: what asarray would give back.
+bool is_plain(const py::object& given) {
+  if (!py::isinstance<py::array>(given)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(given);
+  constexpr int kPlain = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+  const char order = array.dtype().byteorder();
+  return (array.flags() & kPlain) == kPlain && (order == '=' || order == '|') &&
+         array.dtype().kind() != 'O';
+}
+
+}  // namespace
+
 DType dtype_of_array(const py::array& array, const std::string& name) {
+  if (const auto dtype = dtype_of_fields(array.dtype())) return *dtype;
   const std::string text = py::str(array.dtype().attr("name"));
   const auto dtype = dtype_of_name(text);
   if (!dtype)
@@ -13,14 +40,19 @@ DType dtype_of_array(const py::array& array, const std::string& name) {
 }
 
 py::dtype numpy_dtype(DType dtype) {
-  const std::string name(info(dtype).numpy);
-  if (dtype == DType::bf16) {
-    return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  // Kept for ever: NumPy reads names in Python code. The GIL guards it.
+  static PyObject* known[std::size(kDTypes)] = {};
+  PyObject*& at = known[static_cast<size_t>(dtype)];
+  if (at == nullptr) {
+    py::object made = dtype == DType::bf16 ? py::module_::import("ml_dtypes").attr("bfloat16")
+                                           : py::str(std::string(info(dtype).numpy));
+    at = py::dtype::from_args(std::move(made)).release().ptr();
   }
-  return py::dtype(name);
+  return py::reinterpret_borrow<py::dtype>(at);
 }
 
 py::array dense_array(const py::object& given, const std::string& name) {
+  if (is_plain(given)) return py::reinterpret_borrow<py::array>(given);
   const py::module_ numpy = py::module_::import("numpy");
   py::object array = numpy.attr("asarray")(given);
   const py::object dtype = array.attr("dtype");

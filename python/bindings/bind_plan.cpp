@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "arrays.h"
+#include "builder/load.h"
 #include "py_plan.h"
 
 namespace planck {
@@ -93,6 +94,19 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
   return sink.result(self.plan());
 }
 
+py::list trace(PyPlan& self, const py::dict& feeds) {
+  const FeedArrays given(feeds);
+  ArraySink sink(nullptr);
+  Trace steps;
+  {
+    const py::gil_scoped_release release;
+    self.session().run(given.feeds, sink, &steps);
+  }
+  py::list out;
+  for (const StepTime& step : steps) out.append(py::make_tuple(step.seconds, step.flops));
+  return out;
+}
+
 py::list ports(const std::vector<PlanPort>& all) {
   py::list out;
   for (const PlanPort& p : all) {
@@ -160,6 +174,45 @@ py::dict stats(PyPlan& self) {
   return out;
 }
 
+// The bytes of the plan file, piece by piece, to a Python callable. A piece is valid during the
+// call.
+void write(const PyPlan& self, const py::function& sink) {
+  write_plan(self.plan(), [&](std::span<const std::byte> piece) {
+    sink(py::memoryview::from_memory(piece.data(), static_cast<py::ssize_t>(piece.size())));
+  });
+}
+
+LoadOptions load_options(bool verify, const std::string& repack) {
+  LoadOptions options;
+  options.read.verify = verify;
+  if (repack == "never") options.repack = Repack::never;
+  if (repack == "best") options.repack = Repack::best;
+  if (repack != "auto" && repack != "never" && repack != "best") {
+    throw UsageError("repack is '", repack, "'; expected 'auto', 'never' or 'best'");
+  }
+  return options;
+}
+
+std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
+                                  int threads) {
+  const LoadOptions options = load_options(verify, repack);
+  const py::gil_scoped_release release;
+  return make_py_plan(load_plan(path, options), threads);
+}
+
+std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std::string& repack,
+                                   int threads) {
+  const LoadOptions options = load_options(verify, repack);
+  const std::string_view view = plan;
+  const py::gil_scoped_release release;
+  // A copy of our own: kernels want their weights aligned, and Python may free the bytes.
+  std::byte* to = nullptr;
+  const Tensor copy = Tensor::make(DType::u8, {static_cast<int64_t>(view.size())}, &to);
+  std::ranges::copy(std::as_bytes(std::span(view)), to);
+  return make_py_plan(
+      load_plan(Bytes{{to, view.size()}, std::make_shared<const Tensor>(copy)}, options), threads);
+}
+
 }  // namespace
 
 std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads) {
@@ -169,6 +222,15 @@ std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads) {
 void bind_plan(py::module_& m) {
   py::class_<PyPlan, std::shared_ptr<PyPlan>>(m, "Plan")
       .def("run", run, py::arg("feeds"), py::arg("out") = py::none())
+      .def(
+          "save",
+          [](const PyPlan& self, const std::string& path) {
+            const py::gil_scoped_release release;
+            save_plan(self.plan(), path);
+          },
+          py::arg("path"))
+      .def("write", write, py::arg("sink"))
+      .def("trace", trace, py::arg("feeds"))
       .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
       .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
       .def_property_readonly("outputs",
@@ -187,7 +249,17 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("precision", [](const PyPlan& self) { return self.plan().precision; })
       .def_property_readonly("constant_bytes",
                              [](const PyPlan& self) { return self.plan().constant_bytes(); })
+      .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
+  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"));
+  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"));
+  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
+    std::string copy = plan;
+    rehash_plan(std::as_writable_bytes(std::span(copy)));
+    return py::bytes(copy);
+  });
 }
 
 }  // namespace planck

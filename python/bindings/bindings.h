@@ -10,5 +10,6 @@ void bind_device(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_build(py::module_& m);
 void bind_plan(py::module_& m);
+void bind_inspect(py::module_& m);
 
 }  // namespace planck

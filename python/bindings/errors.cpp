@@ -21,61 +21,97 @@ py::object also(const std::string& name) {
   return py::none();
 }
 
-void define(py::module_& m, const char* name, const char* base, const char* code, int exit_code) {
+// Fields that every error has, so that those raised by Python code have them too.
+py::dict class_body() {
+  py::dict body;
+  body["__module__"] = "planck";
+  for (const char* name : {"node", "op_type", "domain", "subgraph", "expected", "got", "hint"}) {
+    body[name] = "";
+  }
+  body["items"] = py::tuple();
+  body["message"] =
+      py::module_::import("builtins").attr("property")(py::cpp_function([](const py::object& self) {
+        return py::str(self);
+      }));
+  return body;
+}
+
+py::object new_class(const char* name, const py::tuple& bases, const py::dict& body) {
+  return py::module_::import("builtins").attr("type")(name, bases, body);
+}
+
+void define(py::module_& m, const char* name, const char* base, const char* code, int exit_code,
+            const char* hint) {
   py::dict body;
   body["__module__"] = "planck";
   body["code"] = code;
   body["exit_code"] = exit_code;
-  const py::object other = also(name);
+  body["hint"] = hint;
+  const std::string kind = name;
+  if (kind == "LimitError" || kind == "OutOfMemoryError") {
+    body["limit"] = 0;
+    body["need"] = 0;
+  }
+  if (kind == "LimitError" || kind == "TimeoutError") body["option"] = "";
+  const py::object other = also(kind);
   py::tuple bases = py::make_tuple(classes().at(base));
   if (!other.is_none()) bases = py::make_tuple(classes().at(base), other);
-  const py::object type = py::module_::import("builtins").attr("type")(name, bases, body);
-  classes()[name] = type;
-  m.attr(name) = type;
+  classes()[name] = new_class(name, bases, body);
+  m.attr(name) = classes()[name];
 }
 
 void raise(const Error& e) {
   const py::object type = classes().at(e.kind());
   const py::object instance = type(e.what());
   const ErrorFields& f = e.fields;
-  instance.attr("message") = e.what();
-  instance.attr("node") = f.node;
-  instance.attr("op_type") = f.op_type;
-  instance.attr("domain") = f.domain;
-  instance.attr("subgraph") = f.subgraph;
-  instance.attr("expected") = f.expected;
-  instance.attr("got") = f.got;
-  instance.attr("hint") = f.hint;
-  py::list items;
-  for (const std::string& item : f.items) items.append(item);
+  const std::pair<const char*, const std::string&> texts[] = {
+      {"node", f.node},         {"op_type", f.op_type},   {"domain", f.domain},
+      {"subgraph", f.subgraph}, {"expected", f.expected}, {"got", f.got},
+      {"hint", f.hint}};
+  for (const auto& [name, text] : texts) instance.attr(name) = text;
+  py::tuple items(f.items.size());
+  for (size_t i = 0; i < f.items.size(); ++i) items[i] = f.items[i];
   instance.attr("items") = items;
+  if (py::hasattr(type, "need")) {
+    instance.attr("limit") = f.limit;
+    instance.attr("need") = f.need;
+  }
+  if (py::hasattr(type, "option")) instance.attr("option") = f.option;
   PyErr_SetObject(type.ptr(), instance.ptr());
+}
+
+// pybind11's own exceptions stand for Python's (a wrong argument is a TypeError).
+void translate(std::exception_ptr p) {
+  try {
+    if (p) std::rethrow_exception(p);
+  } catch (const py::builtin_exception&) {
+    throw;
+  } catch (...) {
+    try {
+      typed([&] { std::rethrow_exception(p); });
+    } catch (const Error& e) {
+      raise(e);
+    }
+  }
 }
 
 }  // namespace
 
 void bind_errors(py::module_& m) {
-  py::dict body;
-  body["__module__"] = "planck";
+  py::dict body = class_body();
   body["__doc__"] =
       "Base of all errors. code: stable text; message; node, op_type, domain, subgraph, expected, "
-      "got, hint: text, empty where not known; items: list of text.";
+      "got, hint: text, empty where not known; items: all reasons of an UnsupportedError. "
+      "LimitError adds limit, need and option, OutOfMemoryError limit and need, TimeoutError "
+      "option.";
   body["code"] = "error";
   body["exit_code"] = 1;
-  classes()["Error"] =
-      py::module_::import("builtins")
-          .attr("type")("Error", py::make_tuple(py::handle(PyExc_Exception)), body);
+  classes()["Error"] = new_class("Error", py::make_tuple(py::handle(PyExc_Exception)), body);
   m.attr("Error") = classes()["Error"];
-#define PLANCK_ERROR(Name, Base, code, exit) define(m, #Name, #Base, code, exit);
+#define PLANCK_ERROR(Name, Base, code, exit, hint) define(m, #Name, #Base, code, exit, hint);
 #include "base/errors.inc"
 #undef PLANCK_ERROR
-  py::register_exception_translator([](std::exception_ptr p) {
-    try {
-      if (p) std::rethrow_exception(p);
-    } catch (const Error& e) {
-      raise(e);
-    }
-  });
+  py::register_exception_translator(translate);
 }
 
 }  // namespace planck

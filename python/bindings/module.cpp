@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, m) {
   planck::bind_device(m);  // device facts and knobs
   planck::bind_ops(m);     // op table and references, for tests and notebooks
   planck::bind_plan(m);    // Plan and its session
+  planck::bind_inspect(m);  // comparison by tensor, taps
   planck::bind_build(m);   // build(model, options) -> Plan
 }

@@ -33,7 +33,8 @@ from planck._core import (
     VersionError,
 )
 from planck.build import build
-from planck.plan import Plan, Port, Stats, Step
+from planck.compare import CompareReport, assert_accuracy, compare
+from planck.plan import Plan, Port, Stats, Step, load
 
 if TYPE_CHECKING:
     from planck import models
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CalibrationError",
     "CancelledError",
+    "CompareReport",
     "CorruptError",
     "DeviceError",
     "Error",
@@ -66,9 +68,12 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "VersionError",
+    "assert_accuracy",
     "build",
+    "compare",
     "device",
     "knobs",
+    "load",
     "models",
 ]
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from planck import _core
 
-if TYPE_CHECKING:
-    from planck import _core
+if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
+    import mmap
 
-Array = NDArray[Any]
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Repack = Literal["auto", "never", "best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,14 @@ class Step:
     asked: str
     given: str
     rejected: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """What a step of one run took; `flops` counts the operations of its products, else 0."""
+
+    seconds: float
+    flops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,80 @@ class Plan:
         (2, 5, 64)
         """
         return self._core.run(dict(feeds), None if out is None else dict(out))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan file: the old file stays until the new one is whole.
+
+        The same model and options give the same bytes. A plan file is data and holds no code; its
+        weights are mapped by `planck.load`, so processes that load one file share them.
+        Errors: FileError.
+
+        >>> import tempfile, pathlib, planck, planck.models
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> planck.models.write("bert_encoder", folder / "bert.onnx", size="mini")
+        >>> plan = planck.build(folder / "bert.onnx")
+        >>> plan.save(folder / "bert.plan")
+        >>> planck.load(folder / "bert.plan").sha256 == plan.sha256
+        True
+        """
+        self._core.save(os.fspath(path))
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes, in memory; `planck.load` takes it back."""
+        pieces: list[bytes] = []
+        self._core.write(lambda piece: pieces.append(bytes(piece)))
+        return b"".join(pieces)
+
+    def taps(
+        self, feeds: Mapping[str, Array], names: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Tensors of the original ONNX model by name, as this plan computes them.
+
+        names: which (None: all). A tensor that the plan holds is read where it lies; one that
+        vanished inside a fused step is evaluated again from the step's real inputs and rounded to
+        its type. The plan does not change, and outputs have the bits that `run` gives.
+        Errors: FeedError; UsageError for a name that the model does not have.
+
+        >>> import tempfile, pathlib, planck, planck.models
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
+        >>> planck.models.write("bert_encoder", path, size="mini")
+        >>> plan = planck.build(path)
+        >>> scores = "/encoder/layer.0/attention/self/Softmax_output_0"
+        >>> feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
+        >>> plan.taps(feeds, [scores])[scores].shape
+        (2, 4, 5, 5)
+        """
+        if names is not None:
+            known = {fact["name"] for fact in _core.tensor_facts(self._core)}
+            if missing := [name for name in names if name not in known]:
+                raise _core.UsageError(
+                    f"the model has no tensor {missing[0]!r} that a node produces; "
+                    "plan.tensors lists them"
+                )
+        wanted = None if names is None else set(names)
+        return _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of all tensors that nodes of the original model produce, in its order."""
+        return tuple(fact["name"] for fact in _core.tensor_facts(self._core))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the plan file's bytes, in hexadecimal: the identity of the plan."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        self._core.write(digest.update)
+        return digest.hexdigest()
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels were chosen."""
+        return self._core.isa
+    def trace(self, feeds: Mapping[str, Array]) -> tuple[StepTime, ...]:
+        """Runs the model once and returns the time of every step, in the order of `steps`."""
+        return tuple(StepTime(*row) for row in self._core.trace(dict(feeds)))
 
     def explain(self) -> str:
         """The plan as text: steps, kernels chosen and rejected, ONNX nodes, refusals of fusions."""
@@ -161,11 +247,70 @@ class Plan:
         )
 
 
+def load(
+    plan: str | os.PathLike[str] | bytes,
+    *,
+    expect_sha256: str | None = None,
+    verify: bool = False,
+    repack: Repack = "auto",
+    threads: int | None = None,
+) -> Plan:
+    """Loads a plan file. Safe for a plan from anyone: it gives a plan or a typed error.
+
+    plan: path or bytes. The file is mapped and not copied if it belongs to us or root and nobody
+    else may write it. Structure, metadata and meaning are checked on every load; verify=True also
+    hashes the weights. expect_sha256: hexadecimal digest that the whole file must have.
+    repack: for a plan of another instruction set, "auto" chooses kernels and packs weights anew if
+    its kernels cannot run here, "never" refuses, "best" also where this machine has faster ones.
+    threads: of the team; None takes CPU affinity and the cgroup's quota.
+
+    Errors: CorruptError (truncated, damaged, no plan, wrong digest), VersionError (another format),
+    TargetError (another machine), LimitError, FileError.
+
+    >>> planck_bytes = b"no plan"
+    >>> load(planck_bytes)
+    Traceback (most recent call last):
+    planck.CorruptError: this is not a Planck plan: it does not begin with the magic bytes
+    """
+    if threads is not None and threads < 1:
+        raise _core.UsageError(f"threads is {threads}; expected at least 1")
+    if isinstance(plan, bytes):
+        _check_digest(plan, expect_sha256)
+        return Plan(_core.load_bytes(plan, verify, repack, threads or 0))
+    path = os.fspath(plan)
+    if expect_sha256 is None:
+        return Plan(_core.load_file(path, verify, repack, threads or 0))
+    import mmap
+
+    # One open file is hashed and loaded, so that nobody can swap it in between.
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            _check_digest(view, expect_sha256)
+            return Plan(
+                _core.load_file(f"/proc/self/fd/{file.fileno()}", verify, repack, threads or 0)
+            )
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        if isinstance(error, _core.Error):
+            raise
+        raise _core.FileError(f"cannot read '{path}': {error}") from error
+
+
+def _check_digest(plan: bytes | mmap.mmap, expected: str | None) -> None:
+    if expected is None:
+        return
+    import hashlib
+
+    digest = hashlib.sha256(plan).hexdigest()
+    if digest != expected.lower():
+        raise _core.CorruptError(f"the plan's SHA-256 is {digest}, expected {expected.lower()}")
+
+
 def empty_outputs(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Array]:
     """Arrays for `run(..., out=)`, with each symbol of the output shapes given in `sizes`.
 
     Errors: KeyError for a symbol without a size.
     """
+    import numpy as np
 
     def extent(dim: int | str) -> int:
         return dim if isinstance(dim, int) else sizes[dim]

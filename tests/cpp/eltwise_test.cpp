@@ -426,19 +426,19 @@ TEST(EltwiseCompile, RefusesWhatIsTooLarge) {
   TileProgram operands;
   operands.operands.resize(kEltOperands + 1);
   operands.operand(0);
-  EXPECT_THROW(compile(operands), LimitError);
+  EXPECT_THROW(compile(operands), UnsupportedError);
   TileProgram deep;
   deep.operands = {Broadcast::none};
   int16_t at = deep.operand(0);
   for (int i = 0; i <= kEltInstrs; ++i) at = deep.apply(TileOp::exp, at);
-  EXPECT_THROW(compile(deep), LimitError);
+  EXPECT_THROW(compile(deep), UnsupportedError);
   TileProgram wide;  // the values of all constants live until the end
   wide.operands = {Broadcast::none};
   at = wide.operand(0);
   for (int i = 0; i <= kEltRegisters; ++i) {
     at = wide.apply(TileOp::mul, at, wide.constant(static_cast<float>(i)));
   }
-  EXPECT_THROW(compile(wide), LimitError);
+  EXPECT_THROW(compile(wide), UnsupportedError);
 }
 
 TEST(EltwiseArgs, RefusesWhatDoesNotBroadcast) {

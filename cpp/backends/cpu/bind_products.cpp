@@ -33,6 +33,13 @@ MatmulNext next_weights(const Plan& plan, const Step& step) {
   return {};
 }
 
+void add_product(BoundStep& bound, const Step& step, MatmulArgs& args) {
+  bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  bound.flops =
+      2.0 * static_cast<double>(args.plan.items * args.m) * static_cast<double>(args.n * args.k);
+}
+
 }  // namespace
 
 BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
@@ -62,8 +69,7 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   }
   // plan_matmul looks at which pointers are set; until the run they only have to be non-null.
   for (const Relocation& r : bound.relocations) *r.slot = &bound;
-  bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
-  bound.scratch_bytes = scratch_bytes(args);
+  add_product(bound, step, args);
   return bound;
 }
 
@@ -84,7 +90,7 @@ BoundStep bind(const BindContext& c, const Step& step, const MatmulParams&) {
   args.c_stride = out.strides[rank - 2];
   for (size_t i = 0; i + 2 < rank; ++i) {
     if (out.shape[i] == 1) continue;
-    if (args.batch_rank == kMaxMatmulBatch) throw LimitError("a product of rank ", rank);
+    if (args.batch_rank == kMaxMatmulBatch) throw UnsupportedError("a product of rank ", rank);
     const auto step_of = [&](const BoundValue& v) -> int64_t {
       const size_t skip = rank - v.shape.size();
       return i < skip || v.shape[i - skip] == 1 ? 0 : v.strides[i - skip];
@@ -95,8 +101,7 @@ BoundStep bind(const BindContext& c, const Step& step, const MatmulParams&) {
   bound.relocate(args.b, step.inputs[1]);
   bound.relocate(args.c, step.outputs[0]);
   for (const Relocation& r : bound.relocations) *r.slot = &bound;
-  bound.jobs.push_back(plan_matmul(matmul_row(step.kernel), args));
-  bound.scratch_bytes = scratch_bytes(args);
+  add_product(bound, step, args);
   return bound;
 }
 
@@ -159,6 +164,8 @@ BoundStep bind(const BindContext& c, const Step& step, const AttentionParams& pa
   for (const Relocation& r : bound.relocations) *r.slot = &bound;
   bound.jobs.push_back(plan_attention(attention_row(step.kernel), args));
   bound.scratch_bytes = scratch_bytes(args);
+  bound.flops = 2.0 * static_cast<double>(args.batch * args.heads * args.lq) *
+                static_cast<double>(args.lk * (args.d + args.dv));
   return bound;
 }
 

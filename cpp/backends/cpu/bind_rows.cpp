@@ -92,11 +92,10 @@ void check_ids(const void* context, int64_t, const Worker&) {
     const int64_t bad = first_bad_id(table.ids, check.embed->rows, table.rows);
     if (bad >= 0) {
       const int64_t id = id_at(table.ids, bad);
-      throw with(RunError("index ", id, " of row ", bad, " is outside [-", table.rows, ", ",
-                          table.rows, ") in ", check.where),
-                 {.node = check.where,
-                  .expected = cat("an index in [-", table.rows, ", ", table.rows, ")"),
-                  .got = cat(id)});
+      throw with(
+          RunError("index ", id, " of row ", bad, " is outside [-", table.rows, ", ", table.rows,
+                   ") in ", check.where),
+          {.expected = cat("an index in [-", table.rows, ", ", table.rows, ")"), .got = cat(id)});
     }
   }
 }

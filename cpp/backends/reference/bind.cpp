@@ -27,8 +27,9 @@ struct ReferenceArgs {
 
 void store(const Wide& result, const ReferenceArgs::Port& port, const std::string& where) {
   if (result.shape != port.shape) {
-    throw InternalError(where, " gave ", shape_text(result.shape), ", expected ",
-                        shape_text(port.shape));
+    throw with(RunError(where, " gives ", shape_text(result.shape), ", the graph says ",
+                        shape_text(port.shape)),
+               {.expected = shape_text(port.shape), .got = shape_text(result.shape)});
   }
   const Tensor narrow_result = narrow(result, port.dtype);
   std::memcpy(const_cast<void*>(port.data), narrow_result.data(),
@@ -48,7 +49,7 @@ void run_reference(const void* context, int64_t, const Worker&) {
   std::vector<Wide> out(args.out.size());
   for (size_t i = 0; i < out.size(); ++i) out[i].dtype = args.out[i].dtype;
   Evaluation call{in, out, &args.bindings};
-  with_context([&] { evaluate(*args.op, args.attrs.get(), call); }, args.where);
+  evaluate(*args.op, args.attrs.get(), call);
   for (size_t i = 0; i < out.size(); ++i) {
     if (args.out[i].present) store(out[i], args.out[i], args.where);
   }

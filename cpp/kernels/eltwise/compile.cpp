@@ -44,8 +44,8 @@ void check_instr(const TileProgram& program, size_t at) {
 void check(const TileProgram& program) {
   if (program.body.empty()) throw InternalError("tile program: no instruction");
   if (program.operands.size() > kEltOperands) {
-    throw LimitError("tile program of ", program.operands.size(), " operands: at most ",
-                     kEltOperands);
+    throw UnsupportedError("tile program of ", program.operands.size(), " operands: at most ",
+                           kEltOperands);
   }
   for (size_t i = 0; i < program.body.size(); ++i) check_instr(program, i);
 }
@@ -152,7 +152,7 @@ class Emitter {
   void instruction(int i) {
     const Value& v = all_[i];
     if (program_.instrs == kEltInstrs) {
-      throw LimitError("tile program of more than ", kEltInstrs, " instructions");
+      throw UnsupportedError("tile program of more than ", kEltInstrs, " instructions");
     }
     EltInstr& instr = program_.code[program_.instrs++];
     instr.op = v.op;
@@ -174,7 +174,7 @@ class Emitter {
       busy_[r] = true;
       return static_cast<uint8_t>(r);
     }
-    throw LimitError("tile program with more than ", kEltRegisters, " live values");
+    throw UnsupportedError("tile program with more than ", kEltRegisters, " live values");
   }
 
   const std::vector<Value>& all_;

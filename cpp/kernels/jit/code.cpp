@@ -14,7 +14,9 @@ namespace planck::jit {
 ExecutableCode::ExecutableCode(std::span<const uint8_t> code)
     : bytes_(round_up(static_cast<int64_t>(code.size()), sysconf(_SC_PAGESIZE))) {
   void* pages = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) throw OutOfMemoryError("no memory for ", bytes_, " bytes of code");
+  if (pages == MAP_FAILED) {
+    throw with(OutOfMemoryError("no memory for ", bytes_, " bytes of code"), {.need = bytes_});
+  }
   std::memcpy(pages, code.data(), code.size());
   if (mprotect(pages, bytes_, PROT_READ | PROT_EXEC) != 0) {
     munmap(pages, bytes_);

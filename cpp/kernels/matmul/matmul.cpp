@@ -121,6 +121,7 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
     block.call.flags = 0;
     if (at > 0) block.call.flags |= jit::kLoadC;
     if (last && epilogue.relu) block.call.flags |= jit::kRelu;
+    if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
     block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
@@ -136,7 +137,7 @@ struct Area {
 
 void run_program(const MatmulArgs& args, const Item& item, const Area& area) {
   const MatmulEpilogue& epilogue = args.epilogue;
-  if (epilogue.program == nullptr) return;
+  if (args.plan.strip == nullptr) return;
   float* c = item.c + area.row * args.c_stride + area.column;
   EltOperand operands[kEltOperands];
   operands[0] = {c, args.c_stride, 1};
@@ -188,6 +189,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     block.call.b = packed;
   }
   prefetch_next(args, tile, worker, block);
+  block.a_is_far = tile < worker.count;  // this worker's first tile of the step
   multiply_blocks(args, block);
   run_program(args, item, area);
 }
@@ -208,6 +210,12 @@ EltStripFn strip_of(Isa isa) {
   throw InternalError("element-wise programs have no ", isa, " row");
 }
 
+// The program that generated kernels know.
+bool is_gelu(const EltProgram* program) {
+  return program != nullptr && program->instrs == 1 && program->code[0].op == EltOp::gelu_erf &&
+         program->code[0].in[0] == kEltOperandSource;
+}
+
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
@@ -224,7 +232,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
-  if (args.epilogue.program != nullptr) plan.strip = strip_of(row.isa);
+  plan.gelu = row.isa != Isa::portable && is_gelu(args.epilogue.program);
+  if (args.epilogue.program != nullptr && !plan.gelu) plan.strip = strip_of(row.isa);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

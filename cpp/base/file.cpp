@@ -1,16 +1,15 @@
-#include "importer/file.h"
+#include "base/file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
-#include "importer/limits.h"
-
-namespace planck::importer {
+namespace planck {
 namespace {
 
 Bytes copy_range(const Handle& file, int64_t offset, int64_t length, const std::string& name) {
@@ -72,15 +71,25 @@ Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, i
   return copy_range(file, offset, length, name);
 }
 
-Bytes read_file(const std::string& path, int64_t limit) {
+Bytes read_file(const std::string& path, int64_t limit, const char* option) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const Handle file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (!file || fstat(file.get(), &facts) != 0) {
-    throw FileError("cannot open '", path, "': ", std::strerror(errno));
+    throw with(FileError("cannot open '", path, "': ", std::strerror(errno)),
+               {.expected = "a readable file", .got = std::strerror(errno)});
   }
-  if (!S_ISREG(facts.st_mode)) throw FileError("'", path, "' is not a regular file");
-  within("model_bytes", limit, facts.st_size, "bytes");
+  if (!S_ISREG(facts.st_mode)) {
+    throw with(FileError("'", path, "' is not a regular file"), {.expected = "a regular file"});
+  }
+  if (facts.st_size > limit) {
+    throw with(
+        LimitError("'", path, "' has ", facts.st_size, " bytes; the limit ", option, " is ", limit),
+        {.hint = cat("raise limits.", option, " if you trust this file"),
+         .limit = limit,
+         .need = facts.st_size,
+         .option = option});
+  }
   try {
     return read_range(file, facts, 0, facts.st_size, path);
   } catch (const ExternalDataError& e) {  // here the file is the model itself
@@ -88,4 +97,47 @@ Bytes read_file(const std::string& path, int64_t limit) {
   }
 }
 
-}  // namespace planck::importer
+namespace {
+
+[[noreturn]] void cannot_write(const std::string& path, const char* what) {
+  throw FileError("cannot write '", path, "': ", what, ": ", std::strerror(errno));
+}
+
+void write_all(int fd, std::span<const std::byte> bytes, const std::string& path) {
+  constexpr size_t kMost = 64 << 20;  // one call moves 2 GiB at most
+  while (!bytes.empty()) {
+    const ssize_t done = write(fd, bytes.data(), std::min(bytes.size(), kMost));
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) cannot_write(path, "write");
+    bytes = bytes.subspan(static_cast<size_t>(done));
+  }
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+}  // namespace
+
+void write_atomically(const std::string& path, const std::function<void(const ByteSink&)>& body) {
+  static std::atomic<int> counter{0};
+  const std::string temporary = cat(path, ".", getpid(), ".", counter++, ".tmp");
+  const Handle file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!file) cannot_write(path, "temporary file");
+  struct Remove {
+    const std::string& name;
+    bool armed = true;
+    ~Remove() {
+      if (armed) unlink(name.c_str());
+    }
+  } remove{temporary};
+  body([&](std::span<const std::byte> bytes) { write_all(file.get(), bytes, path); });
+  if (fsync(file.get()) != 0) cannot_write(path, "fsync");
+  if (rename(temporary.c_str(), path.c_str()) != 0) cannot_write(path, "rename");
+  remove.armed = false;
+  const Handle folder(open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder) fsync(folder.get());  // some file systems refuse; the rename stands
+}
+
+}  // namespace planck

@@ -2,12 +2,13 @@
 // Files by handle: opened once, checked and read through the same handle.
 #include <sys/stat.h>
 
+#include <functional>
 #include <span>
 #include <string>
 
 #include "base/tensor.h"
 
-namespace planck::importer {
+namespace planck {
 
 class Handle {
  public:
@@ -46,7 +47,13 @@ void release(const Bytes& bytes);
 Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, int64_t length,
                  const std::string& name);
 
-// A whole regular file. FileError; LimitError above `limit` bytes.
-Bytes read_file(const std::string& path, int64_t limit);
+// A whole regular file. FileError; LimitError above `limit` bytes, naming the option.
+Bytes read_file(const std::string& path, int64_t limit, const char* option);
 
-}  // namespace planck::importer
+// Writes a file that is whole or absent: a temporary file in the same folder, which `body` fills
+// by calling its argument, then fsync, rename, fsync of the folder. FileError says what failed;
+// the old file stays as it was.
+using ByteSink = std::function<void(std::span<const std::byte>)>;
+void write_atomically(const std::string& path, const std::function<void(const ByteSink&)>& body);
+
+}  // namespace planck

@@ -1,0 +1,208 @@
+#include "backends/contract.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/layout/rows.h"
+
+namespace planck {
+namespace {
+
+class Contract {
+ public:
+  Contract(const BindContext& context, const Step& step) : c_(context), step_(step) {}
+
+  void operator()(const LinearParams& p) const {
+    const BoundValue &a = in(0), &y = out(0);
+    f32_inputs();
+    rows(a), rows(y);
+    expect(a.columns() == p.k && y.columns() == p.n && a.rows() == y.rows(), "the product of ", a,
+           " and [", p.k, ',', p.n, "] is not ", y);
+    if (has(2)) expect(dense(in(2)) && in(2).count() == p.n, "the bias ", in(2), " is not ", p.n);
+    if (has(3)) same_rows(3, y);
+  }
+
+  void operator()(const MatmulParams&) const {
+    const BoundValue &a = in(0), &b = in(1), &y = out(0);
+    f32_inputs();
+    expect(a.rank() >= 2 && b.rank() >= 2 && y.rank() == std::max(a.rank(), b.rank()), "ranks of ",
+           a, ", ", b, " and ", y);
+    const auto from_end = [](const BoundValue& v, size_t i) { return v.shape[v.shape.size() - i]; };
+    expect(from_end(a, 1) == from_end(b, 2) && from_end(y, 2) == from_end(a, 2) &&
+               from_end(y, 1) == from_end(b, 1),
+           "the product of ", a, " and ", b, " is not ", y);
+    expect(unit_columns(a) && unit_columns(y), "the columns of an operand are not neighbours");
+    for (const BoundValue* v : {&a, &b}) {
+      for (size_t i = 3; i <= v->shape.size(); ++i) {
+        expect(from_end(*v, i) == 1 || from_end(*v, i) == from_end(y, i), *v,
+               " does not broadcast to ", y);
+      }
+    }
+  }
+
+  void operator()(const AttentionParams& p) const {
+    f32_inputs();
+    const BoundValue &q = in(0), &k = in(1), &v = in(2), &y = out(0);
+    for (const BoundValue* x : {&q, &k, &v, &y}) {
+      const bool merged = x->rank() == 3 && x->shape[2] % p.heads == 0;
+      const bool split = x->rank() == 4 && x->shape[1] == p.heads;
+      expect((merged || split) && unit_columns(*x), *x, " is not split into ", p.heads, " heads");
+      expect(x->shape[0] == q.shape[0], *x, " and ", q, " differ in their batch");
+    }
+    const auto length = [](const BoundValue& x) { return x.shape[x.rank() == 3 ? 1 : 2]; };
+    const auto size = [&](const BoundValue& x) {
+      return x.rank() == 3 ? x.shape[2] / p.heads : x.shape[3];
+    };
+    expect(size(q) == size(k) && length(k) == length(v) && length(q) == length(y) &&
+               size(v) == size(y),
+           "queries ", q, ", keys ", k, ", values ", v, " and the output ", y, " do not agree");
+    if (has(3)) expect(in(3).rank() <= 4, "the mask ", in(3), " has more than four axes");
+  }
+
+  void operator()(const NormParams&) const {
+    const BoundValue& x = in(0);
+    f32_inputs();
+    rows(x);
+    for (size_t i = 0; i < step_.outputs.size(); ++i) {
+      rows(out(i));
+      expect(out(i).shape == x.shape, x, " and ", out(i), " differ");
+    }
+    if (has(1)) same_rows(1, x);
+    for (const size_t i : {2, 3}) {
+      if (has(i)) weights_of(i, x.columns());
+    }
+  }
+
+  void operator()(const SoftmaxParams&) const {
+    f32_inputs();
+    rows(in(0)), rows(out(0));
+    expect(in(0).shape == out(0).shape, in(0), " and ", out(0), " differ");
+  }
+
+  void operator()(const EltwiseParams&) const {
+    f32_inputs();
+    for (size_t i = 0; i < step_.inputs.size(); ++i) {
+      expect(dense(in(i)), "the operand ", in(i), " is not dense");
+      c_.expect_broadcast(step_, step_.inputs[i], out(0).shape);
+    }
+    expect(dense(out(0)), "the output ", out(0), " is not dense");
+  }
+
+  void operator()(const EmbedParams& p) const {
+    const BoundValue& y = out(0);
+    f32(y), rows(y);
+    expect(y.rank() >= 1 && y.rank() <= 3, "the output ", y, " has more than three axes");
+    for (size_t t = 0; t < static_cast<size_t>(p.tables); ++t) {
+      const BoundValue &table = in(2 * t), &ids = in(2 * t + 1);
+      f32(table), rows(table);
+      expect(table.rank() == 2 && table.columns() == y.columns(), "the table ", table,
+             " does not give rows of ", y);
+      expect((ids.dtype == DType::s64 || ids.dtype == DType::s32) && ids.rank() <= 2, "the ids ",
+             ids, " are no integers of one or two axes");
+    }
+    for (size_t i = static_cast<size_t>(2 * p.tables); i < step_.inputs.size(); ++i) {
+      if (has(i)) weights_of(i, y.columns());
+    }
+  }
+
+  void operator()(const CopyParams&) const {
+    const BoundValue &x = in(0), &y = out(0);
+    expect(x.shape == y.shape, x, " and ", y, " differ");
+    if (x.dtype == y.dtype) return;
+    expect(dense(x) && dense(y), "a conversion takes dense arrays");
+    expect(conversion_of(x.dtype, y.dtype).has_value(), "there is no conversion from ", x, " to ",
+           y);
+  }
+
+  void operator()(const ReduceParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    f32_inputs();
+    const auto first = static_cast<size_t>(p.axes.front()),
+               last = static_cast<size_t>(p.axes.back());
+    expect(last < x.shape.size() && dense(x) && dense(y), "the axes of ", x, " end before ", last);
+    const int64_t outer = checked_count(std::span(x.shape).first(first));
+    const int64_t inner = checked_count(std::span(x.shape).subspan(last + 1));
+    expect(y.count() == checked_mul(outer, inner), y, " is not what is left of ", x);
+  }
+
+  void operator()(const RangeParams&) const {
+    const BoundValue& y = out(0);
+    expect((y.dtype == DType::s64 || y.dtype == DType::s32) && dense(y), y,
+           " is no dense array of integers");
+  }
+
+  void operator()(const ReferenceParams&) const {
+    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
+      for (const int32_t v : *ids) {
+        if (v >= 0) expect(dense(c_.at(v)), c_.at(v), " is not dense");
+      }
+    }
+  }
+
+ private:
+  const BoundValue& in(size_t i) const { return c_.at(step_.inputs[i]); }
+  const BoundValue& out(size_t i) const { return c_.at(step_.outputs[i]); }
+  bool has(size_t i) const { return i < step_.inputs.size() && step_.inputs[i] >= 0; }
+
+  static std::string text(const BoundValue& v) { return cat(v.dtype, shape_text(v.shape)); }
+  static const auto& text(const auto& part) { return part; }
+
+  void expect(bool holds, const auto&... what) const {
+    if (holds) return;
+    throw with(RunError(cat(text(what)...), " in ", c_.nodes_text(step_)),
+               {.got = cat(text(what)...)});
+  }
+
+  void f32(const BoundValue& v) const { expect(v.dtype == DType::f32, v, " is not float32"); }
+  void f32_inputs() const {
+    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
+      for (const int32_t v : *ids) {
+        if (v >= 0) f32(c_.at(v));
+      }
+    }
+  }
+
+  static bool dense(const BoundValue& v) {
+    int64_t want = 1;
+    for (size_t i = v.shape.size(); i-- > 0;) {
+      if (v.shape[i] != 1 && v.strides[i] != want) return v.count() == 0;
+      want *= v.shape[i];
+    }
+    return true;
+  }
+  static bool unit_columns(const BoundValue& v) {
+    return v.shape.empty() || v.shape.back() <= 1 || v.strides.back() == 1;
+  }
+
+  // All leading axes together walk with one stride.
+  void rows(const BoundValue& v) const {
+    bool good = unit_columns(v);
+    int64_t want = v.row_stride();
+    for (size_t i = v.shape.size(); i-- > 1;) {
+      if (v.shape[i - 1] == 1) continue;
+      good = good && v.strides[i - 1] == want;
+      want *= v.shape[i - 1];
+    }
+    expect(good || v.count() == 0, v, " does not lie in rows");
+  }
+
+  void same_rows(size_t i, const BoundValue& like) const {
+    rows(in(i));
+    expect(in(i).columns() == like.columns() && in(i).rows() == like.rows(), in(i), " and ", like,
+           " differ");
+  }
+  void weights_of(size_t i, int64_t columns) const {
+    expect(dense(in(i)) && in(i).count() == columns, in(i), " is not a vector of ", columns);
+  }
+
+  const BindContext& c_;
+  const Step& step_;
+};
+
+}  // namespace
+
+void check_contract(const BindContext& context, const Step& step) {
+  std::visit(Contract(context, step), step.params);
+}
+
+}  // namespace planck

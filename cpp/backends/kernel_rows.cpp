@@ -1,0 +1,58 @@
+#include "backends/kernel_rows.h"
+
+#include <algorithm>
+
+#include "kernels/attention/rows.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/embed/rows.h"
+#include "kernels/layout/rows.h"
+#include "kernels/matmul/rows.h"
+#include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
+#include "kernels/reduce/rows.h"
+#include "kernels/softmax/rows.h"
+
+namespace planck {
+namespace {
+
+std::optional<Isa> isa_in(const auto& rows, std::string_view name) {
+  for (const auto& row : rows) {
+    if (row.name == name) return row.isa;
+  }
+  return std::nullopt;
+}
+
+// One overload for each family, so that a new alternative of StepParams does not compile without.
+struct Isas {
+  std::string_view name;
+  bool converts;
+  auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const MatmulParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const AttentionParams&) const { return isa_in(attention_rows(), name); }
+  auto operator()(const NormParams&) const { return isa_in(norm_rows(), name); }
+  auto operator()(const SoftmaxParams&) const { return isa_in(softmax_rows(), name); }
+  auto operator()(const EltwiseParams&) const { return isa_in(eltwise_rows(), name); }
+  auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
+  auto operator()(const ReduceParams&) const { return isa_in(reduce_rows(), name); }
+  auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
+  auto operator()(const CopyParams&) const {
+    return converts ? isa_in(convert_rows(), name) : isa_in(copy_rows(), name);
+  }
+  auto operator()(const ReferenceParams&) const {
+    return name == "reference" ? std::optional(Isa::portable) : std::nullopt;
+  }
+};
+
+}  // namespace
+
+bool converts(const Plan& plan, const Step& step) {
+  if (!std::holds_alternative<CopyParams>(step.params)) return false;
+  const auto dtype = [&](int32_t v) { return plan.values[static_cast<size_t>(v)].dtype; };
+  return dtype(step.inputs[0]) != dtype(step.outputs[0]);
+}
+
+std::optional<Isa> kernel_isa(const Plan& plan, const Step& step) {
+  return std::visit(Isas{step.kernel, converts(plan, step)}, step.params);
+}
+
+}  // namespace planck

@@ -1,0 +1,78 @@
+#include "backends/packing.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+// A window of columns of an f32 matrix, or its transpose.
+Tensor window(const Tensor& matrix, const SourceWeight& w, int64_t width) {
+  const int64_t k = matrix.shape()[0], n = matrix.shape()[1];
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, w.shape, &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  const auto* from = matrix.as<float>() + w.offset;
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t j = 0; j < width; ++j) {
+      to[w.form == WeightForm::columns ? i * width + j : j * k + i] = from[i * n + j];
+    }
+  }
+  return out;
+}
+
+bool inside(const Tensor& whole, const SourceWeight& w, int64_t count) {
+  if (w.offset < 0 || w.constant < 0) return false;
+  if (w.form == WeightForm::flat) return w.offset <= whole.count() - count;
+  if (whole.rank() != 2 || whole.dtype() != DType::f32 || whole.shape()[0] == 0) return false;
+  const int64_t k = whole.shape()[0];
+  return count % k == 0 && w.offset <= whole.shape()[1] - count / k;
+}
+
+bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
+
+}  // namespace
+
+Tensor unpacked(const PlanConstant& c) {
+  if (c.packing.kernel.empty()) return c.tensor;
+  std::byte* bytes = nullptr;
+  const auto [kernel, n, k] = c.packing;
+  Tensor out = Tensor::make(DType::f32, {k, n}, &bytes);
+  unpack_b(matmul_row(kernel), n, k, c.tensor.as<float>(), reinterpret_cast<float*>(bytes), n, 1);
+  return out;
+}
+
+PlanConstant packed(const std::string& name, const Tensor& matrix, const std::string& kernel) {
+  const MatmulRow& row = matmul_row(kernel);
+  const int64_t k = matrix.shape()[0], n = matrix.shape()[1];
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, {packed_floats(row, n, k)}, &bytes);
+  pack_b(row, n, k, matrix.as<float>(), n, 1, reinterpret_cast<float*>(bytes));
+  return {name, std::move(out), {kernel, n, k}};
+}
+
+Tensor source_weight(const Plan& plan, const SourceWeight& w) {
+  if (w.constant < 0 || static_cast<size_t>(w.constant) >= plan.constants.size()) {
+    throw CorruptError("a source weight names constant ", w.constant, " of ",
+                       plan.constants.size());
+  }
+  const Tensor whole = unpacked(plan.constants[static_cast<size_t>(w.constant)]);
+  const int64_t count = checked_count(w.shape);
+  const bool same_type =
+      whole.dtype() == w.dtype || (whole.dtype() == DType::f32 && is_half(w.dtype));
+  if (!same_type || !inside(whole, w, count)) {
+    throw CorruptError("a source weight lies outside its constant '",
+                       plan.constants[static_cast<size_t>(w.constant)].name, "'");
+  }
+  const auto stored = [&] {
+    if (w.form != WeightForm::flat) return window(whole, w, count / whole.shape()[0]);
+    const std::byte* data = whole.data() + w.offset * size_of(whole.dtype());
+    return Tensor(whole.dtype(), w.shape, data, std::make_shared<const Tensor>(whole));
+  };
+  const Tensor found = stored();
+  return found.dtype() == w.dtype ? found : narrow(widen(found), w.dtype);
+}
+
+}  // namespace planck

@@ -1,0 +1,19 @@
+#pragma once
+// Constants between the form of a kernel and row-major.
+#include <string>
+
+#include "plan/plan.h"
+
+namespace planck {
+
+// [k, n] row-major of a packed constant; the tensor itself where it is not packed.
+Tensor unpacked(const PlanConstant& constant);
+
+// A row-major [k, n] matrix in the form that the kernel row takes.
+PlanConstant packed(const std::string& name, const Tensor& matrix, const std::string& kernel);
+
+// The initializer that the weight stands for, in its own type and shape. CorruptError where the
+// weight does not lie inside its constant.
+Tensor source_weight(const Plan& plan, const SourceWeight& weight);
+
+}  // namespace planck

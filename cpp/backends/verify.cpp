@@ -1,0 +1,285 @@
+#include "backends/verify.h"
+
+#include <algorithm>
+#include <set>
+
+#include "backends/kernel_rows.h"
+#include "base/checked.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/embed/rows.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+constexpr size_t kMostRank = 32;
+
+void expect(bool holds, const auto&... what) {
+  if (!holds) throw CorruptError(what...);
+}
+
+bool in_range(int32_t id, const auto& list) {
+  return id >= 0 && static_cast<size_t>(id) < list.size();
+}
+
+// How many inputs and outputs a step of a family has, -1: no upper bound.
+struct StepArity {
+  int min_in, max_in, min_out = 1, max_out = 1;
+};
+
+class Verifier {
+ public:
+  explicit Verifier(const Plan& plan) : plan_(plan) {}
+
+  void run() {
+    for (const PlanBuffer& b : plan_.buffers) buffer(b);
+    for (const PlanConstant& c : plan_.constants) constant(c);
+    for (const PlanValue& v : plan_.values) value(v);
+    ports(plan_.inputs, BufferKind::input);
+    ports(plan_.outputs, BufferKind::output);
+    collect_symbols();
+    for (const PlanBuffer& b : plan_.buffers) symbols(b.elements);
+    for (const PlanValue& v : plan_.values) symbols(v);
+    written_.resize(plan_.buffers.size());
+    for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+      const BufferKind kind = plan_.buffers[i].kind;
+      written_[i] = kind == BufferKind::input || kind == BufferKind::constant;
+    }
+    for (size_t i = 0; i < plan_.steps.size(); ++i) {
+      with_context([&] { step(plan_.steps[i]); }, "step ", i, " (", plan_.steps[i].op, ")");
+    }
+    for (const PlanPort& p : plan_.outputs) {
+      expect(written_[static_cast<size_t>(at(p.value).buffer)], "the output '", p.name,
+             "' is never written");
+    }
+    nodes(plan_.unused);
+  }
+
+ private:
+  const PlanValue& at(int32_t id) const { return plan_.values[static_cast<size_t>(id)]; }
+  const PlanBuffer& buffer_of(int32_t id) const {
+    return plan_.buffers[static_cast<size_t>(at(id).buffer)];
+  }
+
+  void buffer(const PlanBuffer& b) const {
+    expect(b.element_size > 0 && b.element_size <= 8, "a buffer has elements of ", b.element_size,
+           " bytes");
+    const bool known = b.kind == BufferKind::arena ||
+                       (b.kind == BufferKind::input && in_range(b.index, plan_.inputs)) ||
+                       (b.kind == BufferKind::output && in_range(b.index, plan_.outputs)) ||
+                       (b.kind == BufferKind::constant && in_range(b.index, plan_.constants));
+    expect(known, "a buffer names index ", b.index, ", which is not there");
+    if (b.kind != BufferKind::constant) return;
+    const Tensor& t = plan_.constants[static_cast<size_t>(b.index)].tensor;
+    const auto elements = b.elements.known();
+    expect(elements && *elements >= 0 && *elements <= t.count() &&
+               b.element_size == size_of(t.dtype()),
+           "the buffer of the weight '", plan_.constants[static_cast<size_t>(b.index)].name,
+           "' is larger than the weight");
+  }
+
+  static void constant(const PlanConstant& c) {
+    const Packing& p = c.packing;
+    if (p.kernel.empty()) return;
+    const auto& rows = matmul_rows();
+    const auto row = std::ranges::find(rows, p.kernel, &MatmulRow::name);
+    expect(row != rows.end(), "the weight '", c.name, "' is packed for '", p.kernel,
+           "', which is no kernel");
+    constexpr int64_t kMost = int64_t{1} << 40;
+    const bool sane = p.n > 0 && p.k > 0 && p.n < kMost && p.k < kMost;
+    expect(sane && c.tensor.dtype() == DType::f32 && c.tensor.rank() == 1 &&
+               c.tensor.count() == packed_floats(*row, p.n, p.k),
+           "the weight '", c.name, "' does not have the size of its packing");
+  }
+
+  void value(const PlanValue& v) const {
+    expect(in_range(v.buffer, plan_.buffers), "the value '", v.name, "' names buffer ", v.buffer);
+    expect(v.shape.size() == v.strides.size() && v.shape.size() <= kMostRank, "the value '", v.name,
+           "' has ", v.shape.size(), " extents and ", v.strides.size(), " strides");
+    expect(size_of(v.dtype) == plan_.buffers[static_cast<size_t>(v.buffer)].element_size,
+           "the value '", v.name, "' and its buffer differ in the size of an element");
+  }
+
+  // A port owns its buffer: dense, from the start, all of it.
+  void ports(const std::vector<PlanPort>& all, BufferKind kind) const {
+    std::set<std::string_view> names;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const PlanPort& p = all[i];
+      expect(names.insert(p.name).second, "two ports are called '", p.name, "'");
+      expect(in_range(p.value, plan_.values), "the port '", p.name, "' names value ", p.value);
+      const PlanValue& v = at(p.value);
+      const PlanBuffer& b = buffer_of(p.value);
+      Dim want(1);
+      bool dense = v.offset == Dim(0);
+      for (size_t k = v.shape.size(); k-- > 0;) {
+        dense = dense && (v.shape[k] == Dim(1) || v.strides[k] == want);
+        want = want * v.shape[k];
+      }
+      expect(b.kind == kind && b.index == static_cast<int32_t>(i) && v.dtype == p.dtype &&
+                 v.shape == p.shape && dense && b.elements == want,
+             "the port '", p.name, "' does not fit its buffer");
+    }
+    // No other buffer may stand for the caller's memory.
+    const auto count = std::ranges::count(plan_.buffers, kind, &PlanBuffer::kind);
+    expect(count == static_cast<int64_t>(all.size()), "there are ", count, " buffers for ",
+           all.size(), " ports");
+  }
+
+  void collect_symbols() {
+    for (const PlanPort& p : plan_.inputs) {
+      for (const Dim& d : p.shape) {
+        const std::string_view symbol = d.as_symbol();
+        expect(d.is_constant() || !symbol.empty(), "an extent of the input '", p.name,
+               "' is neither a number nor a name");
+        if (!symbol.empty()) known_.insert(std::string(symbol));
+      }
+    }
+  }
+  void symbols(const Dim& d) const {
+    for (const std::string& s : d.symbols()) {
+      expect(known_.contains(s), "the symbol '", s, "' is in no input's shape");
+    }
+  }
+  void symbols(const PlanValue& v) const {
+    symbols(v.offset);
+    for (const Dim& d : v.shape) symbols(d);
+    for (const Dim& d : v.strides) symbols(d);
+  }
+
+  void nodes(const std::vector<int32_t>& ids) const {
+    for (const int32_t n : ids) expect(in_range(n, plan_.nodes), "there is no ONNX node ", n);
+  }
+
+  void step(const Step& s) {
+    nodes(s.nodes);
+    const StepArity arity = std::visit([&](const auto& p) { return check(s, p); }, s.params);
+    const auto in = static_cast<int>(s.inputs.size()), out = static_cast<int>(s.outputs.size());
+    expect(in >= arity.min_in && (arity.max_in < 0 || in <= arity.max_in), "it has ", in,
+           " inputs");
+    expect(out >= arity.min_out && (arity.max_out < 0 || out <= arity.max_out), "it has ", out,
+           " outputs");
+    const bool reference = std::holds_alternative<ReferenceParams>(s.params);
+    for (size_t i = 0; i < s.inputs.size(); ++i) {
+      const int32_t v = s.inputs[i];
+      if (v == -1 && (reference || static_cast<int>(i) >= arity.min_in || optional(s, i))) continue;
+      expect(in_range(v, plan_.values), "it reads value ", v);
+      expect(written_[static_cast<size_t>(at(v).buffer)], "it reads '", at(v).name,
+             "' before anything wrote it");
+    }
+    for (size_t i = 0; i < s.outputs.size(); ++i) {
+      const int32_t v = s.outputs[i];
+      if (v == -1 && reference) continue;
+      expect(in_range(v, plan_.values), "it writes value ", v);
+      const BufferKind kind = buffer_of(v).kind;
+      expect(kind == BufferKind::arena || kind == BufferKind::output,
+             "it writes to an input or a weight");
+      written_[static_cast<size_t>(at(v).buffer)] = true;
+    }
+    expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
+    if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, *linear);
+  }
+
+  // bias and residual of a linear layer, the mask of attention, the residual of a norm
+  static bool optional(const Step& s, size_t i) {
+    return (std::holds_alternative<LinearParams>(s.params) && i >= 2) ||
+           (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
+           (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
+  }
+
+  void weight(const Step& s, const LinearParams& p) const {
+    const PlanBuffer& b = buffer_of(s.inputs[1]);
+    expect(b.kind == BufferKind::constant && at(s.inputs[1]).offset == Dim(0),
+           "its weight is no constant");
+    const Packing& packing = plan_.constants[static_cast<size_t>(b.index)].packing;
+    expect(packing.kernel == s.kernel && packing.n == p.n && packing.k == p.k,
+           "its weight is packed for another kernel or another size");
+  }
+
+  static void program(const TileProgram& program) {
+    try {
+      compile(program);
+    } catch (const Error& e) {
+      throw CorruptError(e.what());
+    }
+  }
+
+  // One overload for each family: parameters in their ranges.
+  static StepArity check(const Step& s, const LinearParams& p) {
+    if (!p.then.body.empty()) {
+      program(p.then);
+      const size_t operands = p.then.operands.size();
+      const bool residual = s.inputs.size() > 3 && s.inputs[3] >= 0;
+      expect(operands >= 1 && operands <= (residual ? 2 : 1), "its program reads ", operands,
+             " operands");
+    }
+    return {4, 4};
+  }
+  static StepArity check(const Step&, const MatmulParams&) { return {2, 2}; }
+  static StepArity check(const Step&, const AttentionParams& p) {
+    expect(p.heads > 0 && p.heads < (1 << 20), "it has ", p.heads, " heads");
+    return {4, 4};
+  }
+  static StepArity check(const Step&, const NormParams&) { return {4, 4, 1, 2}; }
+  static StepArity check(const Step&, const SoftmaxParams&) { return {1, 1}; }
+  static StepArity check(const Step& s, const EltwiseParams& p) {
+    program(p.program);
+    expect(p.program.operands.size() == s.inputs.size(), "its program reads ",
+           p.program.operands.size(), " operands of ", s.inputs.size());
+    const auto n = static_cast<int>(s.inputs.size());
+    return {n, n};
+  }
+  static StepArity check(const Step&, const EmbedParams& p) {
+    expect(p.tables > 0 && p.tables <= kEmbedTables, "it has ", p.tables, " tables");
+    const auto n = static_cast<int>(2 * p.tables);
+    return {p.norm ? n + 1 : n, n + 2};
+  }
+  StepArity check(const Step& s, const CopyParams&) const {
+    expect(s.inputs.size() == 1 && s.outputs.size() == 1 && in_range(s.inputs[0], plan_.values) &&
+               in_range(s.outputs[0], plan_.values),
+           "a copy needs one input and one output");
+    return {1, 1};
+  }
+  static StepArity check(const Step&, const ReduceParams& p) {
+    expect(!p.axes.empty(), "it reduces no axis");
+    for (size_t i = 0; i < p.axes.size(); ++i) {
+      expect(p.axes[i] == p.axes[0] + static_cast<int64_t>(i) && p.axes[i] >= 0 &&
+                 p.axes[i] < static_cast<int64_t>(kMostRank),
+             "its axes are not neighbours");
+    }
+    return {1, 1};
+  }
+  StepArity check(const Step&, const RangeParams& p) const {
+    symbols(p.start);
+    symbols(p.step);
+    return {0, 0};
+  }
+  static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
+
+  const Plan& plan_;
+  std::set<std::string> known_;
+  std::vector<bool> written_;
+};
+
+}  // namespace
+
+void verify_plan(const Plan& plan) {
+  try {
+    with_context([&] { Verifier(plan).run(); }, "the check of a loaded plan");
+  } catch (const CorruptError&) {
+    throw;
+  } catch (const Error& e) {  // an overflow in a size
+    throw CorruptError(e.what());
+  }
+}
+
+std::string why_not_here(const Plan& plan) {
+  for (const Step& s : plan.steps) {
+    const auto isa = kernel_isa(plan, s);
+    if (isa && !this_device().has(*isa)) {
+      return cat(s.kernel, " needs ", *isa, ", this machine has ", this_device().best);
+    }
+  }
+  return "";
+}
+
+}  // namespace planck

@@ -1,0 +1,111 @@
+#include "builder/load.h"
+
+#include <algorithm>
+#include <map>
+
+#include "backends/kernel_rows.h"
+#include "backends/packing.h"
+#include "backends/verify.h"
+#include "base/knobs.h"
+#include "builder/select.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/embed/rows.h"
+#include "kernels/layout/rows.h"
+#include "kernels/norm/rows.h"
+#include "kernels/range/rows.h"
+#include "kernels/reduce/rows.h"
+#include "kernels/softmax/rows.h"
+
+namespace planck {
+namespace {
+
+// Chooses one step's kernel again, as the lowering did. One overload for each family.
+class Reselect {
+ public:
+  Reselect(Plan& plan, Step& step) : plan_(plan), step_(step) {}
+
+  void operator()(const LinearParams& p) {
+    take(select_matmul(p.n, p.k, true, forced()));
+    const auto value = static_cast<size_t>(step_.inputs[1]);
+    PlanBuffer& buffer = plan_.buffers[static_cast<size_t>(plan_.values[value].buffer)];
+    PlanConstant& weight = plan_.constants[static_cast<size_t>(buffer.index)];
+    if (weight.packing.kernel == step_.kernel) return;
+    weight = packed(weight.name, unpacked(weight), step_.kernel);
+    buffer.elements = Dim(weight.tensor.count());
+    plan_.values[value].shape = {buffer.elements};
+    plan_.values[value].strides = {Dim(1)};
+  }
+  void operator()(const MatmulParams&) {
+    const auto typical = [&](int32_t v) {
+      const std::vector<Dim>& shape = plan_.values[static_cast<size_t>(v)].shape;
+      return shape.empty() ? kTypicalRows : shape.back().known().value_or(kTypicalRows);
+    };
+    take(select_matmul(typical(step_.inputs[1]), typical(step_.inputs[0]), false, forced()));
+  }
+  void operator()(const AttentionParams& p) { take(select_attention(p.heads, forced())); }
+  void operator()(const NormParams&) { take(choose_by_isa(norm_rows(), forced())); }
+  void operator()(const SoftmaxParams&) { take(choose_by_isa(softmax_rows(), forced())); }
+  void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
+  void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
+  void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
+  void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
+  void operator()(const CopyParams&) {
+    if (converts(plan_, step_)) {
+      take(choose_by_isa(convert_rows(), forced()));
+    } else {
+      take(choose_by_isa(copy_rows(), forced()));
+    }
+  }
+  void operator()(const ReferenceParams&) {}
+
+ private:
+  static const std::string& forced() { return knobs().force_kernel; }
+  template <class Row>
+  void take(Choice<Row> choice) {
+    step_.kernel = choice.row->name;
+    step_.rejected = std::move(choice.rejected);
+  }
+
+  Plan& plan_;
+  Step& step_;
+};
+
+void fit(Plan& plan, Repack mode) {
+  verify_plan(plan);
+  const std::string why = why_not_here(plan);
+  if (!why.empty() && mode == Repack::never) {
+    throw with(TargetError("the plan was built for ", plan.isa, ": ", why),
+               {.expected = std::string(isa_name(this_device().best)),
+                .got = plan.isa,
+                .hint = "load it with repack=\"auto\", or build it on this machine"});
+  }
+  const bool other = plan.isa != isa_name(this_device().best);
+  if (!why.empty() || (mode == Repack::best && other)) repack(plan);
+}
+
+}  // namespace
+
+void repack(Plan& plan) {
+  for (Step& step : plan.steps) std::visit(Reselect(plan, step), step.params);
+  plan.isa = isa_name(this_device().best);
+}
+
+Plan load_plan(const std::string& path, const LoadOptions& options) {
+  return with_context(
+      [&] {
+        Plan plan = read_plan(read_file(path, options.read.file_bytes, "plan_bytes"), options.read);
+        plan.report.model = path;
+        fit(plan, options.repack);
+        return plan;
+      },
+      "load of ", path);
+}
+
+Plan load_plan(const Bytes& bytes, const LoadOptions& options) {
+  Plan plan = read_plan(bytes, options.read);
+  plan.report.model = "bytes";
+  fit(plan, options.repack);
+  return plan;
+}
+
+}  // namespace planck
