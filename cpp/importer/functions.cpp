@@ -63,6 +63,56 @@ Values expand_cast_like(Draft& draft, Emitter& e) {
   return {e.node("Cast", {needed_input(draft, 0)}, attrs)};
 }
 
+// A depthwise convolution over the state and what is new; the end of both is the next state.
+Values expand_causal_conv(Draft& draft, Emitter& e) {
+  const ValueId x = needed_input(draft, 0), w = needed_input(draft, 1);
+  for (size_t i : {0, 1}) need_rank(draft, e, i, 3);
+  const auto channels = e.fact(w).type.dims[0].known(), taps = e.fact(w).type.dims[2].known();
+  if (!channels || !taps || *taps < 1) {
+    throw UnsupportedError("CausalConvWithState with weights ", e.fact(w).type);
+  }
+  const std::string activation = taken<std::string>(draft, "activation").value_or("none");
+  if (activation != "none" && activation != "silu" && activation != "swish") {
+    throw GraphError("CausalConvWithState with the activation ", activation);
+  }
+  ValueId all = x;
+  if (*taps > 1) {
+    const ValueId zero = number(e, 0, x);
+    all = draft.has(3) ? e.node("Concat", {draft.inputs[3], x}, {{"axis", 2}})
+                       : e.node("Pad", {x, e.ints({0, 0, *taps - 1, 0, 0, 0}), zero});
+  }
+  Values inputs{all, w};
+  if (draft.has(2)) inputs.push_back(draft.inputs[2]);
+  ValueId y = e.node("Conv", inputs, {{"group", *channels}});
+  if (activation != "none") y = swish(e, y, 1);
+  const ValueId state = e.node("Slice", {all, e.ints({*taps > 1 ? 1 - *taps : INT64_MAX}),
+                                         e.ints({INT64_MAX}), e.ints({2})});
+  return {y, state};
+}
+
+namespace {
+
+Values over_space(Draft& draft, Emitter& e, std::string_view op) {
+  const ValueId x = needed_input(draft, 0);
+  return {e.node(op, {x, e.ints(axes_from(2, rank_of(e, x)))}, {{"keepdims", 1}})};
+}
+
+}  // namespace
+
+Values expand_global_average_pool(Draft& draft, Emitter& e) {
+  return over_space(draft, e, "ReduceMean");
+}
+
+Values expand_global_lp_pool(Draft& draft, Emitter& e) {
+  const int64_t p = taken<int64_t>(draft, "p").value_or(2);
+  if (p != 1 && p != 2) throw UnsupportedError("GlobalLpPool with p ", p, " is not supported");
+  return over_space(draft, e, p == 1 ? "ReduceL1" : "ReduceL2");
+}
+
+Values expand_global_max_pool(Draft& draft, Emitter& e) {
+  return over_space(draft, e, "ReduceMax");
+}
+
 Values expand_group_norm(Draft& draft, Emitter& e) {
   for (size_t i = 0; i < 3; ++i) needed_input(draft, i);
   const int64_t groups = needed<int64_t>(draft, "num_groups");

@@ -17,7 +17,8 @@ from planck.backend import PlanckBackend
 
 Outcome = Literal["pass", "wrong", "refused", "untyped", "crash", "hang"]
 OUTCOMES: tuple[Outcome, ...] = ("pass", "wrong", "refused", "untyped", "crash", "hang")
-TIME_LIMIT = 60.0  # seconds for one case; the slowest takes a few
+TIME_LIMIT = 30.0  # seconds for one case; few take more than a tenth of one
+REAL_TIME_LIMIT = 300.0  # whole networks of the "Real" kind
 
 # Cases whose own tolerance cannot hold, each with its reason.
 TOLERANCES: dict[str, dict[str, float]] = {
@@ -137,7 +138,7 @@ def run(selected: Sequence[Case]) -> Iterator[Result]:
         theirs.close()
         while done < len(selected):
             case = selected[done]
-            outcome, detail = _next(ours)
+            outcome, detail = _next(ours, REAL_TIME_LIMIT if case.kind == "Real" else TIME_LIMIT)
             if outcome == "crash":
                 worker.join()
                 detail = f"exit code {worker.exitcode}"
@@ -149,9 +150,9 @@ def run(selected: Sequence[Case]) -> Iterator[Result]:
         worker.join()
 
 
-def _next(pipe: Connection) -> tuple[Outcome, str]:
-    if not pipe.poll(TIME_LIMIT):
-        return "hang", f"no result after {TIME_LIMIT:.0f} s"
+def _next(pipe: Connection, limit: float) -> tuple[Outcome, str]:
+    if not pipe.poll(limit):
+        return "hang", f"no result after {limit:.0f} s"
     try:
         outcome, detail = pipe.recv()
     except EOFError:
