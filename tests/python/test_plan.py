@@ -36,6 +36,17 @@ def test_structure_of_full_bert(model_path):
     assert not any(step.kernel == "reference" for step in plan.steps)
 
 
+def test_trace_has_a_time_for_every_step(bert):
+    feeds = feeds_of(2, 5)
+    before = bert.run(feeds)["last_hidden_state"]
+    trace = bert.trace(feeds)
+    assert len(trace) == len(bert.steps)
+    assert all(0 <= step.seconds < 60 for step in trace)
+    products = [t.flops for t, s in zip(trace, bert.steps, strict=True) if s.op == "planck.Linear"]
+    assert 2.0 * 2 * 5 * 64 * 3 * 64 in products  # Q, K and V of the mini size in one product
+    assert np.array_equal(bert.run(feeds)["last_hidden_state"], before)
+
+
 def test_every_onnx_node_is_covered(bert):
     covered = {name for step in bert.steps for name in step.nodes}
     assert covered | set(bert.unused) == set(bert.nodes)
