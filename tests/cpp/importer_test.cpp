@@ -940,7 +940,7 @@ TEST_F(Files, OnlyPlainFiles) {
     expect_refused({{"location", location}, {"length", "8"}}, part);
   }
   // Both ways of opening agree.
-  const importer::Handle folder(open(folder_.c_str(), O_PATH | O_DIRECTORY));
+  const Handle folder(open(folder_.c_str(), O_PATH | O_DIRECTORY));
   for (const auto how : {importer::OpenBy::kernel, importer::OpenBy::components}) {
     for (const auto& [location, part] : cases) {
       EXPECT_THROW(importer::open_beneath(folder, location, how), ExternalDataError) << location;
