@@ -53,7 +53,9 @@ def table(plan: Any, traces: list[list[Any]], peak: float, each: bool) -> list[s
     for index, step in enumerate(plan.steps):
         key = (step.op, traces[0][index].flops, index if each else 0)
         groups[key].append(index)
-    lines = [f"{'step':<30} {'count':>5} {'us each':>9} {'us all':>9} {'GFLOP/s':>8} {'floor us':>9}"]
+    lines = [
+        f"{'step':<30} {'count':>5} {'us each':>9} {'us all':>9} {'GFLOP/s':>8} {'floor us':>9}"
+    ]
     for (op, flops, index), members in groups.items():
         us = [1e6 * statistics.median(trace[i].seconds for trace in traces) for i in members]
         rate = f"{flops * len(us) / sum(us) * 1e-3:8.1f} {flops / peak * 1e6:9.1f}" if flops else ""

@@ -165,6 +165,7 @@ class Plan:
     def isa(self) -> str:
         """The instruction set whose kernels were chosen."""
         return self._core.isa
+
     def trace(self, feeds: Mapping[str, Array]) -> tuple[StepTime, ...]:
         """Runs the model once and returns the time of every step, in the order of `steps`."""
         return tuple(StepTime(*row) for row in self._core.trace(dict(feeds)))

@@ -14,6 +14,8 @@ namespace {
 
 // Enough tiles for the cores that we meet, and for the last ones of a step to end together.
 constexpr int64_t kEnoughTiles = 24;
+// Below this many the rows are cut further, although each panel is then read more than once.
+constexpr int64_t kFewTiles = 16;
 // About 20 us of one core: a ticket costs some 0.1 us.
 constexpr int64_t kTileProducts = 1 << 20;
 
@@ -25,7 +27,12 @@ int64_t items(const MatmulArgs& args) {
   return count;
 }
 
-// The block of A shares L2 with the panel in use and the panel on its way.
+// The longest K whose block of A shares L2 with the panel in use and the panel on its way.
+int64_t longest_k(int64_t rows, int64_t columns, const Device& device) {
+  const int64_t floats = device.l2_bytes * 31 / 32 / 4;
+  return std::max<int64_t>(floats / (rows + 2 * columns), 128);
+}
+
 MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
   MatmulCut cut = args.cut;
   const jit::GemmTile& tile = args.plan.tile;
@@ -34,8 +41,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   if (cut.k_block == 0) {
     // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
     const int64_t rows = std::min<int64_t>(args.m, 128);
-    const int64_t blocks =
-        ceil_div(k, std::max<int64_t>(a_floats / std::max<int64_t>(rows, 1), 128));
+    const int64_t blocks = ceil_div(k, longest_k(rows, tile.columns, device));
     cut.k_block = round_up(ceil_div(k, blocks), 4);
   }
   if (cut.m_block == 0) {
@@ -47,7 +53,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   const int64_t n_panels = ceil_div(args.n, tile.columns);
   // Few columns: cut the rows further, down to a few register tiles.
   while (cut.m_block > int64_t{4} * tile.rows && args.cut.m_block == 0 &&
-         count * n_panels * ceil_div(args.m, cut.m_block) < kEnoughTiles) {
+         count * n_panels * ceil_div(args.m, cut.m_block) < kFewTiles) {
     cut.m_block = ceil_div(cut.m_block, 2);
   }
   if (cut.panels == 0) {
