@@ -127,7 +127,7 @@ ValueId as_long_as(Emitter& e, ValueId mask, ValueId keys) {
   if (!have.known() || !want.known() || *have.known() >= *want.known()) return mask;
   Ints pads(2 * static_cast<size_t>(e.fact(mask).type.rank()), 0);
   pads.back() = *want.known() - *have.known();
-  const ValueId none = e.number(-INFINITY, dtype_of(e, mask));
+  const ValueId none = e.number(-std::numeric_limits<double>::infinity(), dtype_of(e, mask));
   return e.node("Pad", {mask, e.ints(pads), none}, {{"mode", "constant"}});
 }
 
