@@ -1,6 +1,7 @@
 // Attention and RotaryEmbedding of ONNX. Where nothing but the result is read, Attention is ours:
 // rows of scores that are masked altogether give zeros in both.
 #include <cmath>
+#include <limits>
 
 #include "importer/recipes.h"
 
