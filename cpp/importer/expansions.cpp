@@ -49,6 +49,7 @@ bool expands(std::string_view domain, std::string_view op) { return find(domain,
 std::vector<ValueId> expand(std::string_view domain, Draft& draft, Emitter& emit) {
   const Expansion& row = *find(domain, draft.op);
   check_counts(row, draft);
+  if (domain.empty() && draft.opset < 6) draft.attrs.erase("consumed_inputs");
   std::vector<ValueId> results = row.apply(draft, emit);
   if (!draft.attrs.empty()) {
     throw GraphError(row.op, " has no attribute ", draft.attrs.begin().key());

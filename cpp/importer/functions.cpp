@@ -40,7 +40,7 @@ Values expand_batch_norm(Draft& draft, Emitter& e) {
   if (draft.opset < 9 && taken<int64_t>(draft, "spatial").value_or(1) != 1) {
     throw UnsupportedError("BatchNormalization with spatial = 0 is not supported");
   }
-  if (draft.opset < 7) taken_flag(draft, "is_test"), taken<Ints>(draft, "consumed_inputs");
+  if (draft.opset < 7) taken_flag(draft, "is_test");
   refuse_flags(draft, {"training_mode"});
   taken<double>(draft, "momentum");  // of training
   const double epsilon = taken<double>(draft, "epsilon").value_or(1e-5);
@@ -140,7 +140,6 @@ Values expand_group_norm(Draft& draft, Emitter& e) {
 
 Values expand_instance_norm(Draft& draft, Emitter& e) {
   for (size_t i = 0; i < 3; ++i) needed_input(draft, i);
-  if (draft.opset < 6) taken<Ints>(draft, "consumed_inputs");
   const double epsilon = taken<double>(draft, "epsilon").value_or(1e-5);
   const ValueId x = draft.inputs[0];
   const int64_t rank = rank_of(e, x);

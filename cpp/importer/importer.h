@@ -12,7 +12,7 @@
 
 namespace planck {
 
-inline constexpr int64_t kOldestOpset = 7;
+inline constexpr int64_t kOldestOpset = 1;
 inline constexpr int64_t kNewestOpset = 28;
 
 // What a model may ask for. A LimitError names the field, its value and what was needed.
