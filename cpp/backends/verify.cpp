@@ -5,6 +5,7 @@
 
 #include "backends/kernel_rows.h"
 #include "base/checked.h"
+#include "base/guard.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
@@ -46,6 +47,7 @@ class Verifier {
       written_[i] = kind == BufferKind::input || kind == BufferKind::constant;
     }
     for (size_t i = 0; i < plan_.steps.size(); ++i) {
+      check_guard();
       with_context([&] { step(plan_.steps[i]); }, "step ", i, " (", plan_.steps[i].op, ")");
     }
     for (const PlanPort& p : plan_.outputs) {

@@ -76,6 +76,18 @@ int usable_cores() {
   return std::max(1, std::min(allowed, quota_cores()));
 }
 
+// Memory that this process may have: of the machine, or what its cgroup leaves of it.
+int64_t memory_bytes() {
+  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  for (const char* file :
+       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::ifstream limit(file);
+    int64_t most = 0;
+    if (limit >> most && most > 0) bytes = std::min(bytes, most);  // "max" is no number
+  }
+  return bytes;
+}
+
 int64_t cache_bytes(int name, int64_t otherwise) {
   const long bytes = sysconf(name);
   return bytes > 0 ? bytes : otherwise;
@@ -99,6 +111,7 @@ const Device& this_device() {
     d.cpu = brand();
     d.best = isa_limit(best_isa());
     d.cores = usable_cores();
+    d.memory_bytes = memory_bytes();
     d.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, d.l1_bytes);
     d.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, d.l2_bytes);
     d.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, d.l3_bytes);

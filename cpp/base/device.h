@@ -17,6 +17,7 @@ struct Device {
   std::string cpu;           // brand string
   Isa best = Isa::portable;  // after PLANCK_MAX_ISA
   int cores = 1;             // by affinity and cgroup quota: the default number of threads
+  int64_t memory_bytes = int64_t{4} << 30;  // of the machine, or what its cgroup leaves of it
   int64_t l1_bytes = 32 << 10, l2_bytes = 512 << 10, l3_bytes = 8 << 20;  // L1, L2 of one core
   bool has(Isa isa) const { return isa <= best; }
 };

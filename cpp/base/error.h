@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/cat.h"
+#include "base/log.h"
 
 namespace planck {
 
@@ -95,6 +95,9 @@ decltype(auto) with_context(auto&& body, const auto&... frame) {
 decltype(auto) typed(auto&& body) {
   try {
     return body();
+  } catch (const LimitError& e) {
+    log(LogLevel::warning, e.what());
+    throw;
   } catch (const Error&) {
     throw;
   } catch (const std::bad_alloc&) {

@@ -9,16 +9,20 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/guard.h"
+
 namespace planck {
 namespace {
 
 Bytes copy_range(const Handle& file, int64_t offset, int64_t length, const std::string& name) {
   std::byte* to = nullptr;
   const Tensor block = Tensor::make(DType::u8, {length}, &to);
+  constexpr int64_t kPiece = 16 << 20;  // between two checks
   int64_t done = 0;
   while (done < length) {
-    const ssize_t got =
-        pread(file.get(), to + done, static_cast<size_t>(length - done), offset + done);
+    check_guard();
+    const auto now = static_cast<size_t>(std::min(length - done, kPiece));
+    const ssize_t got = pread(file.get(), to + done, now, offset + done);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       throw ExternalDataError("'", name, "' ended while it was read: ", done, " of ", length,

@@ -100,6 +100,7 @@ struct Team::Impl {
   std::span<const Job> steps;
   size_t step = 0;
   std::span<int64_t> ends;  // empty, or one for each step
+  const Guard* guard = nullptr;
   Clock::time_point began;
   std::atomic<uint32_t> finished{0};  // the number at which the run is over
 
@@ -114,10 +115,17 @@ struct Team::Impl {
   Clock::duration spin{};
   std::vector<std::thread> threads;
 
+  void run_guarded(const Job& job, int64_t tile, const Worker& worker) const {
+    if (guard == nullptr) return job.run(job.args, tile, worker);
+    guard->check();
+    const GuardScope scope(guard);
+    job.run(job.args, tile, worker);
+  }
+
   void run_tile(const Job& job, int64_t tile, const Worker& worker) {
     if (failed.load(std::memory_order_relaxed)) return;
     try {
-      job.run(job.args, tile, worker);
+      run_guarded(job, tile, worker);
     } catch (...) {
       const std::lock_guard lock(error_mutex);
       if (error == nullptr) {
@@ -223,7 +231,7 @@ struct Team::Impl {
     for (size_t at = 0; at < list.size(); ++at) {
       const Job& job = list[at];
       failed_step = at;  // unless it ends well
-      for (int64_t tile = 0; tile < job.tiles; ++tile) job.run(job.args, tile, workers[0]);
+      for (int64_t tile = 0; tile < job.tiles; ++tile) run_guarded(job, tile, workers[0]);
       note_end(at);
     }
   }
@@ -276,13 +284,14 @@ void Team::reserve_scratch(int64_t bytes) {
   team.scratch_bytes = bytes;
 }
 
-void Team::run(std::span<const Job> steps, std::span<int64_t> ends) {
+void Team::run(std::span<const Job> steps, std::span<int64_t> ends, const Guard* guard) {
   const FloatState state;
   for (const Job& job : steps) {
     if (job.tiles < 0 || job.tiles > UINT32_MAX) throw InternalError(job.tiles, " tiles in a step");
   }
   if (!ends.empty() && ends.size() != steps.size()) throw InternalError("a time for each step");
   impl_->ends = ends;
+  impl_->guard = guard;
   if (!ends.empty()) impl_->began = Clock::now();
   const bool alone = std::ranges::none_of(steps, [](const Job& job) { return job.tiles > 1; });
   if (alone || size() == 1) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 
+#include "base/guard.h"
 #include "base/job.h"
 
 namespace planck {
@@ -33,7 +34,8 @@ class Team {
   // the run and is thrown here; the team stays usable. Tiles see the default floating-point state
   // (nearest even, denormals computed); the caller's is restored.
   // `ends` is empty, or takes when each step ended: nanoseconds from the start of the run.
-  void run(std::span<const Job> steps, std::span<int64_t> ends = {});
+  // A guard is checked before each tile, and is that of the thread while the tile runs.
+  void run(std::span<const Job> steps, std::span<int64_t> ends = {}, const Guard* guard = nullptr);
 
  private:
   struct Impl;

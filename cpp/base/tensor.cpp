@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/guard.h"
 
 namespace planck {
 
@@ -39,8 +40,11 @@ Owner huge_block(int64_t size) {
     throw with(OutOfMemoryError("no memory for a tensor of ", size, " bytes"), {.need = size});
   }
   madvise(block, rounded, MADV_HUGEPAGE);
-  std::memset(block, 0, static_cast<size_t>(size));
-  return {block, [](const void* p) { std::free(const_cast<void*>(p)); }};
+  Owner owner(block, [](const void* p) { std::free(const_cast<void*>(p)); });
+  in_pieces(static_cast<size_t>(size), [&](size_t first, size_t count) {
+    std::memset(static_cast<std::byte*>(block) + first, 0, count);
+  });
+  return owner;
 }
 
 }  // namespace
@@ -83,9 +87,18 @@ bool Tensor::same_bytes(const Tensor& other) const {
           std::memcmp(data_, other.data_, static_cast<size_t>(bytes())) == 0);
 }
 
+namespace {
+
+void grow(auto& numbers, size_t n) {
+  numbers.reserve(n);
+  in_pieces(n, [&](size_t first, size_t count) { numbers.resize(first + count); });
+}
+
+}  // namespace
+
 Wide::Wide(DType t, Shape s) : dtype(t), shape(std::move(s)) {
   const auto n = static_cast<size_t>(checked_count(shape));
-  is_float(t) ? real.resize(n) : integer.resize(n);
+  is_float(t) ? grow(real, n) : grow(integer, n);
 }
 
 int64_t Wide::count() const {
@@ -142,13 +155,17 @@ namespace {
 template <class T>
 void read_numbers(const Tensor& t, auto& out) {
   const T* from = t.as<T>();
-  std::copy(from, from + t.count(), out.begin());
+  in_pieces(out.size(), [&](size_t first, size_t count) {
+    std::copy(from + first, from + first + count, &out[first]);
+  });
 }
 
 template <class T>
 void write_numbers(const auto& in, std::byte* to) {
   auto* out = reinterpret_cast<T*>(to);
-  for (size_t i = 0; i < in.size(); ++i) out[i] = static_cast<T>(in[i]);
+  in_pieces(in.size(), [&](size_t first, size_t count) {
+    for (size_t i = first; i < first + count; ++i) out[i] = static_cast<T>(in[i]);
+  });
 }
 
 void read_real(const Tensor& t, std::vector<double>& out) {
@@ -157,6 +174,7 @@ void read_real(const Tensor& t, std::vector<double>& out) {
   const auto* bits = t.as<uint16_t>();
   const bool half = t.dtype() == DType::f16;
   for (size_t i = 0; i < out.size(); ++i) {
+    check_guard_at(i);
     out[i] = half ? half_to_float(bits[i]) : bfloat_to_float(bits[i]);
   }
 }
@@ -166,6 +184,7 @@ void write_real(const std::vector<double>& in, DType dtype, std::byte* to) {
   if (dtype == DType::f64) return write_numbers<double>(in, to);
   auto* bits = reinterpret_cast<uint16_t*>(to);
   for (size_t i = 0; i < in.size(); ++i) {
+    check_guard_at(i);
     bits[i] = dtype == DType::f16 ? float_to_half(in[i]) : float_to_bfloat(in[i]);
   }
 }

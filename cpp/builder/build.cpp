@@ -60,10 +60,43 @@ void check_options(const BuildOptions& options) {
   }
 }
 
-void step_progress(const BuildOptions& options, std::string_view stage, double done) {
-  if (options.progress && !options.progress(stage, done)) {
-    throw CancelledError("the build was cancelled during ", stage);
+// Where a build stands, and whether it may go on.
+class Stage {
+ public:
+  explicit Stage(const BuildOptions& options)
+      : options_(options), guard_(guard_options()), scope_(&guard_) {}
+
+  void enter(std::string_view name, double done) {
+    name_ = name;
+    done_ = done;
+    if (!go_on()) throw CancelledError("the build was cancelled", place());
+    guard_.check();
   }
+
+ private:
+  bool go_on() const { return !options_.progress || options_.progress(name_, done_); }
+  std::string place() const { return " during " + name_; }
+
+  GuardOptions guard_options() {
+    GuardOptions guard;
+    guard.limits = &options_.limits;
+    guard.seconds = options_.limits.build_timeout;
+    guard.option = "build_timeout";
+    guard.cancel = options_.cancel;
+    if (options_.progress) guard.poll = [this] { return go_on(); };
+    guard.place = [this] { return place(); };
+    return guard;
+  }
+
+  const BuildOptions& options_;
+  std::string name_ = "importing";
+  double done_ = 0;
+  const Guard guard_;
+  const GuardScope scope_;
+};
+
+ImportOptions import_options(const BuildOptions& options) {
+  return {options.limits, options.external_data_dir};
 }
 
 // Reports how many of each op the model became, our ops and those that fusions make.
@@ -71,14 +104,13 @@ void count_ops(const Graph& g, BuildReport& report) {
   for (const Node& n : g.nodes()) ++report.fused[n.op->text()];
 }
 
-void run_passes(Graph& g, const BuildOptions& options, BuildReport& report) {
+void run_passes(Graph& g, const BuildOptions& options, Stage& stage, BuildReport& report) {
   const Stopwatch watch;
   PassOptions pass_options;
   pass_options.disabled.insert(options.disabled_passes.begin(), options.disabled_passes.end());
   pass_options.stop_after = options.stop_after_patch;
   pass_options.progress = [&](std::string_view pass, size_t done, size_t total) {
-    step_progress(options, pass,
-                  0.2 + 0.3 * static_cast<double>(done) / static_cast<double>(total));
+    stage.enter(pass, 0.2 + 0.3 * static_cast<double>(done) / static_cast<double>(total));
     return true;
   };
   PassReport passes;
@@ -90,12 +122,12 @@ void run_passes(Graph& g, const BuildOptions& options, BuildReport& report) {
   report.passes_ms = watch.ms();
 }
 
-Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
+Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
   const Graph model = graph.clone();
-  run_passes(graph, options, report);
+  run_passes(graph, options, stage, report);
   count_ops(graph, report);
-  step_progress(options, "packing weights", 0.5);
+  stage.enter("packing weights", 0.5);
   const Stopwatch watch;
   Plan plan;
   plan.precision = options.precision;
@@ -103,52 +135,68 @@ Plan from_graph(Graph graph, const BuildOptions& options, BuildReport report) {
   LowerOptions lower_options;
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
+  stage.enter("attaching the source graph", 0.9);
   attach_source(model, plan);
   report.lower_ms = watch.ms();
   report.peak_rss_bytes = peak_rss_bytes();
   plan.report = std::move(report);
-  step_progress(options, "done", 1);
+  stage.enter("done", 1);
+  log(LogLevel::info, "built ", plan.report.model, ": ", plan.report.onnx_nodes,
+      " ONNX nodes became ", plan.steps.size(), " steps in ",
+      static_cast<int64_t>(plan.report.import_ms + plan.report.passes_ms + plan.report.lower_ms),
+      " ms; fusions refused ", plan.report.refusals.size(), " times");
   return plan;
 }
 
 }  // namespace
 
 Plan build_graph(Graph graph, const BuildOptions& options) {
-  check_options(options);
-  return from_graph(std::move(graph), options, {});
+  return typed([&] {
+    check_options(options);
+    Stage stage(options);
+    return from_graph(std::move(graph), options, stage, {});
+  });
 }
 
 Plan build_file(const std::string& path, const BuildOptions& options) {
   check_options(options);
-  step_progress(options, "importing", 0);
-  const Stopwatch watch;
-  return with_context(
-      [&] {
-        Graph graph = import_file(path, builtin_ops(), options.import);
-        BuildReport report;
-        report.model = path;
-        report.import_ms = watch.ms();
-        return from_graph(std::move(graph), options, std::move(report));
-      },
-      "build of ", path);
+  const auto body = [&] {
+    const Stopwatch watch;
+    Stage stage(options);
+    log(LogLevel::info, "building ", path);
+    stage.enter("importing", 0);
+    Graph graph = import_file(path, builtin_ops(), import_options(options));
+    BuildReport report;
+    report.model = path;
+    report.import_ms = watch.ms();
+    return from_graph(std::move(graph), options, stage, std::move(report));
+  };
+  return with_context([&] { return typed(body); }, "build of ", path);
 }
 
 Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options) {
-  check_options(options);
-  step_progress(options, "importing", 0);
-  const Stopwatch watch;
-  Graph graph = import_bytes(model, builtin_ops(), options.import);
-  BuildReport report;
-  report.model = "bytes";
-  report.import_ms = watch.ms();
-  return from_graph(std::move(graph), options, std::move(report));
+  return typed([&] {
+    check_options(options);
+    const Stopwatch watch;
+    Stage stage(options);
+    log(LogLevel::info, "building a model of ", model.size(), " bytes");
+    stage.enter("importing", 0);
+    Graph graph = import_bytes(model, builtin_ops(), import_options(options));
+    BuildReport report;
+    report.model = "bytes";
+    report.import_ms = watch.ms();
+    return from_graph(std::move(graph), options, stage, std::move(report));
+  });
 }
 
 std::string graph_text(const std::string& path, const BuildOptions& options) {
-  Graph graph = import_file(path, builtin_ops(), options.import);
-  BuildReport report;
-  run_passes(graph, options, report);
-  return print(graph);
+  return typed([&] {
+    Stage stage(options);
+    Graph graph = import_file(path, builtin_ops(), import_options(options));
+    BuildReport report;
+    run_passes(graph, options, stage, report);
+    return print(graph);
+  });
 }
 
 }  // namespace planck

@@ -1,10 +1,12 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/guard.h"
 #include "importer/importer.h"
 #include "plan/plan.h"
 
@@ -16,12 +18,16 @@ struct BuildOptions {
   std::string fallback = "reference";  // or "error"
   std::vector<std::string> disabled_passes;
   int64_t stop_after_patch = -1;
-  ImportOptions import;
-  // Called with a stage and how much of the build is done, 0 to 1; false cancels.
+  Limits limits;                         // build_timeout too
+  std::string external_data_dir;         // for build_bytes; a file's own folder otherwise
+  std::shared_ptr<const Cancel> cancel;  // from any thread
+  // Called with a stage and how much of the build is done, 0 to 1: where a stage begins, and every
+  // 20 ms or so inside it. False cancels.
   std::function<bool(std::string_view stage, double done)> progress;
 };
 
-// All stages: import, passes, lowering with packed weights. Throws the classes of base/errors.inc.
+// All stages: import, passes, lowering with packed weights. Throws the classes of base/errors.inc;
+// CancelledError and TimeoutError come within 100 ms.
 Plan build_file(const std::string& path, const BuildOptions& options);
 Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options);
 // The same from a graph: for tests, and for graphs that were made by hand.

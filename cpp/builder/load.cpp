@@ -90,22 +90,37 @@ void repack(Plan& plan) {
   plan.isa = isa_name(this_device().best);
 }
 
+namespace {
+
+Plan loaded(const LoadOptions& options, const std::string& name, auto&& read) {
+  return typed([&] {
+    GuardOptions guard_options;
+    guard_options.limits = &options.limits;
+    guard_options.seconds = options.limits.load_timeout;
+    guard_options.option = "load_timeout";
+    const Guard guard(std::move(guard_options));
+    const GuardScope scope(&guard);
+    Plan plan = read_plan(read(), {options.verify, options.limits.plan_metadata_bytes});
+    plan.report.model = name;
+    fit(plan, options.repack);
+    log(LogLevel::info, "loaded ", name, ": ", plan.steps.size(), " steps for ", plan.isa);
+    return plan;
+  });
+}
+
+}  // namespace
+
 Plan load_plan(const std::string& path, const LoadOptions& options) {
-  return with_context(
-      [&] {
-        Plan plan = read_plan(read_file(path, options.read.file_bytes, "plan_bytes"), options.read);
-        plan.report.model = path;
-        fit(plan, options.repack);
-        return plan;
-      },
-      "load of ", path);
+  const auto read = [&] { return read_file(path, options.limits.plan_bytes, "plan_bytes"); };
+  return with_context([&] { return loaded(options, path, read); }, "load of ", path);
 }
 
 Plan load_plan(const Bytes& bytes, const LoadOptions& options) {
-  Plan plan = read_plan(bytes, options.read);
-  plan.report.model = "bytes";
-  fit(plan, options.repack);
-  return plan;
+  return loaded(options, "bytes", [&] {
+    within("plan_bytes", options.limits.plan_bytes, static_cast<int64_t>(bytes.span.size()),
+           "bytes of a plan");
+    return bytes;
+  });
 }
 
 }  // namespace planck

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "base/guard.h"
 #include "plan/file.h"
 
 namespace planck {
@@ -12,7 +13,8 @@ enum class Repack : uint8_t {
 };
 
 struct LoadOptions {
-  PlanReadOptions read;
+  Limits limits;        // load_timeout, plan_bytes, plan_metadata_bytes
+  bool verify = false;  // hash the weights too
   Repack repack = Repack::automatic;
 };
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/guard.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
@@ -255,6 +256,7 @@ void Lowering::run() {
   plan.unused.assign(graph.unused.begin(), graph.unused.end());
   add_inputs();
   for (const Node& n : graph.nodes()) {
+    check_guard();
     at_node("lowering of", graph, n, [&] { lower_node(n); });
   }
   add_outputs();

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backends/packing.h"
+#include "base/guard.h"
 #include "ir/archive.h"
 
 namespace planck {
@@ -25,10 +26,11 @@ bool same(const void* a, const void* b, int64_t bytes) {
 // The same bytes somewhere in the constant: whole tensors, slices of a concatenation.
 bool find_flat(const Tensor& whole, Wanted& w) {
   const Tensor& t = w.compared;
-  if (whole.dtype() != t.dtype() || whole.count() < t.count()) return false;
+  if (whole.dtype() != t.dtype() || whole.count() < t.count() || t.count() == 0) return false;
   // Concatenations join whole pieces, so a slice begins at a multiple of its own size.
   const int64_t step = whole.count() % t.count() == 0 ? t.count() : whole.count();
   for (int64_t at = 0; at + t.count() <= whole.count(); at += step) {
+    check_guard_at(static_cast<size_t>(at));
     if (!same(whole.data() + at * size_of(t.dtype()), t.data(), t.bytes())) continue;
     w.place.form = WeightForm::flat;
     w.place.offset = at;
@@ -78,6 +80,7 @@ void find_all(const Plan& plan, std::vector<Wanted>& wanted) {
     const Tensor whole = unpacked(plan.constants[c]);
     for (Wanted& w : wanted) {
       if (w.place.constant >= 0 || w.compared.count() > whole.count()) continue;
+      check_guard();
       if (find_flat(whole, w) || find_columns(whole, w)) {
         w.place.constant = static_cast<int32_t>(c);
         w.compared = {};

@@ -6,11 +6,11 @@
 #include <set>
 #include <span>
 
+#include "base/guard.h"
 #include "importer/adapters.h"
 #include "importer/attributes.h"
 #include "importer/dim_names.h"
 #include "importer/expansions.h"
-#include "importer/limits.h"
 #include "importer/rules.h"
 #include "importer/scope.h"
 
@@ -74,6 +74,7 @@ class ModelBuilder {
   void add_initializers(Scope& scope, const GraphProto& proto, const Frame& frame) {
     const auto add = [&](const std::string& name, Tensor tensor) {
       scope.define(name, scope.graph().add_constant(std::move(tensor), frame.prefix + name));
+      check_guard();
     };
     for (const onnx::TensorProto& t : proto.initializer()) {
       if (t.name().empty()) throw GraphError("an initializer has no name");
@@ -160,6 +161,7 @@ class ModelBuilder {
   // --- nodes ---
   void add_node(Scope& scope, const NodeProto& proto, const Frame& frame) {
     within("nodes", payloads_.limits.nodes, ++nodes_, "nodes after inlining");
+    check_guard();
     const auto index = static_cast<int32_t>(sources_->size());
     sources_->push_back(
         {frame.prefix + (proto.name().empty() ? cat(proto.op_type(), '_', index) : proto.name()),

@@ -3,21 +3,23 @@
 #include <google/protobuf/io/coded_stream.h>
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "importer/builder.h"
-#include "importer/limits.h"
 #include "importer/scan.h"
 
 namespace planck {
 namespace {
 
-onnx::ModelProto parse(const std::string& bytes) {
+onnx::ModelProto parse(const std::string& bytes, const Limits& limits) {
   // scan() has capped depth and sizes; protobuf's own limits are a second fence.
-  constexpr int kMostDepth = 256;
+  constexpr int64_t kMessagesOfAGraph = 3;  // graph, node, attribute
+  const auto most_depth =
+      static_cast<int>(limits.nesting + kMessagesOfAGraph * (limits.subgraph_depth + 1));
   onnx::ModelProto model;
   google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()),
                                                 static_cast<int>(bytes.size()));
   stream.SetTotalBytesLimit(INT32_MAX);
-  stream.SetRecursionLimit(kMostDepth);
+  stream.SetRecursionLimit(most_depth);
   if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage()) {
     throw ParseError("this is no ONNX model: protobuf cannot read it");
   }
@@ -25,12 +27,12 @@ onnx::ModelProto parse(const std::string& bytes) {
 }
 
 Graph import_model(const Bytes& bytes, const std::string& folder, const OpTable& ops,
-                   const ImportLimits& limits) {
-  importer::within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
-                   "bytes");
+                   const Limits& limits) {
+  within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
+         "bytes of a model");
   const std::string kept = importer::scan(bytes.span, limits);
-  importer::within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes");
-  const onnx::ModelProto model = parse(kept);
+  within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes to be parsed");
+  const onnx::ModelProto model = parse(kept, limits);
   importer::Payloads payloads{bytes, importer::ExternalData(folder), limits};
   return importer::build_graph(model, ops, payloads);
 }
@@ -43,17 +45,6 @@ std::string folder_of(const std::string& path) {
 }
 
 }  // namespace
-
-ImportLimits ImportLimits::tight() {
-  constexpr int64_t kMiB = int64_t{1} << 20;
-  ImportLimits limits;
-  limits.model_bytes = 128 * kMiB;
-  limits.parse_bytes = 64 * kMiB;
-  limits.tensor_bytes = 128 * kMiB;
-  limits.nodes = 100'000;
-  limits.functions = 1'000;
-  return limits;
-}
 
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options) {
   const auto body = [&] {

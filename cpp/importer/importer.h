@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "base/limits.h"
 #include "ir/graph.h"
 
 namespace planck {
@@ -15,24 +16,8 @@ namespace planck {
 inline constexpr int64_t kOldestOpset = 1;
 inline constexpr int64_t kNewestOpset = 28;
 
-// What a model may ask for. A LimitError names the field, its value and what was needed.
-struct ImportLimits {
-  int64_t model_bytes = int64_t{2} << 30;   // the file, without external data
-  int64_t parse_bytes = int64_t{2} << 30;   // memory of the parsed model, less large payloads
-  int64_t tensor_bytes = int64_t{4} << 30;  // one constant
-  int64_t nodes = 1'000'000;                // of all graphs, after inlining of functions
-  int64_t functions = 10'000;
-  int64_t call_depth = 100;
-  int64_t subgraph_depth = 64;
-  int64_t message_depth = 100;  // of protobuf; a sub-graph takes three
-  int64_t rank = 32;
-  int64_t name_length = 4096;
-
-  static ImportLimits tight();  // for input that nobody vouches for
-};
-
 struct ImportOptions {
-  ImportLimits limits;
+  Limits limits;
   std::string external_data_dir;  // for import_bytes; a file's own folder otherwise
 };
 

@@ -5,9 +5,9 @@
 #include <map>
 #include <set>
 
+#include "base/guard.h"
 #include "importer/adapters.h"
 #include "importer/expansions.h"
-#include "importer/limits.h"
 
 namespace planck::importer {
 namespace {
@@ -43,7 +43,7 @@ MissingOps missing_ops(const onnx::ModelProto& model, const OpTable& ops,
   while (!todo.empty()) {
     const Nodes& nodes = *todo.back();
     todo.pop_back();
-    for_each_node(nodes, [&](const onnx::NodeProto& node) {
+    for_each_node(nodes, [&](const onnx::NodeProto& node, int64_t) {
       if (const auto* function = functions.called_by(node)) {
         if (seen.insert(function).second) todo.push_back(&function->node());
       } else if (!supported(node, ops)) {
@@ -98,26 +98,28 @@ int64_t Opsets::at(const std::string& domain) const {
   return it->second;
 }
 
-void for_each_node(const Nodes& nodes, const std::function<void(const onnx::NodeProto&)>& f) {
+void for_each_node(const Nodes& nodes, const NodeVisitor& f, int64_t graphs) {
   for (const onnx::NodeProto& node : nodes) {
-    f(node);
+    f(node, graphs);
     for (const onnx::AttributeProto& attribute : node.attribute()) {
-      if (attribute.has_g()) for_each_node(attribute.g().node(), f);
-      for (const onnx::GraphProto& graph : attribute.graphs()) for_each_node(graph.node(), f);
+      if (attribute.has_g()) for_each_node(attribute.g().node(), f, graphs + 1);
+      for (const onnx::GraphProto& graph : attribute.graphs()) {
+        for_each_node(graph.node(), f, graphs + 1);
+      }
     }
   }
 }
 
-Functions::Functions(const onnx::ModelProto& model, const OpTable& ops, const ImportLimits& limits)
+Functions::Functions(const onnx::ModelProto& model, const OpTable& ops, const Limits& limits)
     : ops_(ops) {
   for (const onnx::FunctionProto& f : model.functions()) {
     if (!entries_.emplace(key_of(f.domain(), f.name(), f.overload()), Entry{&f}).second) {
       throw GraphError("the function ", f.domain(), '.', f.name(), " is defined twice");
     }
   }
-  for (auto& [key, entry] : entries_) measure(entry, 1, limits);
+  for (auto& [key, entry] : entries_) measure(entry, {}, limits);
   int64_t total = 0;
-  add_up(model.graph().node(), 0, limits, total);
+  add_up(model.graph().node(), {}, limits, total).check(limits);
 }
 
 const onnx::FunctionProto* Functions::called_by(const onnx::NodeProto& node) const {
@@ -126,32 +128,45 @@ const onnx::FunctionProto* Functions::called_by(const onnx::NodeProto& node) con
   return it == entries_.end() ? nullptr : it->second.proto;
 }
 
-int64_t Functions::add_up(const Nodes& nodes, int64_t depth, const ImportLimits& limits,
-                          int64_t& total) {
-  int64_t below = 0;
-  for_each_node(nodes, [&](const onnx::NodeProto& node) {
+void Functions::Depth::check(const Limits& limits) const {
+  within("call_depth", limits.call_depth, calls, "calls inside each other");
+  within("subgraph_depth", limits.subgraph_depth, graphs, "graphs inside each other");
+}
+
+Functions::Depth Functions::add_up(const Nodes& nodes, const Depth& above, const Limits& limits,
+                                   int64_t& total) {
+  Depth below;
+  const auto add = [&](const onnx::NodeProto& node, int64_t graphs) {
     ++total;
+    Depth here{0, graphs};
     if (called_by(node) != nullptr) {
       Entry& callee = entries_.find(key_of(node.domain(), node.op_type(), node.overload()))->second;
-      measure(callee, depth + 1, limits);
+      measure(callee, {above.calls, above.graphs + graphs}, limits);
       total += callee.nodes;  // each at most limits.nodes, so this cannot overflow
-      below = std::max(below, callee.depth);
+      here = {callee.depth.calls, graphs + callee.depth.graphs};
     }
+    below = {std::max(below.calls, here.calls), std::max(below.graphs, here.graphs)};
     within("nodes", limits.nodes, total, "nodes after inlining");
-  });
+    check_guard();
+  };
+  for_each_node(nodes, add);
   return below;
 }
 
-void Functions::measure(Entry& entry, int64_t depth, const ImportLimits& limits) {
+// Recursion goes as deep as the limits allow: checked on the way down, and on the way up for
+// functions that were measured before, under fewer callers.
+void Functions::measure(Entry& entry, const Depth& above, const Limits& limits) {
   if (entry.state == Entry::State::done) return;
   if (entry.state == Entry::State::open) {
     throw GraphError("the function ", entry.proto->domain(), '.', entry.proto->name(),
                      " calls itself");
   }
-  within("call_depth", limits.call_depth, depth, "nested calls");
+  const Depth here{above.calls + 1, above.graphs};
+  here.check(limits);
   entry.state = Entry::State::open;
-  entry.depth = 1 + add_up(entry.proto->node(), depth, limits, entry.nodes);
-  within("call_depth", limits.call_depth, entry.depth, "nested calls");
+  entry.depth = add_up(entry.proto->node(), here, limits, entry.nodes);
+  ++entry.depth.calls;
+  entry.depth.check(limits);
   entry.state = Entry::State::done;
 }
 

@@ -31,27 +31,34 @@ class Opsets {
 class Functions {
  public:
   // Refuses cycles (GraphError), depth and size after inlining (LimitError).
-  Functions(const onnx::ModelProto& model, const OpTable& ops, const ImportLimits& limits);
+  Functions(const onnx::ModelProto& model, const OpTable& ops, const Limits& limits);
   // The function that the node calls, or null. A supported op is never one.
   const onnx::FunctionProto* called_by(const onnx::NodeProto& node) const;
 
  private:
+  // How deep calls and sub-graphs lie in each other.
+  struct Depth {
+    int64_t calls = 0, graphs = 0;
+    void check(const Limits& limits) const;
+  };
   struct Entry {
     const onnx::FunctionProto* proto = nullptr;
     enum class State : uint8_t { fresh, open, done } state = State::fresh;
     int64_t nodes = 0;  // after inlining
-    int64_t depth = 0;  // of calls below
+    Depth depth;        // of this call and what is inside
   };
-  void measure(Entry& entry, int64_t depth, const ImportLimits& limits);
-  // Adds what the nodes become after inlining; returns the deepest call below.
-  int64_t add_up(const Nodes& nodes, int64_t depth, const ImportLimits& limits, int64_t& total);
+  void measure(Entry& entry, const Depth& above, const Limits& limits);
+  // Adds what the nodes become after inlining; returns the greatest depth below.
+  Depth add_up(const Nodes& nodes, const Depth& above, const Limits& limits, int64_t& total);
 
   const OpTable& ops_;
   std::map<std::string, Entry> entries_;
 };
 
-// Calls f for all nodes, those of sub-graphs included. Depth was capped by scan().
-void for_each_node(const Nodes& nodes, const std::function<void(const onnx::NodeProto&)>& f);
+// Calls f(node, graphs around it) for all nodes, those of sub-graphs included. scan() has capped
+// the depth.
+using NodeVisitor = std::function<void(const onnx::NodeProto& node, int64_t graphs)>;
+void for_each_node(const Nodes& nodes, const NodeVisitor& f, int64_t graphs = 0);
 
 // One UnsupportedError for all missing ops of all graphs and called functions.
 void check_supported(const onnx::ModelProto& model, const OpTable& ops, const Functions& functions);

@@ -3,7 +3,8 @@
 #include <array>
 #include <optional>
 
-#include "importer/limits.h"
+#include "base/guard.h"
+#include "base/utf8.h"
 #include "importer/wire.h"
 
 namespace planck::importer {
@@ -66,24 +67,11 @@ WireType wire_type(Form form) {
   return form == Form::fixed64 ? WireType::fixed64 : WireType::bytes;
 }
 
-// The length of the UTF-8 sequence at p, or 0. Overlong forms and surrogates are none.
-size_t utf8_sequence(const unsigned char* p, size_t left) {
-  if (p[0] < 0x80) return 1;
-  const size_t size = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-  if (p[0] < 0xc2 || p[0] > 0xf4 || size > left) return 0;
-  for (size_t i = 1; i < size; ++i) {
-    if ((p[i] & 0xc0) != 0x80) return 0;
-  }
-  const bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
-  const bool outside = (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f);
-  return overlong || outside ? 0 : size;
-}
-
-void check_text(std::span<const std::byte> text, const Field& field, const Wire& wire) {
-  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
+void check_text(std::span<const std::byte> content, const Field& field, const Wire& wire) {
+  const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
   for (size_t i = 0; i < text.size();) {
-    const size_t size = utf8_sequence(p + i, text.size() - i);
-    if (size == 0 || p[i] == 0) {
+    const size_t size = utf8_sequence(text.substr(i));
+    if (size == 0 || text[i] == 0) {
       throw GraphError("the field '", field.name, "' at byte ", wire.place(),
                        size == 0 ? " is not UTF-8" : " contains NUL");
     }
@@ -93,8 +81,7 @@ void check_text(std::span<const std::byte> text, const Field& field, const Wire&
 
 class Scanner {
  public:
-  Scanner(std::span<const std::byte> all, const ImportLimits& limits)
-      : all_(all), limits_(limits) {}
+  Scanner(std::span<const std::byte> all, const Limits& limits) : all_(all), limits_(limits) {}
 
   std::string run() {
     Wire wire(all_);
@@ -107,7 +94,8 @@ class Scanner {
   static constexpr int64_t kObjectBytes = 200, kTextBytes = 48, kNumberBytes = 8;
 
   void message(Message in, Wire wire, int64_t depth, int64_t graphs) {
-    within("message_depth", limits_.message_depth, depth, "nested messages");
+    within("nesting", limits_.nesting, depth, "messages inside each other");
+    check_guard();
     uint32_t seen = 0;
     while (!wire.done()) {
       const Tag tag = wire.tag();
@@ -153,7 +141,8 @@ class Scanner {
   void sub_message(const Field& field, const Tag& tag, Wire& wire, int64_t depth, int64_t graphs) {
     if (field.of == Message::refused) wire.fail("the field '", field.name, "' is not supported");
     if (field.of == Message::graph) {
-      within("subgraph_depth", limits_.subgraph_depth + 1, ++graphs, "nested graphs");
+      within("subgraph_depth", limits_.subgraph_depth, graphs++, "graphs inside each other");
+      depth = 1;  // what is between two graphs is counted with them
     }
     if (field.of == Message::node) within("nodes", limits_.nodes, ++nodes_, "nodes or more");
     if (field.of == Message::function) {
@@ -170,8 +159,8 @@ class Scanner {
   void text(const Field& field, const Tag& tag, Wire& wire) {
     const std::span<const std::byte> content = wire.sized();
     if (field.form == Form::text) {
-      within("name_length", limits_.name_length, static_cast<int64_t>(content.size()),
-             "bytes for a name");
+      within("name_bytes", limits_.name_bytes, static_cast<int64_t>(content.size()),
+             "bytes of a name");
       check_text(content, field, wire);
     }
     charge(kTextBytes + static_cast<int64_t>(content.size()));
@@ -214,14 +203,14 @@ class Scanner {
   }
 
   std::span<const std::byte> all_;
-  const ImportLimits& limits_;
+  const Limits& limits_;
   WireWriter out_;
   int64_t charged_ = 0, nodes_ = 0, functions_ = 0;
 };
 
 }  // namespace
 
-std::string scan(std::span<const std::byte> bytes, const ImportLimits& limits) {
+std::string scan(std::span<const std::byte> bytes, const Limits& limits) {
   if (bytes.empty()) throw ParseError("the model is empty");
   return Scanner(bytes, limits).run();
 }

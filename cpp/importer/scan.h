@@ -17,6 +17,6 @@ inline constexpr int64_t kInlinePayload = 1024;
 // kInlinePayload becomes `segment`, its range in `bytes`; a segment in the file itself is refused,
 // so that none can be forged.
 // ParseError: not the wire format. GraphError: text is not UTF-8. LimitError.
-std::string scan(std::span<const std::byte> bytes, const ImportLimits& limits);
+std::string scan(std::span<const std::byte> bytes, const Limits& limits);
 
 }  // namespace planck::importer

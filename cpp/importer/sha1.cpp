@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/guard.h"
+
 namespace planck::importer {
 namespace {
 
@@ -49,7 +51,10 @@ void add_block(State& state, const std::byte* block) {
 std::string sha1(std::span<const std::byte> bytes) {
   State state = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u};
   size_t at = 0;
-  for (; at + kBlock <= bytes.size(); at += kBlock) add_block(state, bytes.data() + at);
+  for (; at + kBlock <= bytes.size(); at += kBlock) {
+    check_guard_at(at);
+    add_block(state, bytes.data() + at);
+  }
   // The rest, a one bit, zeros, and the length in bits.
   std::array<std::byte, 2 * kBlock> tail{};
   const size_t rest = bytes.size() - at;

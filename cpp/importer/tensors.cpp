@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/checked.h"
-#include "importer/limits.h"
+#include "base/guard.h"
 
 namespace planck::importer {
 namespace {
@@ -82,7 +82,15 @@ void need_equal(int64_t got, int64_t expected, const char* unit, const Shape& sh
              {.expected = cat(expected, ' ', unit), .got = cat(got, ' ', unit)});
 }
 
-Shape checked_shape(const onnx::TensorProto& t, const ImportLimits& limits) {
+// Charged before memory is taken, as a function's constants come with each of its calls.
+void charge(Payloads& payloads, int64_t bytes) {
+  const Limits& limits = payloads.limits;
+  within("initializer_bytes", limits.initializer_bytes, bytes, "bytes of a constant");
+  payloads.embedded = checked_add(payloads.embedded, bytes);
+  within("constants_bytes", limits.constants_bytes, payloads.embedded, "bytes of constants");
+}
+
+Shape checked_shape(const onnx::TensorProto& t, const Limits& limits) {
   within("rank", limits.rank, t.dims_size(), "dimensions");
   return {t.dims().begin(), t.dims().end()};
 }
@@ -110,7 +118,12 @@ ExternalEntries external_entries(const onnx::TensorProto& t) {
 }
 
 bool only_bits(const Bytes& bytes) {
-  return std::ranges::all_of(bytes.span, [](std::byte b) { return b <= std::byte{1}; });
+  bool all = true;
+  in_pieces(bytes.span.size(), [&](size_t first, size_t count) {
+    const auto bit = [](std::byte b) { return b <= std::byte{1}; };
+    all = all && std::ranges::all_of(bytes.span.subspan(first, count), bit);
+  });
+  return all;
 }
 
 // The payload in place if its owner keeps it and it is aligned, else a copy.
@@ -123,10 +136,15 @@ Tensor from_bytes(DType dtype, Shape shape, const Bytes& bytes, Arena& copies) {
   }
   const size_t size = bytes.span.size();
   auto [to, owner] = copies.take(size);
-  if (size > 0) std::memcpy(to, bytes.span.data(), size);
-  if (flags)
-    std::ranges::transform(bytes.span, to,
-                           [](std::byte b) { return std::byte{b != std::byte{0}}; });
+  in_pieces(size, [&, to = to](size_t first, size_t count) {
+    const std::span<const std::byte> piece = bytes.span.subspan(first, count);
+    if (flags) {
+      std::ranges::transform(piece, to + first,
+                             [](std::byte b) { return std::byte{b != std::byte{0}}; });
+    } else {
+      std::memcpy(to + first, piece.data(), count);
+    }
+  });
   if (bytes.owner != nullptr) release(bytes);
   return {dtype, std::move(shape), to, std::move(owner)};
 }
@@ -142,6 +160,7 @@ Tensor from_entries(DType dtype, Shape shape, const auto& entries, const Element
       throw GraphError(entry, " in a typed field does not fit ", e.name);
     }
     *to++ = narrow;
+    check_guard_at(static_cast<size_t>(to - reinterpret_cast<To*>(bytes)));
   }
   return out;
 }
@@ -207,7 +226,7 @@ Tensor read_checked(const onnx::TensorProto& t, Payloads& payloads) {
   Shape shape = checked_shape(t, payloads.limits);
   const int64_t count = checked_count(shape);
   const int64_t size = payload_bytes(count, e);
-  within("tensor_bytes", payloads.limits.tensor_bytes, size, "bytes for a constant");
+  if (!external) charge(payloads, size);
   check_fields(t, e, external);
   const bool raw = t.has_raw_data() || t.has_segment();
   Bytes bytes;
@@ -275,8 +294,7 @@ Tensor read_sparse(const onnx::SparseTensorProto& proto, Payloads& payloads) {
   Shape shape(proto.dims().begin(), proto.dims().end());
   const int64_t count = checked_count(shape);
   const int64_t element = size_of(values.dtype());
-  within("tensor_bytes", payloads.limits.tensor_bytes, checked_mul(count, element),
-         "bytes for a constant");
+  charge(payloads, checked_mul(count, element));
   check_indices(indices, values, shape);
   const Wide places = widen(indices);
   std::byte* to = nullptr;
@@ -290,6 +308,7 @@ Tensor read_sparse(const onnx::SparseTensorProto& proto, Payloads& payloads) {
     }
     std::memcpy(to + at * element, values.data() + i * element, static_cast<size_t>(element));
     last = at;
+    check_guard_at(static_cast<size_t>(i));
   }
   return out;
 }

@@ -13,8 +13,9 @@ namespace planck::importer {
 struct Payloads {
   Bytes model;
   ExternalData external;
-  ImportLimits limits;
-  Arena copies = {};  // of payloads that cannot stay where they are
+  Limits limits;
+  Arena copies = {};     // of payloads that cannot stay where they are
+  int64_t embedded = 0;  // bytes of all constants so far that are no external data
 };
 
 // GraphError, ExternalDataError, LimitError; UnsupportedError for element types that we lack.

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/guard.h"
 
 namespace planck {
 
@@ -103,6 +104,7 @@ std::vector<int64_t> broadcast_index(std::span<const int64_t> from,
   std::vector<int64_t> digits(shape.size(), 0);
   int64_t at = 0;
   for (int64_t& index : out) {
+    check_guard_at(static_cast<size_t>(&index - out.data()));
     index = at;
     for (size_t d = shape.size(); d-- > 0;) {
       at += strides[d];
@@ -121,6 +123,7 @@ std::vector<Lane> lanes(std::span<const int64_t> shape, int64_t axis) {
   for (size_t i = static_cast<size_t>(axis) + 1; i < shape.size(); ++i) inner *= shape[i];
   std::vector<Lane> out;
   for (int64_t o = 0; o < outer; ++o) {
+    check_guard();
     for (int64_t i = 0; i < inner; ++i) out.push_back({o * count * inner + i, inner, count});
   }
   return out;

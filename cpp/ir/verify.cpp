@@ -2,6 +2,7 @@
 #include <map>
 #include <vector>
 
+#include "base/guard.h"
 #include "ir/graph.h"
 
 namespace planck {
@@ -69,7 +70,10 @@ void verify_node(const Graph& g, NodeId id) {
 void verify(const Graph& g) {
   if (g.outputs.size() != g.output_names.size()) throw InternalError("outputs without names");
   verify_order(g);
-  for (const Node& n : g.nodes()) verify_node(g, n.id);
+  for (const Node& n : g.nodes()) {
+    check_guard();
+    verify_node(g, n.id);
+  }
 }
 
 }  // namespace planck

@@ -37,6 +37,7 @@ void evaluate_arg(const Op& op, Evaluation& call, auto&& better) {
     size_t row = 0;
     if (x.count() == 0) return;
     for (const Lane& lane : lanes(x.shape, axis)) {
+      check_guard();
       int64_t best = 0;
       for (int64_t i = 1; i < lane.count; ++i) {
         const auto a = read(x, static_cast<size_t>(lane.at(i)));

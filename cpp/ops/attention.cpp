@@ -159,6 +159,7 @@ void Attention::reference(Evaluation& call) const {
     return;
   }
   for (int64_t at = 0; at < q.batch * heads; ++at) {
+    check_guard();
     const int64_t b = at / heads, h = at % heads;
     const auto keys = transposed(head_of(call.at(1), k, heads, b, h), k.length, k.width);
     product(head_of(call.at(0), q, heads, b, h).data(), keys.data(), scores.data(),

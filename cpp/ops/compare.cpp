@@ -155,6 +155,7 @@ void Where::reference(Evaluation& call) const {
   const auto ic = index_for(condition.shape, shape), iy = index_for(yes.shape, shape),
              in = index_for(no.shape, shape);
   for (size_t i = 0; i < ic.size(); ++i) {
+    check_guard_at(i);
     const bool first = integers(call, 0)[static_cast<size_t>(ic[i])] != 0;
     const Wide& from = first ? yes : no;
     const auto at = static_cast<size_t>(first ? iy[i] : in[i]);

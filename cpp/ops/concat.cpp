@@ -37,6 +37,7 @@ template <class T>
 void copy_rows(const std::vector<T>& from, std::vector<T>& to, int64_t outer, int64_t width,
                int64_t whole, int64_t offset) {
   for (int64_t o = 0; o < outer; ++o) {
+    check_guard();
     const auto at = from.begin() + o * width;
     std::copy(at, at + width, to.begin() + o * whole + offset);
   }

@@ -23,8 +23,10 @@ void accumulate(Evaluation& call, const auto& op, int start, auto&& f) {
   with_numbers(x.dtype, [&](auto&& read) {
     if (x.count() == 0) return;
     for (const Lane& lane : lanes(x.shape, axis)) {
+      check_guard();
       auto total = static_cast<decltype(read(x, 0))>(start);
       for (int64_t i = 0; i < lane.count; ++i) {
+        check_guard_at(static_cast<size_t>(i));
         const auto at = static_cast<size_t>(lane.at(op.reverse != 0 ? lane.count - 1 - i : i));
         const auto next = f(total, read(x, at));
         store(out, at, op.exclusive != 0 ? total : next);

@@ -63,7 +63,10 @@ Wide map(const Wide& x, DType dtype, auto&& f) {
   Wide out = make_wide(dtype, x.shape);
   const auto count = static_cast<size_t>(x.count());
   with_numbers(x.dtype, [&](auto&& read) {
-    for (size_t i = 0; i < count; ++i) store(out, i, f(read(x, i)));
+    for (size_t i = 0; i < count; ++i) {
+      check_guard_at(i);
+      store(out, i, f(read(x, i)));
+    }
   });
   return out;
 }
@@ -106,10 +109,14 @@ Wide zip(const Wide& a, const Wide& b, DType dtype, auto&& f) {
   const auto count = static_cast<size_t>(out.count());
   with_numbers(a.dtype, [&](auto&& read) {
     if (a.shape == b.shape) {
-      for (size_t i = 0; i < count; ++i) store(out, i, f(read(a, i), read(b, i)));
+      for (size_t i = 0; i < count; ++i) {
+        check_guard_at(i);
+        store(out, i, f(read(a, i), read(b, i)));
+      }
       return;
     }
     each_pair(shape, a.shape, b.shape, [&](size_t at, size_t ia, size_t ib) {
+      check_guard_at(at);
       store(out, at, f(read(a, ia), read(b, ib)));
     });
   });

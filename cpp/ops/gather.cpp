@@ -89,6 +89,7 @@ void GatherElements::reference(Evaluation& call) const {
   walks[at].positions.assign(walks[at].positions.size(), 0);
   Moved moved = walk(walks);
   for (size_t i = 0; i < moved.index.size(); ++i) {
+    check_guard_at(i);
     moved.index[i] += stride * checked_index(integers(call, 1)[i], data.shape[at]);
   }
   call.out[0] = take(data, moved);
@@ -152,6 +153,7 @@ void GatherND::reference(Evaluation& call) const {
   if (checked_count(moved.shape) == 0) rows = 0;
   const int64_t rows_of_batch = batches == 0 ? 0 : rows / batches;
   for (int64_t r = 0; r < rows; ++r) {
+    check_guard();
     int64_t start = batch == 0 ? 0 : (r / rows_of_batch) * strides[batch - 1];
     for (int64_t k = 0; k < width; ++k) {
       const auto axis = batch + static_cast<size_t>(k);

@@ -1,6 +1,7 @@
 #include "ops/matmul.h"
 
 #include "base/checked.h"
+#include "base/guard.h"
 #include "ops/elementwise.h"
 #include "ops/product.h"
 
@@ -48,6 +49,7 @@ void check_inner(std::string_view op, const Dim& a, const Dim& b, const Inferenc
 void integer_product(const int64_t* a, const int64_t* b, int64_t* c, const ProductSize& s) {
   for (int64_t i = 0; i < s.m; ++i) {
     for (int64_t k = 0; k < s.k; ++k) {
+      check_guard();
       for (int64_t j = 0; j < s.n; ++j) {
         int64_t& sum = c[i * s.n + j];
         sum = wrapping_add(sum, wrapping_mul(a[i * s.k + k], b[k * s.n + j]));
@@ -82,6 +84,7 @@ void MatMul::reference(Evaluation& call) const {
   }
   const auto ia = broadcast_index(batch_of(o.a), batch), ib = broadcast_index(batch_of(o.b), batch);
   for (size_t i = 0; i < ia.size(); ++i) {
+    check_guard();
     const int64_t from_a = ia[i] * size.m * size.k, from_b = ib[i] * size.k * size.n;
     const int64_t to = static_cast<int64_t>(i) * size.m * size.n;
     if (out.floating()) {

@@ -12,6 +12,7 @@ void NonZero::reference(Evaluation& call) const {
   const Wide& x = call.at(0);
   std::vector<int64_t> places;
   for (int64_t i = 0; i < x.count(); ++i) {
+    check_guard_at(static_cast<size_t>(i));
     if (x.at(i) != 0) places.push_back(i);
   }
   const auto count = static_cast<int64_t>(places.size());
@@ -19,6 +20,7 @@ void NonZero::reference(Evaluation& call) const {
   Wide out = make_wide(DType::s64, {x.rank(), count});
   for (size_t d = 0; d < strides.size(); ++d) {
     for (size_t i = 0; i < places.size(); ++i) {
+      check_guard_at(i);
       out.integer[d * places.size() + i] = places[i] / strides[d] % x.shape[d];
     }
   }

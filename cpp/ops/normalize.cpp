@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "base/guard.h"
 
 namespace planck {
 
@@ -35,6 +36,7 @@ Normalized normalize(const Wide& x, int64_t axis, double epsilon, const Wide& ga
   const size_t rows = out.mean.real.size();
   const size_t width = rows == 0 ? 0 : x.real.size() / rows;
   for (size_t r = 0; r < rows; ++r) {
+    check_guard();
     const auto row = std::span(x.real).subspan(r * width, width);
     const Moments m = moments(row, epsilon);
     out.mean.real[r] = m.mean;

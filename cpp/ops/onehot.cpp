@@ -39,6 +39,7 @@ void OneHot::reference(Evaluation& call) const {
   if (!moved.index.empty()) {
     size_t i = 0;
     for (const Lane& lane : lanes(shape, checked_axis(axis, indices.rank() + 1))) {
+      check_guard();
       int64_t index = to_integer(indices.at(static_cast<int64_t>(i++)));
       if (index < 0 && index >= -depth) index += depth;
       if (index >= 0 && index < depth) moved.index[static_cast<size_t>(lane.at(index))] = 1;

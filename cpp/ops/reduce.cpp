@@ -72,7 +72,9 @@ void reduce(Evaluation& call, const Options& o, auto&& f) {
   with_numbers(x.dtype, [&](auto&& read) {
     std::vector<decltype(read(x, 0))> values(length);
     for (size_t i = 0; i < count; ++i) {
+      check_guard();
       for (size_t k = 0; k < length; ++k) {
+        check_guard_at(k);
         values[k] = read(x, static_cast<size_t>(index[i * length + k]));
       }
       store(out, i, f(std::span<const decltype(read(x, 0))>(values)));

@@ -21,6 +21,7 @@ void infer_along(std::string_view op, int64_t axis, Inference& call) {
 void for_each_lane(const Wide& x, int64_t axis, auto&& finish) {
   const auto value = [&](int64_t at) { return x.real[static_cast<size_t>(at)]; };
   for (const Lane& lane : lanes(x.shape, checked_axis(axis, x.rank()))) {
+    check_guard();
     double top = -std::numeric_limits<double>::infinity(), sum = 0;
     for (int64_t i = 0; i < lane.count; ++i) top = std::max(top, value(lane.at(i)));
     for (int64_t i = 0; i < lane.count; ++i) sum += std::exp(value(lane.at(i)) - top);

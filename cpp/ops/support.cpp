@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/guard.h"
 
 namespace planck {
 
@@ -151,16 +152,17 @@ void set_contents(Inference& call, size_t i, Contents contents) {
 }
 
 void check_size(std::span<const int64_t> shape) {
-  constexpr int64_t kMostBytes = int64_t{4} << 30;
+  const int64_t most = current_limits().max_tensor_bytes;
   int64_t count = 1;  // an extent of 0 counts as 1, else [4e18,0] would pass and be walked
   for (const int64_t d : shape) {
     if (d < 0) throw RunError("the shape ", shape_text(shape), " has a negative extent");
     if (__builtin_mul_overflow(count, std::max<int64_t>(d, 1), &count)) count = INT64_MAX;
   }
-  if (count <= kMostBytes / 8) return;
+  if (count <= most / 8) return;
   throw with(LimitError("a tensor of shape ", shape_text(shape), " exceeds max_tensor_bytes, ",
-                        kMostBytes, ", in its 8-byte form"),
-             {.limit = kMostBytes,
+                        most, ", in its 8-byte form"),
+             {.hint = "raise limits.max_tensor_bytes if you trust this input",
+              .limit = most,
               .need = count > INT64_MAX / 8 ? INT64_MAX : 8 * count,
               .option = "max_tensor_bytes"});
 }
@@ -217,6 +219,7 @@ Moved walk(std::span<const Walk> axes) {
     std::vector<int64_t> longer;
     longer.reserve(out.index.size() * axis.positions.size());
     for (const int64_t base : out.index) {
+      check_guard();
       for (const int64_t p : axis.positions) {
         longer.push_back(base == kFill || p == kFill ? kFill : base + p * axis.stride);
       }
@@ -228,7 +231,10 @@ Moved walk(std::span<const Walk> axes) {
 
 std::vector<int64_t> counted(int64_t count, int64_t start, int64_t step) {
   std::vector<int64_t> out(static_cast<size_t>(count));
-  for (size_t i = 0; i < out.size(); ++i) out[i] = start + static_cast<int64_t>(i) * step;
+  for (size_t i = 0; i < out.size(); ++i) {
+    check_guard_at(i);
+    out[i] = start + static_cast<int64_t>(i) * step;
+  }
   return out;
 }
 
@@ -245,7 +251,10 @@ template <class T>
 std::vector<T> taken(const std::vector<T>& from, std::span<const int64_t> index, const T& fill) {
   std::vector<T> out;
   out.reserve(index.size());
-  for (const int64_t i : index) out.push_back(i == kFill ? fill : from.at(static_cast<size_t>(i)));
+  for (const int64_t i : index) {
+    check_guard_at(out.size());
+    out.push_back(i == kFill ? fill : from.at(static_cast<size_t>(i)));
+  }
   return out;
 }
 

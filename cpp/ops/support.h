@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/guard.h"
 #include "ir/op_def.h"
 
 namespace planck {
@@ -63,7 +64,8 @@ Contents contents_if(auto&& body) {
 Contents zip_contents(const Inference& call, auto&& f);
 
 // --- reference: making tensors --------------------------------------------------------------
-// LimitError if the wide form (8 bytes an element) exceeds 4 GiB, extents of 0 counting as 1.
+// LimitError if the wide form (8 bytes an element) exceeds the limit max_tensor_bytes, extents of 0
+// counting as 1.
 void check_size(std::span<const int64_t> shape);
 Wide make_wide(DType dtype, Shape shape);  // zeros, after check_size
 Shape evaluated(std::span<const Dim> dims, const Evaluation& call);

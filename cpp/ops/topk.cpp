@@ -62,6 +62,7 @@ void TopK::reference(Evaluation& call) const {
     const std::vector<Lane> from = lanes(x.shape, at), to = lanes(shape, at);
     std::vector<decltype(read(x, 0))> values(static_cast<size_t>(extent));
     for (size_t l = 0; l < from.size(); ++l) {
+      check_guard();
       for (int64_t i = 0; i < extent; ++i) {
         values[static_cast<size_t>(i)] = read(x, static_cast<size_t>(from[l].at(i)));
       }

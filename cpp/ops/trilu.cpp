@@ -20,6 +20,7 @@ void Trilu::reference(Evaluation& call) const {
   const int64_t k = call.has(1) ? std::clamp(integer("k", call, 1), -rows - 1, columns + 1) : 0;
   Wide out = x;
   for (int64_t i = 0; i < x.count(); ++i) {
+    check_guard_at(static_cast<size_t>(i));
     const int64_t column = i % columns, row = i / columns % rows;
     const bool keep = upper != 0 ? column >= row + k : column <= row + k;
     if (keep) continue;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "base/guard.h"
 #include "passes/passes.h"
 #include "passes/tools.h"
 
@@ -20,6 +21,7 @@ class Cse {
   std::optional<Patch> next(const Graph& g, NodeId from) {
     if (from == g.first()) seen_.clear();  // a new scan; otherwise what came before still holds
     for (const Node& n : g.nodes_from(from)) {
+      check_guard();
       if (!n.subgraphs.empty()) continue;
       const auto [it, fresh] = seen_.emplace(key(g, n), n.id);
       if (fresh) continue;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <optional>
 
+#include "base/guard.h"
 #include "base/knobs.h"
 #include "passes/pass.h"
 
@@ -48,6 +49,7 @@ class Scanner {
   bool scan() {
     bool changed = false;
     for (NodeId at = graph_.first(); at != kNoNode && !stopped();) {
+      check_guard();
       const std::optional<Patch> patch = pass_.next(graph_, at, report_);
       if (!patch) break;
       if (report_.patches == most_) throw InternalError("the pass does not end");
@@ -141,6 +143,7 @@ Pass node_pass(std::string name, Rewrite rewrite) {
   const auto next = [name, rewrite](const Graph& g, NodeId from,
                                     PassReport& report) -> std::optional<Patch> {
     for (const Node& n : g.nodes_from(from)) {
+      check_guard();
       std::optional<Outcome> outcome = rewrite(g, n);
       if (!outcome) continue;
       if (auto patch = settled(std::move(*outcome), name, g, n, report)) return patch;
@@ -154,6 +157,7 @@ Pass fusion_pass(std::string name, Pat formula, FusionRewrite rewrite) {
   const auto next = [name, formula = std::move(formula), rewrite](
                         const Graph& g, NodeId from, PassReport& report) -> std::optional<Patch> {
     for (const Node& n : g.nodes_from(from)) {
+      check_guard();
       const std::optional<Match> found = match(g, n, formula);
       if (!found) continue;
       if (auto patch = settled(rewrite(g, *found), name, g, n, report)) return patch;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/guard.h"
 #include "ops/evaluate.h"
 #include "ops/support.h"
 #include "passes/passes.h"
@@ -13,10 +14,6 @@
 namespace planck {
 
 namespace {
-
-// A model whose constants unfold into more than this is better off computing them in the run.
-constexpr int64_t kMostOfANode = int64_t{64} << 20;
-constexpr int64_t kMostOfAModel = int64_t{1} << 30;
 
 // Dequantised weights would lose their scales, and with them the integer kernels.
 bool keeps_form(const Node& n) { return n.is("DequantizeLinear") || n.is("QuantizeLinear"); }
@@ -27,16 +24,21 @@ bool has_constant_inputs(const Graph& g, const Node& n) {
                              [&](ValueId v) { return v == kAbsent || is_constant(g, v); });
 }
 
-// Bytes of the outputs; nothing if only an evaluation tells.
-std::optional<int64_t> bytes_of_outputs(const Graph& g, const Node& n) {
-  int64_t bytes = 0;
+struct Size {
+  int64_t bytes = 0, wide = 0;
+};
+// Of the outputs; nothing if only an evaluation tells.
+std::optional<Size> size_of_outputs(const Graph& g, const Node& n) {
+  Size size;
   for (const ValueId v : n.outputs) {
     if (v == kAbsent) continue;
     const auto shape = known_shape(dims_of(g, v));
     if (!shape) return std::nullopt;
-    bytes = checked_add(bytes, checked_mul(checked_count(*shape), size_of(dtype_of(g, v))));
+    const int64_t count = checked_count(*shape);
+    size.bytes = checked_add(size.bytes, checked_mul(count, size_of(dtype_of(g, v))));
+    size.wide = checked_add(size.wide, checked_mul(count, 8));
   }
-  return bytes;
+  return size;
 }
 
 std::vector<Wide> evaluated(const Graph& g, const Node& n) {
@@ -74,6 +76,7 @@ class Fold {
  public:
   std::optional<Patch> next(const Graph& g, NodeId from, PassReport& report) {
     for (const Node& n : g.nodes_from(from)) {
+      check_guard();
       if (auto patch = has_constant_inputs(g, n) ? whole(g, n, report) : known(g, n)) return patch;
     }
     return std::nullopt;
@@ -81,25 +84,38 @@ class Fold {
 
  private:
   std::optional<Patch> whole(const Graph& g, const Node& n, PassReport& report) {
-    const std::optional<int64_t> bytes = bytes_of_outputs(g, n);
-    if (bytes && *bytes > kMostOfANode) {
-      report.refuse("fold", g, n,
-                    cat("the result takes ", *bytes, " bytes, more than the limit of ",
-                        kMostOfANode, " for a node"));
-      return std::nullopt;
-    }
-    if (spent_ + bytes.value_or(0) > kMostOfAModel) {
-      report.refuse(
-          "fold", g, n,
-          cat("the constants of the model would take more than ", kMostOfAModel, " bytes"));
+    if (const std::string why = too_large(g, n); !why.empty()) {
+      report.refuse("fold", g, n, why);
       return std::nullopt;
     }
     try {
       return replaced(g, n, evaluated(g, n));
+    } catch (const TimeoutError&) {
+      throw;
+    } catch (const CancelledError&) {
+      throw;
     } catch (const Error& e) {  // the run will say the same, if it gets here at all
       report.refuse("fold", g, n, e.what());
       return std::nullopt;
     }
+  }
+
+  // What unfolds into more than this is better off computed in the run. The evaluation takes eight
+  // bytes for each element, which counts for narrow types.
+  std::string too_large(const Graph& g, const Node& n) const {
+    const Limits& limits = current_limits();
+    constexpr int64_t kWide = 4;
+    const std::optional<Size> size = size_of_outputs(g, n);
+    if (!size) return "";
+    if (size->bytes > limits.fold_node_bytes || size->wide / kWide > limits.fold_node_bytes) {
+      return cat("the result takes ", size->bytes, " bytes, more than the limit fold_node_bytes, ",
+                 limits.fold_node_bytes);
+    }
+    if (size->bytes > limits.fold_model_bytes - spent_) {
+      return cat("the constants of the model would take more than the limit fold_model_bytes, ",
+                 limits.fold_model_bytes);
+    }
+    return "";
   }
 
   std::optional<Patch> replaced(const Graph& g, const Node& n, const std::vector<Wide>& results) {

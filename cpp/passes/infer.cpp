@@ -2,6 +2,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "base/guard.h"
 #include "passes/passes.h"
 
 namespace planck {
@@ -74,7 +75,10 @@ class Sharpener {
 
 std::optional<Patch> infer(const Graph& g, NodeId from, PassReport&) {
   Sharpener sharpener(g, from);
-  for (const Node& n : g.nodes_from(from)) sharpener.visit(n);
+  for (const Node& n : g.nodes_from(from)) {
+    check_guard();
+    sharpener.visit(n);
+  }
   return sharpener.take();
 }
 

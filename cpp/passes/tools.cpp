@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/guard.h"
 #include "ops/reduce.h"
 #include "ops/transpose.h"
 
@@ -109,6 +110,7 @@ void transpose_elements(const std::byte* from, std::byte* to, int64_t rows, int6
   const auto* source = reinterpret_cast<const Element*>(from);
   auto* target = reinterpret_cast<Element*>(to);
   for (int64_t i = 0; i < rows; i += kBlock) {
+    check_guard();
     for (int64_t j = 0; j < columns; j += kBlock) {
       for (int64_t r = i; r < std::min(i + kBlock, rows); ++r) {
         for (int64_t c = j; c < std::min(j + kBlock, columns); ++c) {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "plan/plan.h"
 
 namespace planck {
@@ -18,9 +19,8 @@ namespace planck {
 inline constexpr int kPlanMajor = 1, kPlanMinor = 0;
 
 struct PlanReadOptions {
-  bool verify = false;                         // hash the weights too
-  int64_t metadata_bytes = int64_t{64} << 20;  // limit; the graph counts too
-  int64_t file_bytes = int64_t{1} << 40;
+  bool verify = false;                                    // hash the weights too
+  int64_t metadata_bytes = Limits().plan_metadata_bytes;  // the graph counts too
 };
 
 // The bytes of the file in order, a piece at a time.

@@ -61,6 +61,7 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
   out->memory = plan_memory(plan, bindings);
   const BindContext context{plan, out->values, bindings};
   for (const Step& step : plan.steps) {
+    check_guard();
     BoundStep bound = at_step(plan, step, [&] { return bind_cpu(context, step); });
     for (const Job& job : bound.jobs) {
       if (job.tiles == 0) continue;
@@ -77,6 +78,25 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
   return out;
 }
 
+Context::Context(const Plan& plan, int threads, const Limits& limits)
+    : plan_(plan),
+      limits_(limits),
+      by_reference_(std::ranges::any_of(
+          plan.steps,
+          [](const Step& s) { return std::holds_alternative<ReferenceParams>(s.params); })),
+      team_(threads) {}
+
+// Outputs count, whoever gives their memory, and so does what kernels take aside.
+void Context::check_memory(const Binding& binding) const {
+  int64_t need =
+      checked_add(binding.memory.bytes, checked_mul(binding.scratch_bytes, int64_t{team_.size()}));
+  for (const PlanPort& p : plan_.outputs) {
+    const BoundValue& v = binding.values[static_cast<size_t>(p.value)];
+    need = checked_add(need, v.count() * size_of(v.dtype));
+  }
+  within("max_arena_bytes", limits_.max_arena_bytes, need, "bytes of tensors for these shapes");
+}
+
 Binding& Context::binding_for(std::span<const Feed* const> matched) {
   key_.clear();
   for (const Feed* f : matched) key_.insert(key_.end(), f->shape.begin(), f->shape.end());
@@ -86,13 +106,10 @@ Binding& Context::binding_for(std::span<const Feed* const> matched) {
   }
   const Bindings symbols = bind_symbols(plan_, matched);
   auto binding = make_binding(plan_, symbols);
-  if (max_arena_bytes_ > 0 && binding->memory.bytes > max_arena_bytes_) {
-    throw with(
-        LimitError("these shapes need an arena of ", binding->memory.bytes,
-                   " bytes, the limit max_arena_bytes is ", max_arena_bytes_),
-        {.limit = max_arena_bytes_, .need = binding->memory.bytes, .option = "max_arena_bytes"});
-  }
+  check_memory(*binding);
   ++stats.bindings;
+  log(LogLevel::info, "new shapes [", joined(key_), "]: ", binding->memory.bytes,
+      " bytes of arena, ", binding->jobs.size(), " jobs");
   if (bindings_.size() >= kMostBindings) {
     bindings_.erase(recent_.back());
     recent_.pop_back();
@@ -167,19 +184,27 @@ void Context::set_addresses(Binding& binding, OutputSink& sink) {
   }
 }
 
-void Context::run_traced(const Binding& binding, Trace& trace) {
+void Context::run_jobs(const Binding& binding, const Guard* guard, Trace* trace) {
+  if (trace == nullptr) return team_.run(binding.jobs, {}, guard);
   std::vector<int64_t> ends(binding.jobs.size());
-  team_.run(binding.jobs, ends);
-  trace.assign(binding.steps.size(), {});
-  for (size_t i = 0; i < trace.size(); ++i) trace[i].flops = binding.steps[i].flops;
+  team_.run(binding.jobs, ends, guard);
+  trace->assign(binding.steps.size(), {});
+  for (size_t i = 0; i < trace->size(); ++i) (*trace)[i].flops = binding.steps[i].flops;
   int64_t before = 0;
   for (size_t i = 0; i < ends.size(); ++i) {
-    trace[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
+    (*trace)[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
     before = ends[i];
   }
 }
 
-void Context::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
+void Context::run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options) {
+  GuardOptions guard_options;
+  guard_options.limits = &limits_;
+  guard_options.seconds = options.timeout > 0 ? options.timeout : limits_.run_timeout;
+  guard_options.cancel = options.cancel;
+  const Guard guard(std::move(guard_options));
+  const GuardScope scope(&guard);
+  guard.check();
   match_feeds(plan_, feeds, matched_);
   Binding& binding = binding_for(matched_);
   input_data_.clear();
@@ -188,14 +213,11 @@ void Context::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
   }
   set_addresses(binding, sink);
   try {
-    if (trace != nullptr) {
-      run_traced(binding, *trace);
-    } else {
-      team_.run(binding.jobs);
-    }
+    run_jobs(binding, guard.asked() || by_reference_ ? &guard : nullptr, options.trace);
   } catch (...) {
-    const size_t step = binding.step_of[team_.failed_step()];
-    at_step(plan_, plan_.steps[step], [] { throw; });
+    const size_t job = team_.failed_step();
+    if (job >= binding.step_of.size()) throw;
+    at_step(plan_, plan_.steps[binding.step_of[job]], [] { throw; });
   }
   ++stats.runs;
 }

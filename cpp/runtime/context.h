@@ -56,10 +56,10 @@ struct ContextStats {
 
 class Context {
  public:
-  Context(const Plan& plan, int threads, int64_t max_arena_bytes)
-      : plan_(plan), max_arena_bytes_(max_arena_bytes), team_(threads) {}
+  // `limits` outlive the context.
+  Context(const Plan& plan, int threads, const Limits& limits);
 
-  void run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace);
+  void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options);
   ContextStats stats;
 
  private:
@@ -74,11 +74,13 @@ class Context {
 
   Binding& binding_for(std::span<const Feed* const> matched);
   void set_addresses(Binding& binding, OutputSink& sink);
-  void run_traced(const Binding& binding, Trace& trace);
+  void check_memory(const Binding& binding) const;
+  void run_jobs(const Binding& binding, const Guard* guard, Trace* trace);
   const void* converted(const Feed& feed, DType want, size_t index);
 
   const Plan& plan_;
-  int64_t max_arena_bytes_;
+  const Limits& limits_;
+  bool by_reference_;  // a step runs by its reference, which takes memory of its own
   Team team_;
   Arena arena_;
   int64_t scratch_bytes_ = 0;

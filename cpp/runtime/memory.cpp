@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/guard.h"
 
 namespace planck {
 namespace {
@@ -49,9 +50,16 @@ std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings) {
   return all;
 }
 
+// Inputs are the caller's memory, constants the plan's.
+bool made_by_run(const Plan& plan, const PlanValue& v) {
+  const BufferKind kind = plan.buffers[static_cast<size_t>(v.buffer)].kind;
+  return kind == BufferKind::arena || kind == BufferKind::output;
+}
+
 }  // namespace
 
 std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) {
+  const int64_t most = current_limits().max_tensor_bytes;
   std::vector<int64_t> elements;
   for (const PlanBuffer& b : plan.buffers) elements.push_back(b.elements.eval(bindings));
   std::vector<BoundValue> out;
@@ -63,7 +71,8 @@ std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) 
     b.offset = v.offset.eval(bindings);
     for (const Dim& d : v.shape) b.shape.push_back(d.eval(bindings));
     for (const Dim& d : v.strides) b.strides.push_back(d.eval(bindings));
-    checked_mul(checked_count(b.shape), size_of(b.dtype), "tensor bytes");
+    const int64_t bytes = checked_mul(b.count(), size_of(b.dtype), "tensor bytes");
+    if (made_by_run(plan, v)) within("max_tensor_bytes", most, bytes, "bytes of a tensor");
     check_window(b, elements[static_cast<size_t>(v.buffer)], v.name);
     out.push_back(std::move(b));
   }
@@ -84,6 +93,7 @@ MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings) {
     return out.offsets[static_cast<size_t>(l->buffer)];
   };
   for (const Lifetime& mine : all) {
+    check_guard();
     int64_t at = 0;
     for (const Lifetime* other : placed) {
       if (other->last < mine.first || mine.last < other->first) continue;

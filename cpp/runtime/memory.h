@@ -14,7 +14,7 @@ struct MemoryPlan {
 };
 
 // Concrete shapes, strides and offsets of all values. Throws GraphError where a window leaves its
-// buffer, LimitError where a size is beyond `max_arena_bytes`.
+// buffer, LimitError where a tensor is beyond the limit max_tensor_bytes.
 std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings);
 
 // Greedy by size: the largest buffers choose their place first, at the lowest offset that no

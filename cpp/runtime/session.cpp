@@ -23,12 +23,17 @@ int thread_count(int asked) {
   return static_cast<int>(count);
 }
 
+Limits resolved(Limits limits) {
+  if (limits.max_arena_bytes == 0) limits.max_arena_bytes = this_device().memory_bytes / 5 * 4;
+  return limits;
+}
+
 }  // namespace
 
 struct Session::Impl {
   std::shared_ptr<const Plan> plan;
   int threads;
-  int64_t max_arena_bytes;
+  const Limits limits;
   std::mutex mutex;
   Context team;  // of the first caller
   bool team_taken = false;
@@ -38,8 +43,8 @@ struct Session::Impl {
   Impl(std::shared_ptr<const Plan> p, SessionOptions options)
       : plan(std::move(p)),
         threads(thread_count(options.threads)),
-        max_arena_bytes(options.max_arena_bytes),
-        team(*plan, threads, max_arena_bytes) {}
+        limits(resolved(options.limits)),
+        team(*plan, threads, limits) {}
 
   Context& take() {
     const std::lock_guard lock(mutex);
@@ -48,7 +53,7 @@ struct Session::Impl {
       return team;
     }
     if (free_solo.empty()) {
-      all_solo.push_back(std::make_unique<Context>(*plan, 1, max_arena_bytes));
+      all_solo.push_back(std::make_unique<Context>(*plan, 1, limits));
       return *all_solo.back();
     }
     Context* context = free_solo.back();
@@ -70,14 +75,14 @@ Session::Session(std::shared_ptr<const Plan> plan, SessionOptions options)
     : impl_(std::make_unique<Impl>(std::move(plan), options)) {}
 Session::~Session() = default;
 
-void Session::run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace) {
+void Session::run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options) {
   Context& context = impl_->take();
   struct Return {
     Impl& impl;
     Context& context;
     ~Return() { impl.give_back(context); }
   } const give_back{*impl_, context};
-  typed([&] { context.run(feeds, sink, trace); });
+  typed([&] { context.run(feeds, sink, options); });
 }
 
 int64_t Session::arena_bytes(std::span<const Feed> feeds) const {

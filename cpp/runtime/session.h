@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/guard.h"
 #include "plan/plan.h"
 
 namespace planck {
@@ -45,8 +46,14 @@ struct StepTime {
 using Trace = std::vector<StepTime>;  // in the order of the plan's steps
 
 struct SessionOptions {
-  int threads = 0;              // 0: PLANCK_THREADS, else affinity and cgroup quota
-  int64_t max_arena_bytes = 0;  // 0: no limit
+  int threads = 0;  // 0: PLANCK_THREADS, else affinity and cgroup quota
+  Limits limits;    // max_tensor_bytes, max_arena_bytes, run_timeout
+};
+
+struct RunOptions {
+  double timeout = 0;                    // seconds; 0: the limit run_timeout
+  std::shared_ptr<const Cancel> cancel;  // from any thread
+  Trace* trace = nullptr;                // costs a reading of the clock for each step
 };
 
 class Session {
@@ -58,9 +65,9 @@ class Session {
 
   // Runs the plan. Any number of threads may call it: the first has the team of threads, further
   // ones run on their own thread at once, with the same bits. Throws FeedError for arrays that do
-  // not fit, RunError for values that are wrong; the session stays usable. A trace costs a reading
-  // of the clock for each step.
-  void run(std::span<const Feed> feeds, OutputSink& sink, Trace* trace = nullptr);
+  // not fit, RunError for values that are wrong, LimitError, TimeoutError and CancelledError; the
+  // session stays usable. A run ends within 10 ms, or a tile of a kernel, of what it is asked.
+  void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options = {});
 
   // Bytes of the arena for these input shapes, in the order of the plan's inputs.
   int64_t arena_bytes(std::span<const Feed> feeds) const;

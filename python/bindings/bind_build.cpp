@@ -1,10 +1,11 @@
-#include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
 #include <functional>
 
 #include "bindings.h"
 #include "builder/build.h"
+#include "limits.h"
+#include "log.h"
 #include "passes/pass.h"
 #include "py_plan.h"
 
@@ -12,37 +13,93 @@ namespace planck {
 
 namespace {
 
-using Progress = std::function<bool(std::string, double)>;
+using Set = void (*)(BuildOptions& options, const py::handle& value);
 
-BuildOptions options_from(const py::dict& given, const Progress& progress) {
-  BuildOptions o;
+struct Option {
+  std::string_view name;
+  Set set;
+};
+
+constexpr Option kOptions[] = {
+    {"precision",
+     [](BuildOptions& o, const py::handle& v) { o.precision = v.cast<std::string>(); }},
+    {"device", [](BuildOptions& o, const py::handle& v) { o.device = v.cast<std::string>(); }},
+    {"fallback", [](BuildOptions& o, const py::handle& v) { o.fallback = v.cast<std::string>(); }},
+    {"disabled_passes",
+     [](BuildOptions& o, const py::handle& v) {
+       o.disabled_passes = v.cast<std::vector<std::string>>();
+     }},
+    {"stop_after_patch",
+     [](BuildOptions& o, const py::handle& v) { o.stop_after_patch = v.cast<int64_t>(); }},
+    {"external_data_dir",
+     [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},
+    {"limits",
+     [](BuildOptions& o, const py::handle& v) { o.limits = limits_from(v.cast<py::dict>()); }},
+    {"cancel",
+     [](BuildOptions& o, const py::handle& v) { o.cancel = v.cast<std::shared_ptr<Cancel>>(); }},
+};
+
+BuildOptions options_from(const py::dict& given) {
+  BuildOptions options;
   for (const auto& [key, value] : given) {
     const std::string name = py::str(key);
-    if (name == "precision") {
-      o.precision = value.cast<std::string>();
-    } else if (name == "device") {
-      o.device = value.cast<std::string>();
-    } else if (name == "fallback") {
-      o.fallback = value.cast<std::string>();
-    } else if (name == "disabled_passes") {
-      o.disabled_passes = value.cast<std::vector<std::string>>();
-    } else if (name == "stop_after_patch") {
-      o.stop_after_patch = value.cast<int64_t>();
-    } else if (name == "tight_limits") {
-      if (value.cast<bool>()) o.import.limits = ImportLimits::tight();
-    } else if (name == "external_data_dir") {
-      o.import.external_data_dir = value.cast<std::string>();
-    } else {
-      throw UsageError("build has no option '", name, "'");
+    const auto* row = std::ranges::find(kOptions, name, &Option::name);
+    if (row == std::end(kOptions)) {
+      throw with(UsageError("build has no option '", name, "'"), {.got = name});
+    }
+    try {
+      row->set(options, value);
+    } catch (const py::cast_error&) {
+      const std::string type = py::str(py::type::of(value).attr("__name__"));
+      throw with(UsageError("the option ", name, " has the wrong type, ", type), {.got = type});
     }
   }
-  if (progress) {
-    o.progress = [progress](std::string_view stage, double done) {
-      const py::gil_scoped_acquire gil;
-      return progress(std::string(stage), done);
-    };
+  return options;
+}
+
+// Asks the callback, and Python whether Ctrl-C was pressed. What they raise ends the build and is
+// raised again when it has ended, as no C++ code may see it.
+class Progress {
+ public:
+  explicit Progress(py::object callback) : callback_(std::move(callback)) {}
+
+  bool go_on(std::string_view stage, double done) {
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (callback_.is_none()) return true;
+      return callback_(std::string(stage), done).cast<bool>();
+    } catch (...) {
+      raised_ = std::current_exception();
+      return false;
+    }
   }
-  return o;
+
+  auto run(auto&& body) {
+    try {
+      const py::gil_scoped_release release;
+      return body();
+    } catch (const CancelledError&) {
+      if (raised_ != nullptr) std::rethrow_exception(raised_);
+      throw;
+    }
+  }
+
+ private:
+  py::object callback_;
+  std::exception_ptr raised_;
+};
+
+std::shared_ptr<PyPlan> built(const py::dict& given, int threads, const py::object& callback,
+                              auto&& build) {
+  const LogCall log_call(true);
+  BuildOptions options = options_from(given);
+  Progress progress(callback);
+  options.progress = [&](std::string_view stage, double done) {
+    return progress.go_on(stage, done);
+  };
+  const SessionOptions session{threads, options.limits};
+  return progress.run([&] { return make_py_plan(build(options), session); });
 }
 
 }  // namespace
@@ -50,29 +107,26 @@ BuildOptions options_from(const py::dict& given, const Progress& progress) {
 void bind_build(py::module_& m) {
   m.def(
       "build_file",
-      [](const std::string& path, const py::dict& options, int threads, const Progress& progress) {
-        const BuildOptions o = options_from(options, progress);
-        const py::gil_scoped_release release;
-        return make_py_plan(build_file(path, o), threads);
+      [](const std::string& path, const py::dict& options, int threads,
+         const py::object& progress) {
+        return built(options, threads, progress,
+                     [&](const BuildOptions& o) { return build_file(path, o); });
       },
-      py::arg("path"), py::arg("options"), py::arg("threads"), py::arg("progress") = nullptr);
+      py::arg("path"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none());
   m.def(
       "build_bytes",
-      [](const py::bytes& model, const py::dict& options, int threads, const Progress& progress) {
-        const BuildOptions o = options_from(options, progress);
-        const std::string_view view = model;
-        const py::gil_scoped_release release;
-        return make_py_plan(
-            build_bytes({reinterpret_cast<const std::byte*>(view.data()), view.size()}, o),
-            threads);
+      [](const py::bytes& model, const py::dict& options, int threads, const py::object& progress) {
+        const auto bytes = std::as_bytes(std::span(std::string_view(model)));
+        return built(options, threads, progress,
+                     [&](const BuildOptions& o) { return build_bytes(bytes, o); });
       },
-      py::arg("model"), py::arg("options"), py::arg("threads"), py::arg("progress") = nullptr);
+      py::arg("model"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none());
   m.def(
       "graph_text",
-      [](const std::string& path, const py::dict& options) {
-        const BuildOptions o = options_from(options, nullptr);
+      [](const std::string& path, const py::dict& given) {
+        const BuildOptions options = options_from(given);
         const py::gil_scoped_release release;
-        return graph_text(path, o);
+        return graph_text(path, options);
       },
       py::arg("path"), py::arg("options"));
   m.def("pass_names", pass_names);

@@ -5,6 +5,8 @@
 
 #include "arrays.h"
 #include "builder/load.h"
+#include "limits.h"
+#include "log.h"
 #include "py_plan.h"
 
 namespace planck {
@@ -20,7 +22,7 @@ class ArraySink : public OutputSink {
     const py::str name(port.name);
     py::array array = given_ != nullptr && given_->contains(name)
                           ? checked(port, shape, (*given_)[name])
-                          : py::array(numpy_dtype(port.dtype), Shape(shape.begin(), shape.end()));
+                          : fresh(port, shape);
     arrays_.resize(std::max(arrays_.size(), index + 1));
     arrays_[index] = array;
     return array.mutable_data();
@@ -33,6 +35,15 @@ class ArraySink : public OutputSink {
   }
 
  private:
+  static py::array fresh(const PlanPort& port, std::span<const int64_t> shape) {
+    try {
+      return {numpy_dtype(port.dtype), Shape(shape.begin(), shape.end())};
+    } catch (const py::error_already_set& e) {  // what Python raises must not cross the library
+      if (!e.matches(PyExc_MemoryError)) throw InternalError(e.what());
+      throw OutOfMemoryError("no memory for the output '", port.name, "' ", shape_text(shape));
+    }
+  }
+
   static py::array checked(const PlanPort& port, std::span<const int64_t> shape,
                            const py::handle& given) {
     const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
@@ -75,7 +86,9 @@ struct FeedArrays {
   }
 };
 
-py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>& out) {
+py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>& out,
+             double timeout, std::shared_ptr<Cancel> cancel) {
+  const LogCall log_call(false);
   const FeedArrays given(feeds);
   if (out) {
     for (const auto& [key, value] : *out) {
@@ -89,7 +102,7 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
   ArraySink sink(out ? &*out : nullptr);
   {
     const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink);
+    self.session().run(given.feeds, sink, {timeout, std::move(cancel), nullptr});
   }
   return sink.result(self.plan());
 }
@@ -100,7 +113,7 @@ py::list trace(PyPlan& self, const py::dict& feeds) {
   Trace steps;
   {
     const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink, &steps);
+    self.session().run(given.feeds, sink, {.timeout = 0, .cancel = nullptr, .trace = &steps});
   }
   py::list out;
   for (const StepTime& step : steps) out.append(py::make_tuple(step.seconds, step.flops));
@@ -182,9 +195,10 @@ void write(const PyPlan& self, const py::function& sink) {
   });
 }
 
-LoadOptions load_options(bool verify, const std::string& repack) {
+LoadOptions load_options(bool verify, const std::string& repack, const py::dict& limits) {
   LoadOptions options;
-  options.read.verify = verify;
+  options.limits = limits_from(limits);
+  options.verify = verify;
   if (repack == "never") options.repack = Repack::never;
   if (repack == "best") options.repack = Repack::best;
   if (repack != "auto" && repack != "never" && repack != "best") {
@@ -194,15 +208,17 @@ LoadOptions load_options(bool verify, const std::string& repack) {
 }
 
 std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
-                                  int threads) {
-  const LoadOptions options = load_options(verify, repack);
+                                  int threads, const py::dict& limits) {
+  const LogCall log_call(true);
+  const LoadOptions options = load_options(verify, repack, limits);
   const py::gil_scoped_release release;
-  return make_py_plan(load_plan(path, options), threads);
+  return make_py_plan(load_plan(path, options), {threads, options.limits});
 }
 
 std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std::string& repack,
-                                   int threads) {
-  const LoadOptions options = load_options(verify, repack);
+                                   int threads, const py::dict& limits) {
+  const LogCall log_call(true);
+  const LoadOptions options = load_options(verify, repack, limits);
   const std::string_view view = plan;
   const py::gil_scoped_release release;
   // A copy of our own: kernels want their weights aligned, and Python may free the bytes.
@@ -210,18 +226,20 @@ std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std
   const Tensor copy = Tensor::make(DType::u8, {static_cast<int64_t>(view.size())}, &to);
   std::ranges::copy(std::as_bytes(std::span(view)), to);
   return make_py_plan(
-      load_plan(Bytes{{to, view.size()}, std::make_shared<const Tensor>(copy)}, options), threads);
+      load_plan(Bytes{{to, view.size()}, std::make_shared<const Tensor>(copy)}, options),
+      {threads, options.limits});
 }
 
 }  // namespace
 
-std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads) {
-  return std::make_shared<PyPlan>(std::make_shared<const Plan>(std::move(plan)), threads);
+std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options) {
+  return std::make_shared<PyPlan>(std::make_shared<const Plan>(std::move(plan)), options);
 }
 
 void bind_plan(py::module_& m) {
   py::class_<PyPlan, std::shared_ptr<PyPlan>>(m, "Plan")
-      .def("run", run, py::arg("feeds"), py::arg("out") = py::none())
+      .def("run", run, py::arg("feeds"), py::arg("out") = py::none(), py::arg("timeout") = 0.0,
+           py::arg("cancel") = nullptr)
       .def(
           "save",
           [](const PyPlan& self, const std::string& path) {
@@ -252,9 +270,9 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
   m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"));
+        py::arg("threads"), py::arg("limits"));
   m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"));
+        py::arg("threads"), py::arg("limits"));
   m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
     std::string copy = plan;
     rehash_plan(std::as_writable_bytes(std::span(copy)));

@@ -9,8 +9,8 @@ namespace planck {
 // A plan with the session that runs it.
 class PyPlan {
  public:
-  PyPlan(std::shared_ptr<const Plan> plan, int threads)
-      : session_(std::make_unique<Session>(std::move(plan), SessionOptions{threads, 0})) {}
+  PyPlan(std::shared_ptr<const Plan> plan, const SessionOptions& options)
+      : session_(std::make_unique<Session>(std::move(plan), options)) {}
   Session& session() { return *session_; }
   const Plan& plan() const { return session_->plan(); }
 
@@ -18,6 +18,6 @@ class PyPlan {
   std::unique_ptr<Session> session_;
 };
 
-std::shared_ptr<PyPlan> make_py_plan(Plan plan, int threads);
+std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options);
 
 }  // namespace planck

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from planck._core import (
     CalibrationError,
+    Cancel,
     CancelledError,
     CorruptError,
     DeviceError,
@@ -34,6 +36,7 @@ from planck._core import (
 )
 from planck.build import build
 from planck.compare import CompareReport, assert_accuracy, compare
+from planck.limits import Limits
 from planck.plan import Plan, Port, Stats, Step, load
 
 if TYPE_CHECKING:
@@ -41,8 +44,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Builds, loads, new shapes and met limits are logged here; a library never prints.
+logging.getLogger("planck").addHandler(logging.NullHandler())
+
 __all__ = [
     "CalibrationError",
+    "Cancel",
     "CancelledError",
     "CompareReport",
     "CorruptError",
@@ -54,6 +61,7 @@ __all__ = [
     "GraphError",
     "InternalError",
     "LimitError",
+    "Limits",
     "OutOfMemoryError",
     "ParseError",
     "Plan",

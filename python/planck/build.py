@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from planck import _core
+from planck.limits import LimitsLike, as_dict
 from planck.plan import Plan
 
 Precision = Literal["graph", "fp32", "fp32-fast", "tf32", "bf16", "fp16", "int8", "fp8", "auto"]
@@ -23,9 +24,10 @@ def build(
     fallback: Literal["reference", "error"] = "reference",
     disabled_passes: Sequence[str] = (),
     stop_after_patch: int = -1,
-    limits: Literal["default", "tight"] = "default",
+    limits: LimitsLike = "default",
     external_data_dir: str | None = None,
     progress: bool | Progress = False,
+    cancel: _core.Cancel | None = None,
 ) -> Plan:
     """Builds a plan that serves every shape the model allows.
 
@@ -35,13 +37,15 @@ def build(
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
     stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
-    limits: "tight" is for models from strangers. external_data_dir: folder of weight files for a
-    model given as bytes. progress: True draws a bar on stderr; a callback gets (stage, fraction)
-    and cancels the build by returning False.
+    limits: "tight" is for models from strangers; planck.Limits or a dict sets single ones, such as
+    {"build_timeout": 10}. They hold for the plan's runs too. external_data_dir: folder of weight
+    files for a model given as bytes. progress: True draws a bar on stderr; a callback gets (stage,
+    fraction) every 20 ms or so and cancels the build by returning False. cancel: a planck.Cancel
+    that another thread may ask.
 
     Errors: ParseError (not ONNX), GraphError (breaks ONNX's rules), UnsupportedError (lists every
     op that is missing), ExternalDataError, LimitError, VersionError, PrecisionError, UsageError,
-    FileError, CancelledError; all are `planck.Error`.
+    FileError, CancelledError, TimeoutError; all are `planck.Error`.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
@@ -56,10 +60,10 @@ def build(
         "fallback": fallback,
         "disabled_passes": list(disabled_passes),
         "stop_after_patch": stop_after_patch,
-        "tight_limits": limits == "tight",
+        "limits": as_dict(limits),
     }
-    if limits not in ("default", "tight"):
-        raise _core.UsageError(f"limits is {limits!r}; expected 'default' or 'tight'")
+    if cancel is not None:
+        options["cancel"] = cancel
     if external_data_dir is not None:
         options["external_data_dir"] = external_data_dir
     if threads is not None and threads < 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.limits import LimitsLike, as_dict
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     import mmap
@@ -76,15 +77,22 @@ class Plan:
         self._core = core
 
     def run(
-        self, feeds: Mapping[str, Array], out: Mapping[str, Array] | None = None
+        self,
+        feeds: Mapping[str, Array],
+        out: Mapping[str, Array] | None = None,
+        *,
+        timeout: float | None = None,
+        cancel: _core.Cancel | None = None,
     ) -> dict[str, Array]:
         """Runs the model on arrays and returns its outputs by name.
 
         feeds: an array for each input, of its dtype and rank; int32 is taken where the model says
         int64; arrays that are not C-contiguous are copied once. out: arrays to write outputs
-        into, of exactly their shape and dtype, writable and C-contiguous.
+        into, of exactly their shape and dtype, writable and C-contiguous. timeout: seconds; None
+        takes the limit run_timeout. cancel: a planck.Cancel that another thread may ask.
         Errors: FeedError names the input, what was expected and what came; RunError for a value
-        that is wrong, such as an index outside its table. The plan stays usable.
+        that is wrong, such as an index outside its table; LimitError, TimeoutError,
+        CancelledError. The plan stays usable.
 
         >>> import tempfile, pathlib, planck, planck.models
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
@@ -93,7 +101,10 @@ class Plan:
         >>> planck.build(path).run(feeds)["last_hidden_state"].shape
         (2, 5, 64)
         """
-        return self._core.run(dict(feeds), None if out is None else dict(out))
+        if timeout is not None and not timeout > 0:
+            raise _core.UsageError(f"timeout is {timeout}; expected more than 0 seconds")
+        outputs = None if out is None else dict(out)
+        return self._core.run(dict(feeds), outputs, timeout or 0.0, cancel)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan file: the old file stays until the new one is whole.
@@ -255,6 +266,7 @@ def load(
     verify: bool = False,
     repack: Repack = "auto",
     threads: int | None = None,
+    limits: LimitsLike = "default",
 ) -> Plan:
     """Loads a plan file. Safe for a plan from anyone: it gives a plan or a typed error.
 
@@ -263,10 +275,11 @@ def load(
     hashes the weights. expect_sha256: hexadecimal digest that the whole file must have.
     repack: for a plan of another instruction set, "auto" chooses kernels and packs weights anew if
     its kernels cannot run here, "never" refuses, "best" also where this machine has faster ones.
-    threads: of the team; None takes CPU affinity and the cgroup's quota.
+    threads: of the team; None takes CPU affinity and the cgroup's quota. limits: as for
+    `planck.build`; they hold for this load and its runs, a plan file has none.
 
     Errors: CorruptError (truncated, damaged, no plan, wrong digest), VersionError (another format),
-    TargetError (another machine), LimitError, FileError.
+    TargetError (another machine), LimitError, TimeoutError, FileError.
 
     >>> planck_bytes = b"no plan"
     >>> load(planck_bytes)
@@ -275,21 +288,21 @@ def load(
     """
     if threads is not None and threads < 1:
         raise _core.UsageError(f"threads is {threads}; expected at least 1")
+    bounds = as_dict(limits)
     if isinstance(plan, bytes):
         _check_digest(plan, expect_sha256)
-        return Plan(_core.load_bytes(plan, verify, repack, threads or 0))
+        return Plan(_core.load_bytes(plan, verify, repack, threads or 0, bounds))
     path = os.fspath(plan)
     if expect_sha256 is None:
-        return Plan(_core.load_file(path, verify, repack, threads or 0))
+        return Plan(_core.load_file(path, verify, repack, threads or 0, bounds))
     import mmap
 
     # One open file is hashed and loaded, so that nobody can swap it in between.
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
-            return Plan(
-                _core.load_file(f"/proc/self/fd/{file.fileno()}", verify, repack, threads or 0)
-            )
+            opened = f"/proc/self/fd/{file.fileno()}"
+            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise

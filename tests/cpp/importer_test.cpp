@@ -705,13 +705,13 @@ TEST(Bytes, EmptyEntriesByTheMillionAreRefused) {
     bytes += static_cast<char>((n & 0x7f) | (n > 0x7f ? 0x80 : 0));
   }
   bytes += inside;
-  expect_failure(bytes, "LimitError", "parse_bytes", {ImportLimits::tight(), ""});
+  expect_failure(bytes, "LimitError", "parse_bytes", {Limits::tight(), ""});
 }
 
 TEST(Bytes, NamesAreChecked) {
   ModelProto model = addition();
   model.mutable_graph()->mutable_node(0)->set_name(std::string(10'000'000, 'a'));
-  expect_failure(model, "LimitError", "name_length");
+  expect_failure(model, "LimitError", "name_bytes");
   model.mutable_graph()->mutable_node(0)->set_name(std::string("a\0b", 3));
   expect_failure(model, "GraphError", "NUL");
   for (const char* bad : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"}) {
@@ -750,7 +750,7 @@ TEST(Bytes, NestedGraphsAreLimited) {
   }
   wrap('\x3a');
   std::ranges::reverse(bytes);
-  expect_failure(bytes, "LimitError", "depth");
+  expect_failure(bytes, "LimitError", "subgraph_depth");
 }
 
 class Damage : public testing::Test {

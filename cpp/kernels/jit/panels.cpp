@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/guard.h"
+
 namespace planck::jit {
 namespace {
 
@@ -63,6 +65,7 @@ void zero_tail(const Panel& p, float* packed) {
 void pack_panels(const PanelShape& shape, const float* b, int64_t row_stride, int64_t column_stride,
                  float* packed) {
   for (int64_t j = 0; j < shape.n; j += shape.width) {
+    check_guard();
     const Panel p{b + j * column_stride,
                   row_stride,
                   column_stride,
@@ -84,6 +87,7 @@ void pack_panels(const PanelShape& shape, const float* b, int64_t row_stride, in
 void unpack_panels(const PanelShape& shape, const float* packed, float* b, int64_t row_stride,
                    int64_t column_stride) {
   for (int64_t first = 0; first < shape.n; first += shape.width) {
+    check_guard();
     const int64_t columns = std::min(shape.width, shape.n - first);
     for (int64_t i = 0; i < shape.k; ++i, packed += shape.width) {
       float* to = b + i * row_stride + first * column_stride;
