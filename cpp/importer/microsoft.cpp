@@ -158,7 +158,8 @@ Values expand_attention(Draft& draft, Emitter& e) {
   refuse_flags(draft, {"do_rotary", "past_present_share_buffer", "rotary_embedding_dim"});
   for (size_t i : {0, 1}) need_rank(draft, e, i, i == 0 ? 3 : 2);
   const Widths widths = attention_widths(draft, e);
-  const double head = static_cast<double>(widths.parts[0] / widths.heads);
+  const int64_t size = widths.parts[0] / widths.heads;  // of a head, exactly
+  const auto head = static_cast<double>(size);
   const double given = taken<double>(draft, "scale").value_or(0);
   ValueId all = e.node("MatMul", {draft.inputs[0], draft.inputs[1]});
   if (draft.has(2)) all = e.node("Add", {all, draft.inputs[2]});
