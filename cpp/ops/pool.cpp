@@ -81,7 +81,11 @@ void MaxPool::reference(Evaluation& call) const {
       return;
     }
     const auto from = static_cast<size_t>(plane + best);
-    floating ? out.real[to] = x.real[from] : out.integer[to] = x.integer[from];
+    if (floating) {
+      out.real[to] = x.real[from];
+    } else {
+      out.integer[to] = x.integer[from];
+    }
     where.integer[to] = plane + (storage_order == 0 ? best : column_major(best, windows.in()));
   });
   call.out[0] = std::move(out);

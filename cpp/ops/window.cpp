@@ -56,7 +56,7 @@ std::vector<Dim> window_counts(const Windowed& w, const std::vector<WindowAxis>&
   std::vector<Dim> out;
   for (size_t i = 0; i < axes.size(); ++i) {
     const WindowAxis& a = axes[i];
-    const Dim extent = in[i];
+    const Dim& extent = in[i];
     if (is_same(w)) {
       out.push_back(floordiv(extent + Dim(a.stride - 1), Dim(a.stride)));
       continue;

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> Result:
     if options.tensors:
         data["tensors"] = _core.tensor_facts(plan._core)
     if options.graph:
-        limits = {"precision": plan.precision, "limits": {"profile": options.limits}}
+        limits = {"precision": plan.precision, "limits": {"profile": options.limits or "default"}}
         data["graph"] = _core.graph_text(options.source, limits)
     return Result("planck.inspect", data, _blocks(data, options))
 
