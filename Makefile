@@ -4,17 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build/ci
 JOBS ?= $(shell nproc)
+FUZZ_JOBS ?= $(JOBS)
 
 APT := g++ cmake ninja-build make git ccache protobuf-compiler libprotobuf-dev libeigen3-dev \
        nlohmann-json3-dev libxxhash-dev libxbyak-dev libgtest-dev libbenchmark-dev \
        clang-format clang-tidy python3-venv python3-dev
 
-.PHONY: help deps venv install demo test test-full bench lint docs clean
+.PHONY: help deps venv install demo test test-full fuzz bench lint docs clean
 
 help:
 	@echo "make demo       build, run BERT and MiniLM, show the tables"
 	@echo "make test       install, build, lint, run every test"
 	@echo "make test-full  the same, with what takes long"
+	@echo "make fuzz       damaged models and plans under sanitizers"
 	@echo "make bench      kernels and whole models against their peers"
 	@echo "make lint       formatting, types, style figures"
 
@@ -54,13 +56,25 @@ demo: install
 	$(BIN)/python -m bench.demo
 
 test: install lint
-	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure -LE full -j $(JOBS)
 	$(BIN)/python -m pytest --doctest-modules python/planck
 	$(BIN)/python -m pytest -n $(JOBS)
 
-test-full: test
+test-full: test fuzz
+	ctest --test-dir $(BUILD) --output-on-failure -L full -j $(JOBS)
 	PLANCK_FULL=1 $(BIN)/python -m pytest
 	$(BIN)/python bench/lint.py --tidy-all
+
+# Damaged models and plans under AddressSanitizer and UndefinedBehaviorSanitizer; builds once.
+FUZZ_ROUNDS ?= 10000
+fuzz: venv
+	cmake -S . -B build/asan -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" -DPLANCK_SANITIZE=address,undefined -DPLANCK_TESTS=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
+	nice -n 10 ninja -C build/asan -j $(FUZZ_JOBS) bytes_fuzz
+	$(BIN)/python tests/fuzz/seeds.py build/asan/fuzz_seeds
+	ASAN_OPTIONS=allocator_may_return_null=1 nice -n 10 build/asan/bytes_fuzz \
+	  --rounds $(FUZZ_ROUNDS) build/asan/fuzz_seeds/*.onnx
 
 bench: install
 	$(BUILD)/bench_kernels

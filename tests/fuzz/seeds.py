@@ -1,0 +1,223 @@
+"""Small models that the fuzzer damages: python seeds.py FOLDER writes them.
+
+Each is a few KB and reaches other code: a transformer block, old opsets, functions and sub-graphs,
+weights beside the model, shapes computed from shapes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Node = onnx.NodeProto
+F32, I64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def port(name: str, dtype: int, dims: Sequence[int | str] | None) -> onnx.ValueInfoProto:
+    """An input or output."""
+    return helper.make_tensor_value_info(name, dtype, dims)
+
+
+class Model:
+    """Collects nodes and weights; weights have fixed seeds, so that files are always the same."""
+
+    def __init__(self, opset: int = 17) -> None:
+        self.opset = opset
+        self.nodes: list[Node] = []
+        self.weights: list[TensorProto] = []
+        self.functions: list[onnx.FunctionProto] = []
+        self.domains: list[str] = []
+        self._random = np.random.default_rng(7)
+
+    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+        """Adds a node and returns the name of its first output."""
+        name = f"{op.lower()}{len(self.nodes)}"
+        names = [name] + [f"{name}_{i}" for i in range(1, outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        return name
+
+    def weight(self, *shape: int) -> str:
+        """Adds random float32 numbers."""
+        return self.tensor(self._random.normal(scale=0.1, size=shape).astype(np.float32))
+
+    def tensor(self, values: object, dtype: type | None = None) -> str:
+        """Adds given numbers."""
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def proto(
+        self, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """The whole model."""
+        graph = helper.make_graph(self.nodes, "seed", inputs, outputs, self.weights)
+        imports = [helper.make_opsetid("", self.opset)]
+        imports += [helper.make_opsetid(domain, 1) for domain in self.domains]
+        return helper.make_model(
+            graph, opset_imports=imports, functions=self.functions, ir_version=9
+        )
+
+
+def norm(m: Model, x: str, width: int) -> str:
+    """LayerNorm as exporters spell it."""
+    centred = m.node("Sub", x, m.node("ReduceMean", x, axes=[-1]))
+    square = m.node("Pow", centred, m.tensor(2, np.float32))
+    variance = m.node("ReduceMean", square, axes=[-1])
+    root = m.node("Sqrt", m.node("Add", variance, m.tensor(1e-5, np.float32)))
+    scaled = m.node("Mul", m.node("Div", centred, root), m.weight(width))
+    return m.node("Add", scaled, m.weight(width))
+
+
+def linear(m: Model, x: str, rows: int, columns: int) -> str:
+    """Product and bias."""
+    return m.node("Add", m.node("MatMul", x, m.weight(rows, columns)), m.weight(columns))
+
+
+def heads(m: Model, x: str, perm: list[int]) -> str:
+    """[batch, length, 8] to two heads."""
+    return m.node("Transpose", m.node("Reshape", x, m.tensor([0, 0, 2, 4])), perm=perm)
+
+
+def block() -> onnx.ModelProto:
+    """Embeddings, attention with a mask, GELU, norms: what the fusions look for."""
+    m = Model()
+    x = norm(m, m.node("Add", m.node("Gather", m.weight(16, 8), "ids"), m.weight(4, 8)), 8)
+    mask = m.node("Unsqueeze", m.node("Cast", "mask", to=F32), m.tensor([1, 2]))
+    bias = m.node("Mul", m.node("Sub", m.tensor(1, np.float32), mask), m.tensor(-1e9, np.float32))
+    q = heads(m, linear(m, x, 8, 8), [0, 2, 1, 3])
+    k = heads(m, linear(m, x, 8, 8), [0, 2, 3, 1])
+    v = heads(m, linear(m, x, 8, 8), [0, 2, 1, 3])
+    scores = m.node("Div", m.node("MatMul", q, k), m.tensor(2, np.float32))
+    weights = m.node("Softmax", m.node("Add", scores, bias), axis=-1)
+    mixed = m.node("Transpose", m.node("MatMul", weights, v), perm=[0, 2, 1, 3])
+    merged = m.node("Reshape", mixed, m.tensor([0, 0, 8]))
+    x = norm(m, m.node("Add", linear(m, merged, 8, 8), x), 8)
+    h = linear(m, x, 8, 16)
+    gate = m.node("Erf", m.node("Div", h, m.tensor(1.4142135, np.float32)))
+    gate = m.node("Add", gate, m.tensor(1, np.float32))
+    gelu = m.node("Mul", m.node("Mul", h, gate), m.tensor(0.5, np.float32))
+    y = norm(m, m.node("Add", linear(m, gelu, 16, 8), x), 8)
+    ids = [port("ids", I64, ["batch", 4]), port("mask", I64, ["batch", 4])]
+    return m.proto(ids, [port(y, F32, ["batch", 4, 8])])
+
+
+def shapes() -> onnx.ModelProto:
+    """Shape arithmetic, slices, splits, and ops without a kernel."""
+    m = Model()
+    rows = m.node("Gather", m.node("Shape", "x"), m.tensor(0))
+    wish = m.node("Concat", m.node("Unsqueeze", rows, m.tensor([0])), m.tensor([2, -1]), axis=0)
+    y = m.node("Reshape", "x", wish)
+    y = m.node("Slice", y, m.tensor([0]), m.tensor([-1]), m.tensor([2]), m.tensor([1]))
+    m.node("Split", y, outputs=2, axis=1)
+    first, second = m.nodes[-1].output
+    y = m.node("Concat", second, first, axis=-1)
+    y = m.node("Pad", y, m.tensor([0, 0, 1, 0, 0, 1]))
+    y = m.node("CumSum", m.node("Squeeze", y, m.tensor([1])), m.tensor(1))
+    ones = m.node(
+        "ConstantOfShape", m.node("Shape", y), value=helper.make_tensor("v", F32, [1], [1])
+    )
+    clipped = m.node("Clip", y, "", m.tensor(3, np.float32))
+    y = m.node("Where", m.node("Less", y, ones), m.node("Trilu", y), clipped)
+    y = m.node("Expand", m.node("ReduceMax", y, keepdims=1, axes=[1]), m.tensor([1, 5]))
+    m.node("TopK", y, m.tensor([2]), outputs=2)
+    y = m.node("OneHot", m.nodes[-1].output[1], m.tensor(4), m.tensor([0, 1], np.float32))
+    y = m.node("Tile", y, m.tensor([1, 2, 1]))
+    ramp = m.node(
+        "Range", m.tensor(0), m.node("Gather", m.node("Shape", y), m.tensor(2)), m.tensor(1)
+    )
+    y = m.node("Mul", y, m.node("Cast", ramp, to=F32))
+    return m.proto([port("x", F32, ["N", 8])], [port(y, F32, None)])
+
+
+def old() -> onnx.ModelProto:
+    """Opset 9: attributes that are inputs today."""
+    m = Model(9)
+    y = m.node("Unsqueeze", "x", axes=[1])
+    y = m.node("Clip", y, min=-0.5, max=1.0)
+    y = m.node("Softmax", y, axis=1)
+    y = m.node("Slice", y, starts=[1], ends=[4], axes=[2])
+    y = m.node("Pad", y, pads=[0, 0, 1, 0, 0, 1], value=0.5)
+    y = m.node("Gemm", m.node("Flatten", y), m.weight(5, 5), m.weight(5), transB=0, alpha=0.5)
+    y = m.node("ReduceSum", y, axes=[1], keepdims=0)
+    return m.proto([port("x", F32, ["N", 5])], [port(y, F32, None)])
+
+
+def calls() -> onnx.ModelProto:
+    """Functions that call each other, with attributes and defaults."""
+    m = Model()
+    m.domains = ["f"]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    scaled = helper.make_node("LeakyRelu", ["a"], ["b"])
+    scaled.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    inner = helper.make_function("f", "Slope", ["a"], ["b"], [scaled], imports, ["slope"])
+    body = [
+        helper.make_node("Constant", [], ["c"], value_floats=[1.0, 2.0, 3.0]),
+        helper.make_node("Slope", ["a"], ["s"], domain="f", slope=0.25),
+        helper.make_node("Mul", ["s", "c"], ["m"]),
+        helper.make_node("Slope", ["m"], ["b"], domain="f", slope=0.5),
+    ]
+    m.functions = [inner, helper.make_function("f", "Twice", ["a"], ["b"], body, imports)]
+    y = "x"
+    for i in range(3):
+        m.nodes.append(helper.make_node("Twice", [y], [f"y{i}"], name=f"call{i}", domain="f"))
+        y = f"y{i}"
+    return m.proto([port("x", F32, ["N", 3])], [port(y, F32, ["N", 3])])
+
+
+def control() -> onnx.ModelProto:
+    """If and Loop with captured values, one inside the other."""
+    m = Model()
+    step = helper.make_graph(
+        [
+            helper.make_node("Add", ["carried", "x"], ["more"]),
+            helper.make_node("Identity", ["going"], ["on"]),
+        ],
+        "body",
+        [
+            port("i", I64, []),
+            port("going", TensorProto.BOOL, []),
+            port("carried", F32, ["N", 3]),
+        ],
+        [port("on", TensorProto.BOOL, []), port("more", F32, ["N", 3])],
+    )
+    loop = helper.make_node("Loop", [m.tensor(3), m.tensor(True), "x"], ["looped"], body=step)
+    yes = helper.make_graph([loop], "yes", [], [port("looped", F32, ["N", 3])])
+    double = helper.make_node("Mul", ["x", m.weight(3)], ["doubled"])
+    no = helper.make_graph([double], "no", [], [port("doubled", F32, ["N", 3])])
+    y = m.node("If", m.tensor(True), then_branch=yes, else_branch=no)
+    return m.proto([port("x", F32, ["N", 3])], [port(y, F32, ["N", 3])])
+
+
+def external(folder: Path) -> onnx.ModelProto:
+    """Two weights in a file beside the model, with ranges and a checksum."""
+    m = Model()
+    y = m.node("Add", m.node("MatMul", "x", m.weight(8, 6)), m.weight(6))
+    data = b"".join(w.raw_data for w in m.weights)
+    (folder / "external.data").write_bytes(data)
+    offset = 0
+    for w in m.weights:
+        size = len(w.raw_data)
+        w.ClearField("raw_data")
+        w.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "external.data"), ("offset", offset), ("length", size)):
+            w.external_data.add(key=key, value=str(value))
+        offset += size
+    return m.proto([port("x", F32, ["N", 8])], [port(y, F32, ["N", 6])])
+
+
+def main() -> None:
+    """Writes all of them."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for make in (block, shapes, old, calls, control):
+        (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
+    (folder / "external.onnx").write_bytes(external(folder).SerializeToString())
+
+
+if __name__ == "__main__":
+    main()
