@@ -28,9 +28,10 @@ class Contract {
     expect(a.rank() >= 2 && b.rank() >= 2 && y.rank() == std::max(a.rank(), b.rank()), "ranks of ",
            a, ", ", b, " and ", y);
     const auto from_end = [](const BoundValue& v, size_t i) { return v.shape[v.shape.size() - i]; };
-    expect(from_end(a, 1) == from_end(b, 2) && from_end(y, 2) == from_end(a, 2) &&
-               from_end(y, 1) == from_end(b, 1),
-           "the product of ", a, " and ", b, " is not ", y);
+    expect(from_end(a, 1) == from_end(b, 2), "the product of ", a, " and ", b,
+           ": they differ in the summed extent");
+    expect(from_end(y, 2) == from_end(a, 2) && from_end(y, 1) == from_end(b, 1), "the product of ",
+           a, " and ", b, " is not ", y);
     expect(unit_columns(a) && unit_columns(y), "the columns of an operand are not neighbours");
     for (const BoundValue* v : {&a, &b}) {
       for (size_t i = 3; i <= v->shape.size(); ++i) {

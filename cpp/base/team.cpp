@@ -22,6 +22,7 @@
 #include "base/device.h"
 #include "base/error.h"
 #include "base/knobs.h"
+#include "base/wake_place.h"
 
 namespace planck {
 namespace {
@@ -81,7 +82,7 @@ struct Team::Impl {
   static uint32_t number(uint64_t work) { return static_cast<uint32_t>(work >> kTileBits); }
   static uint32_t left(uint64_t work) { return static_cast<uint32_t>(work); }
 
-  explicit Impl(int count) : workers(count), scratch(count) {
+  explicit Impl(int count) : workers(count), places(count), scratch(count) {
     for (int i = 0; i < count; ++i) workers[i] = {i, count, nullptr};
     spin = std::chrono::microseconds(std::max<int64_t>(0, knobs().spin_us));
     // A spinning thread without a core of its own robs the one that works.
@@ -108,6 +109,7 @@ struct Team::Impl {
   size_t failed_step = 0;
 
   std::vector<Worker> workers;
+  std::vector<WakePlace> places;  // of the threads; the caller's own is unused
   std::vector<Scratch> scratch;
   int64_t scratch_bytes = 0;
   Clock::duration spin{};
@@ -146,10 +148,16 @@ struct Team::Impl {
     return reinterpret_cast<const uint32_t*>(&work.value) + 1;
   }
 
+  void place_sleepers() {
+    const int here = sched_getcpu();
+    for (WakePlace& place : places) place.keep_off(here);
+  }
+
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
   void publish(uint32_t next, uint32_t tiles) {
     work.value.store(static_cast<uint64_t>(next) << kTileBits | tiles, std::memory_order_seq_cst);
     if (sleepers.load(std::memory_order_seq_cst) == 0) return;
+    if (tiles > 0) place_sleepers();
     const uint32_t most = static_cast<uint32_t>(workers.size());
     futex_wake(futex_word(), static_cast<int>(tiles == 0 ? most : std::min(tiles, most)),
                tiles == 0 ? kCaller : kCaller | kThreads);
@@ -194,7 +202,7 @@ struct Team::Impl {
   }
 
   // Returns when the number is no longer `seen`, or now and then for no reason.
-  void wait(uint32_t seen, uint32_t who) {
+  void wait(uint32_t seen, uint32_t who, WakePlace& place) {
     const Clock::time_point from = Clock::now();
     for (Clock::duration waited{}; waited < spin; waited = Clock::now() - from) {
       for (int i = 0; i < 32; ++i) {
@@ -203,16 +211,19 @@ struct Team::Impl {
       }
       if (waited > kYieldAfter) std::this_thread::yield();
     }
+    place.sleeps();
     sleepers.fetch_add(1, std::memory_order_seq_cst);
     if (!stop.load(std::memory_order_seq_cst)) futex_wait(futex_word(), seen, who);
     sleepers.fetch_sub(1, std::memory_order_relaxed);
+    place.woken();
   }
 
   void thread_main(int index) {
     _mm_setcsr(kDefaultFloatState);
+    places[index].starts();
     while (!stop.load(std::memory_order_relaxed)) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
-      if (!help(workers[index])) wait(seen, kThreads);
+      if (!help(workers[index])) wait(seen, kThreads, places[index]);
     }
   }
 
@@ -235,7 +246,7 @@ struct Team::Impl {
     while (true) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
       if (seen != before && seen == finished.load(std::memory_order_relaxed)) break;
-      if (!help(workers[0])) wait(seen, kCaller);
+      if (!help(workers[0])) wait(seen, kCaller, places[0]);
     }
     if (error != nullptr) std::rethrow_exception(std::exchange(error, nullptr));
   }

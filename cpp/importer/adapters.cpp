@@ -1,6 +1,7 @@
 // Old meanings of ONNX ops, expressed in the newest: https://github.com/onnx/onnx docs/Changelog.md
 #include "importer/adapters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -71,6 +72,68 @@ void constant_of_shape(Draft& draft, Emitter& emit) {
   draft.tensors.clear();
 }
 
+void concat_axis(Draft& draft, Emitter&) {
+  if (!draft.attrs.contains("axis")) draft.attrs["axis"] = 1;
+}
+
+// Before opset 7 the second operand broadcast only where an attribute said so, from `axis` on.
+void marked_broadcast(Draft& draft, Emitter& emit) {
+  need_inputs(draft, 2);
+  const bool marked = taken_flag(draft, "broadcast");
+  const auto axis = taken<int64_t>(draft, "axis");
+  if (!marked || !axis) return;
+  const int64_t rank = emit.fact(draft.inputs[0]).type.rank();
+  const int64_t first = checked_axis(*axis, rank);
+  const int64_t end = first + emit.fact(draft.inputs[1]).type.rank();
+  Ints axes;
+  for (int64_t i = end; i < rank; ++i) axes.push_back(i - first);
+  if (!axes.empty()) draft.inputs[1] = emit.node("Unsqueeze", {draft.inputs[1], emit.ints(axes)});
+}
+
+void named_type(Draft& draft, Emitter&) {
+  const auto name = needed<std::string>(draft, "to");
+  constexpr std::string_view kNames[] = {"FLOAT",  "UINT8",  "INT8",   "UINT16", "INT16",
+                                         "INT32",  "INT64",  "STRING", "BOOL",   "FLOAT16",
+                                         "DOUBLE", "UINT32", "UINT64"};
+  const auto* at = std::ranges::find(kNames, name);
+  if (at == std::end(kNames)) throw GraphError("Cast to '", name, "', which is no type");
+  draft.attrs["to"] = at - std::begin(kNames) + 1;
+}
+
+void renamed_pads(Draft& draft, Emitter&) {
+  if (const auto pads = taken<Ints>(draft, "paddings")) draft.attrs["pads"] = *pads;
+}
+
+void selu_defaults(Draft& draft, Emitter&) {
+  if (!draft.attrs.contains("alpha")) draft.attrs["alpha"] = 1.6732;
+  if (!draft.attrs.contains("gamma")) draft.attrs["gamma"] = 1.0507;
+}
+
+void shape_to_input(Draft& draft, Emitter& emit) {
+  need_inputs(draft, 1);
+  draft.inputs.push_back(emit.ints(needed<Ints>(draft, "shape")));
+}
+
+// One number for each channel, whatever the rank.
+void slope_of_channels(Draft& draft, Emitter& emit) {
+  need_inputs(draft, 2);
+  if (emit.fact(draft.inputs[1]).type.rank() != 1) return;
+  Ints axes;
+  for (int64_t i = 1; i + 1 < emit.fact(draft.inputs[0]).type.rank(); ++i) axes.push_back(i);
+  if (!axes.empty()) draft.inputs[1] = emit.node("Unsqueeze", {draft.inputs[1], emit.ints(axes)});
+}
+
+void whole_power(Draft& draft, Emitter&) {
+  const auto power = taken<double>(draft, "p");
+  if (!power) return;
+  if (*power != 1 && *power != 2) throw UnsupportedError(draft.op, " with p ", *power);
+  draft.attrs["p"] = static_cast<int64_t>(*power);
+}
+
+void without_broadcast(Draft& draft, Emitter&) { taken_flag(draft, "broadcast"); }
+
+void without_test_mode(Draft& draft, Emitter&) { taken_flag(draft, "is_test"); }
+
 void dft_axis(Draft& draft, Emitter& emit) {
   const int64_t axis = taken<int64_t>(draft, "axis").value_or(1);
   draft.inputs.resize(2, kAbsent);  // dft_length is optional
@@ -82,22 +145,10 @@ void dropout_ratio(Draft& draft, Emitter& emit) {
   draft.inputs.push_back(emit.number(taken<double>(draft, "ratio").value_or(0.5), DType::f32));
 }
 
-void batch_norm_spatial(Draft& draft, Emitter&) {
-  if (taken<int64_t>(draft, "spatial").value_or(1) != 1) {
-    throw UnsupportedError("BatchNormalization with spatial = 0 is not supported");
-  }
-}
-
 void grid_sample_mode(Draft& draft, Emitter&) {
   const auto mode = taken<std::string>(draft, "mode");
   if (!mode) return;
   draft.attrs["mode"] = *mode == "bilinear" ? "linear" : *mode == "bicubic" ? "cubic" : *mode;
-}
-
-// One scale for each group became one for each channel.
-void group_norm_scales(Draft&, Emitter&) {
-  throw with(UnsupportedError("GroupNormalization of opsets 18 to 20 is not supported"),
-             {.hint = "convert the model to opset 21"});
 }
 
 void pads_to_input(Draft& draft, Emitter& emit) {
@@ -207,6 +258,7 @@ void need_inputs(const Draft& draft, size_t count) {
 
 void adapt(Draft& draft, int64_t opset, Emitter& emit) {
   const std::string op = draft.op;
+  if (opset < 6) draft.attrs.erase("consumed_inputs");  // a hint about memory
   for (const Adapter& row : kAdapters) {
     if (row.op == op && opset < row.below) row.apply(draft, emit);
   }

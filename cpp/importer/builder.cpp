@@ -200,6 +200,7 @@ class ModelBuilder {
     Node node;
     Draft draft;
     draft.op = proto.op_type();
+    draft.opset = opset;
     for (const std::string& input : proto.input()) {
       draft.inputs.push_back(input.empty() ? kAbsent : scope.find(input));
     }

@@ -15,6 +15,7 @@ struct Draft {
   std::map<std::string, Tensor, std::less<>> tensors;  // tensor attributes
   std::vector<ValueId> inputs;
   size_t outputs = 1;  // how many the file names
+  int64_t opset = 0;   // of the op's domain
 
   bool has(size_t i) const { return i < inputs.size() && inputs[i] != kAbsent; }
   ValueId input(size_t i) const { return has(i) ? inputs[i] : kAbsent; }

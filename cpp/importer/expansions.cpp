@@ -1,6 +1,7 @@
 #include "importer/expansions.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace planck::importer {
 
@@ -17,6 +18,7 @@ struct Expansion {
   std::vector<ValueId> (*apply)(Draft& draft, Emitter& emit);
 };
 
+constexpr size_t kMany = SIZE_MAX;
 constexpr Expansion kExpansions[] = {
 #define PLANCK_EXPANSION(domain, op, fewest, most, outputs, function) \
   {domain, #op, fewest, most, outputs, expand_##function},
@@ -47,6 +49,7 @@ bool expands(std::string_view domain, std::string_view op) { return find(domain,
 std::vector<ValueId> expand(std::string_view domain, Draft& draft, Emitter& emit) {
   const Expansion& row = *find(domain, draft.op);
   check_counts(row, draft);
+  if (domain.empty() && draft.opset < 6) draft.attrs.erase("consumed_inputs");
   std::vector<ValueId> results = row.apply(draft, emit);
   if (!draft.attrs.empty()) {
     throw GraphError(row.op, " has no attribute ", draft.attrs.begin().key());

@@ -13,7 +13,7 @@
 
 namespace planck {
 
-inline constexpr int64_t kOldestOpset = 7;
+inline constexpr int64_t kOldestOpset = 1;
 inline constexpr int64_t kNewestOpset = 28;
 
 struct ImportOptions {

@@ -2,78 +2,13 @@
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
-#include <limits>
 #include <utility>
 
 #include "importer/expansions.h"
-#include "importer/take.h"
+#include "importer/recipes.h"
 
 namespace planck::importer {
 namespace {
-
-using Values = std::vector<ValueId>;
-
-struct Feature {
-  size_t input;
-  const char* name;
-};
-
-void refuse_inputs(const Draft& draft, std::initializer_list<Feature> features) {
-  for (const Feature& f : features) {
-    if (!draft.has(f.input)) continue;
-    throw with(UnsupportedError(draft.op, " with the input ", f.name, " is not supported"),
-               {.items = {cat(draft.op, " with ", f.name)}});
-  }
-}
-
-void refuse_flags(Draft& draft, std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (!taken_flag(draft, name)) continue;
-    throw with(UnsupportedError(draft.op, " with ", name, " is not supported"),
-               {.items = {cat(draft.op, " with ", name)}});
-  }
-}
-
-ValueId needed_input(const Draft& draft, size_t i) {
-  if (!draft.has(i)) throw GraphError("input ", i, " of ", draft.op, " is missing");
-  return draft.inputs[i];
-}
-
-void need_rank(const Draft& draft, const Emitter& e, size_t i, int64_t rank) {
-  const TensorType& type = e.fact(needed_input(draft, i)).type;
-  if (type.rank() == rank) return;
-  throw GraphError("input ", i, " of ", draft.op, " is ", type, ", expected rank ", rank);
-}
-
-DType dtype_of(const Emitter& e, ValueId v) { return e.fact(v).type.dtype; }
-
-// `value` in the type of `like`, of rank 0.
-ValueId number(Emitter& e, double value, ValueId like) {
-  return e.number(value, dtype_of(e, like));
-}
-
-ValueId cast(Emitter& e, ValueId v, DType to) {
-  return dtype_of(e, v) == to ? v : e.node("Cast", {v}, {{"to", info(to).onnx}});
-}
-
-ValueId unsqueezed(Emitter& e, ValueId v, const Ints& axes) {
-  return e.node("Unsqueeze", {v, e.ints(axes)});
-}
-
-// Integers, given as floats: 1 where positive, else 0.
-ValueId is_positive(Emitter& e, ValueId v) {
-  return e.node("Clip", {v, number(e, 0, v), number(e, 1, v)});
-}
-
-// --- norms ----------------------------------------------------------------------------------
-
-ValueId rms_norm(Emitter& e, ValueId x, ValueId gain, double epsilon) {
-  const ValueId square = e.node("Mul", {x, x});
-  const ValueId mean = e.node("ReduceMean", {square, e.ints({-1})}, {{"keepdims", 1}});
-  const ValueId root = e.node("Sqrt", {e.node("Add", {mean, number(e, epsilon, x)})});
-  return e.node("Mul", {e.node("Div", {x, root}), gain});
-}
 
 Values norm_inputs(ValueId x, ValueId gain, ValueId bias) {
   return bias == kAbsent ? Values{x, gain} : Values{x, gain, bias};
@@ -114,20 +49,10 @@ Widths attention_widths(Draft& draft, const Emitter& e) {
   return out;
 }
 
-// [B,L,H*D] as [B,H,L,D] (perm 0,2,1,3) or [B,H,D,L] (perm 0,2,3,1).
-ValueId split_heads(Emitter& e, ValueId v, int64_t heads, int64_t width, const Ints& perm) {
-  const ValueId split = e.node("Reshape", {v, e.ints({0, 0, heads, width / heads})});
-  return e.node("Transpose", {split}, {{"perm", perm}});
-}
-
-ValueId length_of(Emitter& e, ValueId x) {
-  return e.node("Gather", {e.node("Shape", {x}), e.number(1, DType::s64)}, {{"axis", 0}});
-}
-
 // [B] ends or [2B] ends and starts to [B,L]: 1 for start <= position < end.
 ValueId valid_range(Emitter& e, ValueId lengths, ValueId x, DType dtype) {
   const ValueId zero = e.number(0, DType::s64), one = e.number(1, DType::s64);
-  const ValueId place = cast(e, e.node("Range", {zero, length_of(e, x), one}), dtype);
+  const ValueId place = cast(e, e.node("Range", {zero, length_of(e, x, 1), one}), dtype);
   const ValueId given = cast(e, lengths, dtype);
   const TensorType &type = e.fact(lengths).type, &rows = e.fact(x).type;
   const bool both = type.dims[0] == rows.dims[0] * Dim(2);
@@ -161,17 +86,10 @@ ValueId key_mask(Emitter& e, ValueId index, ValueId x, ValueId filter) {
 
 // [L,L]: `filter` above the diagonal, else 0.
 ValueId causal_mask(Emitter& e, ValueId x, ValueId filter) {
-  const ValueId length = unsqueezed(e, length_of(e, x), {0});
+  const ValueId length = unsqueezed(e, length_of(e, x, 1), {0});
   const ValueId square = e.node("Concat", {length, length}, {{"axis", 0}});
   const ValueId full = e.node("Expand", {filter, square});
   return e.node("Trilu", {full, e.number(1, DType::s64)}, {{"upper", 1}});
-}
-
-// The most negative number that is finite in the type.
-double lowest(DType dtype) {
-  if (dtype == DType::f16) return -65504;
-  if (dtype == DType::bf16) return -0x1.fep127;
-  return static_cast<double>(std::numeric_limits<float>::lowest());
 }
 
 // Everything that is added to the scores; kAbsent for nothing.
@@ -200,7 +118,7 @@ ValueId counted_positions(Emitter& e, ValueId ids, ValueId table) {
   }
   Ints places(static_cast<size_t>(*rows));
   for (size_t i = 0; i < places.size(); ++i) places[i] = static_cast<int64_t>(i);
-  const ValueId end = unsqueezed(e, length_of(e, ids), {0});
+  const ValueId end = unsqueezed(e, length_of(e, ids, 1), {0});
   return e.node("Slice", {unsqueezed(e, e.ints(places), {0}), e.ints({0}), end, e.ints({1})});
 }
 
@@ -240,7 +158,8 @@ Values expand_attention(Draft& draft, Emitter& e) {
   refuse_flags(draft, {"do_rotary", "past_present_share_buffer", "rotary_embedding_dim"});
   for (size_t i : {0, 1}) need_rank(draft, e, i, i == 0 ? 3 : 2);
   const Widths widths = attention_widths(draft, e);
-  const double head = static_cast<double>(widths.parts[0] / widths.heads);
+  const int64_t size = widths.parts[0] / widths.heads;  // of a head, exactly
+  const auto head = static_cast<double>(size);
   const double given = taken<double>(draft, "scale").value_or(0);
   ValueId all = e.node("MatMul", {draft.inputs[0], draft.inputs[1]});
   if (draft.has(2)) all = e.node("Add", {all, draft.inputs[2]});
@@ -319,10 +238,8 @@ Values expand_layer_norm(Draft& draft, Emitter& e) {
 }
 
 Values expand_quick_gelu(Draft& draft, Emitter& e) {
-  const ValueId x = needed_input(draft, 0);
   const double alpha = taken<double>(draft, "alpha").value_or(1.702);
-  const ValueId scaled = alpha == 1 ? x : e.node("Mul", {x, number(e, alpha, x)});
-  return {e.node("Mul", {x, e.node("Sigmoid", {scaled})})};
+  return {swish(e, needed_input(draft, 0), alpha)};
 }
 
 Values expand_skip_layer_norm(Draft& draft, Emitter& e) {
@@ -334,7 +251,7 @@ Values expand_skip_layer_norm(Draft& draft, Emitter& e) {
 
 Values expand_skip_rms_norm(Draft& draft, Emitter& e) {
   const ValueId sum = skip_sum(e, needed_input(draft, 0), needed_input(draft, 1), draft.input(3));
-  const ValueId y = rms_norm(e, sum, needed_input(draft, 2), skip_epsilon(draft));
+  const ValueId y = rms_norm(e, sum, needed_input(draft, 2), {-1}, skip_epsilon(draft));
   return {y, kAbsent, kAbsent, sum};
 }
 

@@ -30,13 +30,18 @@ T divided(T a, T b) {
 
 template <class T>
 T floor_mod(T a, T b) {
-  if (b == 0) throw RunError("an integer is divided by zero");
-  if constexpr (std::signed_integral<T>) {
-    if (b == -1) return 0;
-    const T r = a % b;
+  if constexpr (std::floating_point<T>) {
+    const T r = std::fmod(a, b);
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
   } else {
-    return a % b;
+    if (b == 0) throw RunError("an integer is divided by zero");
+    if constexpr (std::signed_integral<T>) {
+      if (b == -1) return 0;
+      const T r = a % b;
+      return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    } else {
+      return a % b;
+    }
   }
 }
 
@@ -168,23 +173,28 @@ void Pow::reference(Evaluation& call) const {
 }
 PLANCK_OP(Pow, 15)
 
+void PRelu::infer(Inference& call) const {
+  infer_pair(kName, call);
+  if (call.out[0].type.rank() == call.at(0).type.rank()) return;
+  throw GraphError("PRelu: the slope ", call.at(1).type, " does not fit ", call.at(0).type);
+}
+void PRelu::reference(Evaluation& call) const {
+  call.out[0] = zip(call.at(0), call.at(1), call.at(0).dtype, [](auto x, auto slope) {
+    return x < decltype(x){0} ? wrapping_mul(slope, x) : x;
+  });
+}
+PLANCK_OP(PRelu, 16)
+
 void Mod::infer(Inference& call) const {
   infer_pair(kName, call);
-  if (fmod == 0 && is_float(call.at(0).type.dtype)) {
-    throw GraphError("Mod of ", call.at(0).type.dtype, " needs fmod 1, got 0");
-  }
   set_contents(call, 0, zip_contents(call, [&](const Dim& a, const Dim& b) {
                  return mod_dims(a, b, fmod != 0);
                }));
 }
 
 void Mod::reference(Evaluation& call) const {
-  call.out[0] = zip(call.at(0), call.at(1), call.at(0).dtype, [&](auto a, auto b) {
-    if constexpr (!std::floating_point<decltype(a)>) {
-      if (fmod == 0) return floor_mod(a, b);
-    }
-    return c_mod(a, b);
-  });
+  call.out[0] = zip(call.at(0), call.at(1), call.at(0).dtype,
+                    [&](auto a, auto b) { return fmod == 0 ? floor_mod(a, b) : c_mod(a, b); });
 }
 PLANCK_OP(Mod, 13)
 

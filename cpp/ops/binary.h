@@ -18,9 +18,14 @@ PLANCK_BINARY(Pow, rounding)  // has the base's type, whatever the exponent's is
 
 struct Mod {
   PLANCK_OP_FACTS(Mod, rounding, 2, 2)
-  int64_t fmod = 0;  // 0: sign of the divisor, integers only; 1: sign of the dividend
+  int64_t fmod = 0;  // 0: sign of the divisor; 1: sign of the dividend
 
   static void fields(auto& self, auto&& visit) { visit("fmod", self.fmod); }
+};
+
+struct PRelu {  // x < 0 ? slope * x : x; slope broadcasts to x
+  PLANCK_OP_FACTS(PRelu, rounding, 2, 2)
+  PLANCK_NO_FIELDS
 };
 
 struct Min {

@@ -97,6 +97,18 @@ void IsNaN::reference(Evaluation& call) const {
 }
 PLANCK_OP(IsNaN, 20)
 
+void IsInf::infer(Inference& call) const {
+  need_float(kName, call, 0);
+  set_type(call, 0, DType::b8, call.at(0).type.dims);
+}
+void IsInf::reference(Evaluation& call) const {
+  call.out[0] = map(call.at(0), DType::b8, [&](auto number) {
+    const auto x = static_cast<double>(number);
+    return std::isinf(x) && (x < 0 ? detect_negative : detect_positive) != 0;
+  });
+}
+PLANCK_OP(IsInf, 20)
+
 namespace {
 
 // Element i of the result is element index[1 or 2][i] of the branch that the condition names.

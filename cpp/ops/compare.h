@@ -29,6 +29,15 @@ struct IsNaN {
   PLANCK_NO_FIELDS
 };
 
+struct IsInf {
+  PLANCK_OP_FACTS(IsInf, exact, 1, 1)
+  int64_t detect_negative = 1, detect_positive = 1;
+  static void fields(auto& self, auto&& visit) {
+    visit("detect_negative", self.detect_negative);
+    visit("detect_positive", self.detect_positive);
+  }
+};
+
 struct Where {  // inputs: condition, value if true, value if false
   PLANCK_OP_FACTS(Where, exact, 3, 3)
   PLANCK_NO_FIELDS

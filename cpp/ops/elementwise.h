@@ -4,6 +4,7 @@
 #include <cmath>
 #include <concepts>
 
+#include "base/checked.h"
 #include "ops/support.h"
 
 namespace planck {
@@ -70,6 +71,36 @@ Wide map(const Wide& x, DType dtype, auto&& f) {
   return out;
 }
 
+// Calls body(i, ia, ib) for each element i of `shape`, in row-major order, with the elements of a
+// and b that broadcast to it. Nothing is materialised: a comparison of a large model lives from
+// that.
+void each_pair(const Shape& shape, const Shape& a, const Shape& b, auto&& body) {
+  const auto steps_of = [&](const Shape& from) {
+    std::vector<int64_t> steps(shape.size(), 0);
+    int64_t stride = 1;
+    for (size_t i = from.size(); i-- > 0;) {
+      steps[shape.size() - from.size() + i] = from[i] == 1 ? 0 : stride;
+      stride *= from[i];
+    }
+    return steps;
+  };
+  const std::vector<int64_t> step_a = steps_of(a), step_b = steps_of(b);
+  const auto count = static_cast<size_t>(checked_count(shape));
+  std::vector<int64_t> at(shape.size(), 0);
+  int64_t ia = 0, ib = 0;
+  for (size_t i = 0; i < count; ++i) {
+    body(i, static_cast<size_t>(ia), static_cast<size_t>(ib));
+    for (size_t axis = shape.size(); axis-- > 0;) {
+      ia += step_a[axis];
+      ib += step_b[axis];
+      if (++at[axis] < shape[axis]) break;
+      ia -= step_a[axis] * shape[axis];
+      ib -= step_b[axis] * shape[axis];
+      at[axis] = 0;
+    }
+  }
+}
+
 // Both inputs are read as the type of `a`.
 Wide zip(const Wide& a, const Wide& b, DType dtype, auto&& f) {
   if (a.floating() != b.floating()) throw RunError(a.dtype, " and ", b.dtype, " do not mix");
@@ -84,11 +115,10 @@ Wide zip(const Wide& a, const Wide& b, DType dtype, auto&& f) {
       }
       return;
     }
-    const auto ia = broadcast_index(a.shape, shape), ib = broadcast_index(b.shape, shape);
-    for (size_t i = 0; i < count; ++i) {
-      check_guard_at(i);
-      store(out, i, f(read(a, static_cast<size_t>(ia[i])), read(b, static_cast<size_t>(ib[i]))));
-    }
+    each_pair(shape, a.shape, b.shape, [&](size_t at, size_t ia, size_t ib) {
+      check_guard_at(at);
+      store(out, at, f(read(a, ia), read(b, ib)));
+    });
   });
   return out;
 }

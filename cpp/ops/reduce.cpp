@@ -138,6 +138,11 @@ auto root_of_squares(std::span<const T> values) {
 }
 
 template <class T>
+auto log_sum(std::span<const T> values) {
+  return as_type<T>(std::log(static_cast<double>(sum(values))));
+}
+
+template <class T>
 auto log_sum_exp(std::span<const T> values) {
   double top = -std::numeric_limits<double>::infinity(), total = 0;
   for (const T v : values) top = std::max(top, static_cast<double>(v));
@@ -190,6 +195,7 @@ void reduce_extreme(Evaluation& call, const Options& o, bool high) {
 
 PLANCK_REDUCE(ReduceL1, 18, infer_numbers, PLANCK_FOLD(absolute_sum))
 PLANCK_REDUCE(ReduceL2, 18, infer_numbers, PLANCK_FOLD(root_of_squares))
+PLANCK_REDUCE(ReduceLogSum, 18, infer_numbers, PLANCK_FOLD(log_sum))
 PLANCK_REDUCE(ReduceLogSumExp, 18, infer_numbers, PLANCK_FOLD(log_sum_exp))
 PLANCK_REDUCE(ReduceMax, 20, infer_reduce, reduce_extreme(call, options, true))
 PLANCK_REDUCE(ReduceMean, 18, infer_numbers, PLANCK_FOLD(mean))

@@ -16,6 +16,7 @@ namespace planck::ops {
   };
 PLANCK_REDUCE(ReduceL1, reduction)
 PLANCK_REDUCE(ReduceL2, reduction)
+PLANCK_REDUCE(ReduceLogSum, reduction)
 PLANCK_REDUCE(ReduceLogSumExp, reduction)
 PLANCK_REDUCE(ReduceMax, exact)
 PLANCK_REDUCE(ReduceMean, reduction)

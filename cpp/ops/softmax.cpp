@@ -44,6 +44,21 @@ void Softmax::reference(Evaluation& call) const {
 }
 PLANCK_OP(Softmax, 13)
 
+void Hardmax::infer(Inference& call) const { infer_along(kName, axis, call); }
+void Hardmax::reference(Evaluation& call) const {
+  const Wide& x = call.at(0);
+  Wide out = make_wide(x.dtype, x.shape);
+  for (const Lane& lane : lanes(x.shape, checked_axis(axis, x.rank()))) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < lane.count; ++i) {
+      if (x.at(lane.at(i)) > x.at(lane.at(best))) best = i;
+    }
+    if (lane.count > 0) out.real[static_cast<size_t>(lane.at(best))] = 1;
+  }
+  call.out[0] = std::move(out);
+}
+PLANCK_OP(Hardmax, 13)
+
 void LogSoftmax::infer(Inference& call) const { infer_along(kName, axis, call); }
 void LogSoftmax::reference(Evaluation& call) const {
   Wide out = call.at(0);

@@ -46,6 +46,8 @@ T sign_of(T x) {
   return x > T{0} ? T{1} : (x < T{0} ? static_cast<T>(-1) : T{0});
 }
 
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
+
 }  // namespace
 
 // Ops on floats: the formula sees a double.
@@ -67,8 +69,16 @@ T sign_of(T x) {
   PLANCK_OP(Op, version)
 
 PLANCK_NUMBER_UNARY(Abs, 13, absolute(x))
+PLANCK_FLOAT_UNARY(Acos, 22, std::acos(x))
+PLANCK_FLOAT_UNARY(Acosh, 22, std::acosh(x))
+PLANCK_FLOAT_UNARY(Asin, 22, std::asin(x))
+PLANCK_FLOAT_UNARY(Asinh, 22, std::asinh(x))
+PLANCK_FLOAT_UNARY(Atan, 22, std::atan(x))
+PLANCK_FLOAT_UNARY(Atanh, 22, std::atanh(x))
 PLANCK_FLOAT_UNARY(Ceil, 13, std::ceil(x))
+PLANCK_FLOAT_UNARY(Celu, 12, std::max(x, 0.0) + std::min(alpha * std::expm1(x / alpha), 0.0))
 PLANCK_FLOAT_UNARY(Cos, 22, std::cos(x))
+PLANCK_FLOAT_UNARY(Cosh, 22, std::cosh(x))
 PLANCK_FLOAT_UNARY(Elu, 22, x < 0 ? alpha * std::expm1(x) : x)
 PLANCK_FLOAT_UNARY(Erf, 13, std::erf(x))
 PLANCK_FLOAT_UNARY(Exp, 13, std::exp(x))
@@ -77,18 +87,34 @@ PLANCK_FLOAT_UNARY(HardSigmoid, 22, std::min(std::max(alpha* x + beta, 0.0), 1.0
 PLANCK_FLOAT_UNARY(HardSwish, 22, x* std::min(std::max(x / 6 + 0.5, 0.0), 1.0))
 PLANCK_FLOAT_UNARY(LeakyRelu, 16, x < 0 ? alpha * x : x)
 PLANCK_FLOAT_UNARY(Log, 13, std::log(x))
+PLANCK_FLOAT_UNARY(Mish, 22, x* std::tanh(softplus(x)))
 PLANCK_NUMBER_UNARY(Neg, 13, negative(x))
 PLANCK_FLOAT_UNARY(Reciprocal, 13, 1 / x)
 PLANCK_NUMBER_UNARY(Relu, 14, x < decltype(x){0} ? decltype(x){0} : x)
 PLANCK_FLOAT_UNARY(Round, 22, std::nearbyint(x))
+PLANCK_FLOAT_UNARY(Selu, 22, gamma*(x > 0 ? x : alpha * std::expm1(x)))
 PLANCK_FLOAT_UNARY(Sigmoid, 13, sigmoid(x))
 PLANCK_NUMBER_UNARY(Sign, 13, sign_of(x))
 PLANCK_FLOAT_UNARY(Sin, 22, std::sin(x))
-PLANCK_FLOAT_UNARY(Softplus, 22, std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))))
+PLANCK_FLOAT_UNARY(Sinh, 22, std::sinh(x))
+PLANCK_FLOAT_UNARY(Softplus, 22, softplus(x))
 PLANCK_FLOAT_UNARY(Sqrt, 13, std::sqrt(x))
+PLANCK_FLOAT_UNARY(Tan, 22, std::tan(x))
 PLANCK_FLOAT_UNARY(Tanh, 13, std::tanh(x))
+PLANCK_FLOAT_UNARY(ThresholdedRelu, 22, x > alpha ? x : 0)
 #undef PLANCK_FLOAT_UNARY
 #undef PLANCK_NUMBER_UNARY
+
+void Shrink::infer(Inference& call) const { infer_number(kName, call); }
+void Shrink::reference(Evaluation& call) const {
+  apply(call, [&](auto number) -> decltype(number) {
+    const auto x = static_cast<double>(number);
+    const double y = x < -lambd ? x + bias : x > lambd ? x - bias : 0;
+    if constexpr (std::floating_point<decltype(number)>) return y;
+    return static_cast<decltype(number)>(to_integer(y));
+  });
+}
+PLANCK_OP(Shrink, 9)
 
 void Gelu::infer(Inference& call) const {
   if (approximate != "none" && approximate != "tanh") {

@@ -12,10 +12,12 @@ namespace planck {
 
 namespace {
 
-// Dropout's mask is a second result, which must have no reader.
+// Dropout's mask is a second result, which must have no reader. A mode that only the run knows may
+// be training; inference has refused one that is known to be.
 bool is_plain_copy(const Graph& g, const Node& n) {
   if (n.is("Identity")) return true;
   if (!n.is("Dropout")) return false;
+  if (n.input(2) != kAbsent && !g.value(n.input(2)).fact.dims()) return false;
   return n.outputs.size() < 2 || n.outputs[1] == kAbsent || g.uses(n.outputs[1]) == 0;
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/inspect.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -251,8 +253,14 @@ class Walk {
       release(v);
     }
     for (const ValueId v : n.outputs) {
-      if (v != kAbsent) release(v);
+      if (v == kAbsent) continue;
+      const auto a = actual_.find(v);
+      if (a != actual_.end()) evaluated_ += a->second.bytes();
+      release(v);
     }
+    // Freed blocks of some megabytes stay in the heap otherwise, hundreds of megabytes in all.
+    constexpr int64_t kTrim = 8 << 20;
+    if (std::exchange(evaluated_, evaluated_ > kTrim ? 0 : evaluated_) > kTrim) malloc_trim(0);
   }
 
   // What the plan does not hold, from what it holds, rounded to its storage type.
@@ -267,12 +275,15 @@ class Walk {
         in.push_back(nullptr);
       } else if (const auto c = constants.find(v); c != constants.end()) {
         in.push_back(&c->second);
+      } else if (const auto w = wide.find(v); w != wide.end()) {
+        in.push_back(&w->second);
       } else {
         const auto a = actual_.find(v);
         if (a == actual_.end()) {
           throw InternalError("'", g_.value(v).name, "' is not there when it is read");
         }
         in.push_back(&(wide[v] = widen(a->second)));
+        if (uses_[v] == 1) actual_.erase(a);  // this node is its last reader
       }
     }
     std::vector<Wide> out = evaluate_on(n, in);
@@ -285,6 +296,7 @@ class Walk {
   }
 
   std::set<NodeId> done_;
+  int64_t evaluated_ = 0;  // bytes since the heap was trimmed
 };
 
 // Ops that add up numbers of both signs: their result may be nearly nothing beside what they read,

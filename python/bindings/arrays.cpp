@@ -44,8 +44,8 @@ py::dtype numpy_dtype(DType dtype) {
   static PyObject* known[std::size(kDTypes)] = {};
   PyObject*& at = known[static_cast<size_t>(dtype)];
   if (at == nullptr) {
-    py::object made = dtype == DType::bf16 ? py::module_::import("ml_dtypes").attr("bfloat16")
-                                           : py::str(std::string(info(dtype).numpy));
+    py::object made = py::str(std::string(info(dtype).numpy));
+    if (dtype == DType::bf16) made = py::module_::import("ml_dtypes").attr("bfloat16");
     at = py::dtype::from_args(std::move(made)).release().ptr();
   }
   return py::reinterpret_borrow<py::dtype>(at);

@@ -68,7 +68,7 @@ def build(
         options["external_data_dir"] = external_data_dir
     if threads is not None and threads < 1:
         raise _core.UsageError(f"threads is {threads}; expected at least 1")
-    with _Bar(progress) as report:
+    with Bar(progress) as report:
         if isinstance(model, bytes):
             core = _core.build_bytes(model, options, threads or 0, report)
         else:
@@ -76,13 +76,14 @@ def build(
     return Plan(core)
 
 
-class _Bar:
+class Bar:
     """A one-line bar on stderr, or the caller's own callback."""
 
     WIDTH = 30
 
-    def __init__(self, progress: bool | Progress) -> None:
+    def __init__(self, progress: bool | Progress, label: str = "build") -> None:
         self._progress = progress
+        self._label = label
 
     def __enter__(self) -> Callable[[str, float], bool] | None:
         if self._progress is False or self._progress is None:
@@ -93,7 +94,7 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         if self._progress is True:
-            sys.stderr.write("\r" + " " * (self.WIDTH + 50) + "\r")
+            sys.stderr.write("\r" + " " * (self.WIDTH + len(self._label) + 50) + "\r")
             sys.stderr.flush()
 
     def _call(self, stage: str, done: float) -> bool:
@@ -103,6 +104,6 @@ class _Bar:
     def _draw(self, stage: str, done: float) -> bool:
         filled = round(done * self.WIDTH)
         bar = "#" * filled + "." * (self.WIDTH - filled)
-        sys.stderr.write(f"\rbuild [{bar}] {done:4.0%} {stage:<40.40}")
+        sys.stderr.write(f"\r{self._label} [{bar}] {done:4.0%} {stage:<40.40}")
         sys.stderr.flush()
         return True

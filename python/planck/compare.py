@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import html
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
 from planck.plan import Plan
 
-Array = NDArray[Any]
-Feeds = Mapping[str, Array]
-Reference = Literal["double", "onnxruntime"] | Mapping[str, Array] | Plan
+if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Feeds = Mapping[str, Array]
+    Reference = Literal["double", "onnxruntime"] | Mapping[str, Array] | Plan
+    Tensors = Callable[[str], Array | None]
 
 SCHEMA = 1
 EXACT_DB = 400.0  # stands for "no error at all" in tables and sums
@@ -147,6 +146,8 @@ class CompareReport:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The dictionary as JSON; also written to `path` if it is given. Errors: FileError."""
+        import json
+
         text = json.dumps(self.to_dict(), indent=1)
         if path is not None:
             try:
@@ -162,11 +163,12 @@ class CompareReport:
 
         return pandas.json_normalize([asdict(row) for row in self.rows])
 
-    def _lines(self) -> list[tuple[str, ...]]:
+    def table(self, count: int = 10) -> list[tuple[str, ...]]:
+        """The worst tensors as cells of text under `HEADER`, names made harmless."""
         return [
             (
                 _clean(row.name),
-                row.op_type,
+                _clean(row.op_type),
                 _decibel(row.cumulative.sqnr_db),
                 _decibel(row.isolated.sqnr_db) if row.isolated else ("-" if row.held else "re-ev."),
                 f"{row.cumulative.cosine:.7f}",
@@ -174,12 +176,12 @@ class CompareReport:
                 f"{row.cumulative.median_relative:.1e}",
                 f"{row.cumulative.argmax:.0%}",
             )
-            for row in self.worst()
+            for row in self.worst(count)
         ]
 
     def __str__(self) -> str:
         """The worst ten tensors and the verdict, as text."""
-        lines = [HEADER, *self._lines()]
+        lines = [HEADER, *self.table()]
         widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
         text = [
             "  ".join(
@@ -208,10 +210,15 @@ class CompareReport:
         return f"{text}. {'No bad layer' if self.ok else 'No layer is bad alone, the sum is'}"
 
     def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self, count: int = 10) -> str:
         """Static HTML, every string of the model escaped, a bar for each SQNR."""
+        import html
+
         cells = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
         body = []
-        for row, line in zip(self.worst(), self._lines(), strict=True):
+        for row, line in zip(self.worst(count), self.table(count), strict=True):
             width = max(0.0, min(100.0, row.cumulative.sqnr_db / 1.6))
             bar = (
                 f'<svg width="100" height="10"><rect width="{width:.0f}" height="10" '
@@ -262,8 +269,9 @@ def compare(
     The mean or sum of a tensor is held against the scale of what it adds up. Memory stays near the
     size of the largest tensors: both sides advance together and drop what nobody reads any more.
 
-    Errors: UsageError (no data, no model for "onnxruntime", a plan without its source graph),
-    FeedError, RunError (a reference of another shape), CancelledError.
+    Errors: UsageError (no data, no model for "onnxruntime", a plan without its source graph, a
+    reference that has none of the tensors), FeedError, RunError (a reference of another shape),
+    CancelledError.
 
     >>> import tempfile, pathlib, planck, planck.models
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
@@ -285,6 +293,8 @@ def compare(
             plan._core, dict(feeds), tensors, isolated, threads or 0, step
         ):
             merged.setdefault(row["name"], _Merge(row)).add(row)
+    if source.partial and not merged:
+        raise _core.UsageError("the reference has no tensor that a node of the model produces")
     limit = min_sqnr_db if min_sqnr_db is not None else DEFAULT_DB.get(plan.precision, 30.0)
     return CompareReport(
         rows=tuple(m.row() for m in merged.values()),
@@ -397,13 +407,11 @@ class _Merge:
         )
 
 
-Tensors = Callable[[str], Array | None]
-
-
 class _Source:
     """Where reference tensors come from. start(feeds): by name for one sample; None: in double."""
 
     name = "double"
+    partial = False  # it may lack tensors, perhaps all
 
     def start(self, feeds: Feeds) -> Tensors | None:
         return None
@@ -411,6 +419,7 @@ class _Source:
 
 class _Saved(_Source):
     name = "saved tensors"
+    partial = True
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
         self._tensors = tensors
@@ -420,6 +429,8 @@ class _Saved(_Source):
 
 
 class _OtherPlan(_Source):
+    partial = True
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.name = f"plan {plan.report['model']}"
@@ -432,6 +443,7 @@ class _OnnxRuntime(_Source):
     """All tensors of the model as outputs of one session; a run fetches a stretch of them."""
 
     name = "onnxruntime"
+    partial = True
     STRETCH = 48  # tensors of one run: bounds memory, costs a run each
 
     def __init__(self, plan: Plan, model: str | os.PathLike[str] | None) -> None:
@@ -449,8 +461,8 @@ class _OnnxRuntime(_Source):
         given = dict(feeds)
         types = {i.name: i.type for i in self._session.get_inputs()}
         for name, array in given.items():
-            if types.get(name) == "tensor(int64)" and array.dtype == np.int32:
-                given[name] = array.astype(np.int64)
+            if types.get(name) == "tensor(int64)" and array.dtype == "int32":
+                given[name] = array.astype("int64")
         cache: dict[int, dict[str, Array]] = {}
 
         def fetch(name: str) -> Array | None:
@@ -490,6 +502,7 @@ def _all_outputs(path: str, wanted: set[str]) -> tuple[Any, list[str]]:
                 model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
     folder = os.path.dirname(os.path.abspath(path))
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     session = onnxruntime.InferenceSession(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
 from planck.limits import LimitsLike, as_dict
 
-Repack = Literal["auto", "never", "best"]
+if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
+    import mmap
 
-Array = NDArray[Any]
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Repack = Literal["auto", "never", "best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,8 @@ class Plan:
     @property
     def sha256(self) -> str:
         """SHA-256 of the plan file's bytes, in hexadecimal: the identity of the plan."""
+        import hashlib
+
         digest = hashlib.sha256()
         self._core.write(digest.update)
         return digest.hexdigest()
@@ -293,6 +295,8 @@ def load(
     path = os.fspath(plan)
     if expect_sha256 is None:
         return Plan(_core.load_file(path, verify, repack, threads or 0, bounds))
+    import mmap
+
     # One open file is hashed and loaded, so that nobody can swap it in between.
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -308,6 +312,8 @@ def load(
 def _check_digest(plan: bytes | mmap.mmap, expected: str | None) -> None:
     if expected is None:
         return
+    import hashlib
+
     digest = hashlib.sha256(plan).hexdigest()
     if digest != expected.lower():
         raise _core.CorruptError(f"the plan's SHA-256 is {digest}, expected {expected.lower()}")
@@ -318,6 +324,7 @@ def empty_outputs(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Array]:
 
     Errors: KeyError for a symbol without a size.
     """
+    import numpy as np
 
     def extent(dim: int | str) -> int:
         return dim if isinstance(dim, int) else sizes[dim]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bench import environment, models, report
+from bench import environment, models, noisy, report, steps
 from bench.cases import Case, Thresholds, load_cases, load_thresholds
 from bench.peers import Problem, relative_error
 from bench.report import CaseResult, EngineResult
@@ -192,6 +193,20 @@ def test_environment_is_recorded() -> None:
     record = environment.record()
     assert {"cpu", "cpu_class", "flags", "caches", "affinity", "load_average"} <= set(record)
     json.dumps(record)
+
+
+def test_percentile() -> None:
+    assert noisy.percentile([3.0, 1.0, 2.0], 0.9) == 3.0
+    assert noisy.percentile([float(i) for i in range(100)], 0.9) == 90.0
+
+
+def test_step_table_groups_equal_steps() -> None:
+    plan = SimpleNamespace(steps=[SimpleNamespace(op=op) for op in ("A", "B", "A")])
+    trace = [SimpleNamespace(seconds=1e-6, flops=flops) for flops in (1e3, 0.0, 1e3)]
+    lines = steps.table(plan, [trace] * 3, 1e9, False)
+    assert len(lines) == 3
+    assert lines[1].split() == ["A", "2", "1.0", "2.0", "1.0", "1.0"]
+    assert lines[2].split() == ["B", "1", "1.0", "1.0"]
 
 
 def test_relative_error() -> None:

@@ -429,6 +429,42 @@ TEST(Adapters, Split) {
   EXPECT_NE(equal.find("\"num_outputs\":3"), std::string::npos) << equal;
 }
 
+// The second operand is %w, f32[3].
+std::string broadcast_in_opset_6(const std::vector<std::string>& dims, int64_t axis) {
+  ModelProto model = model_of(6);
+  GraphProto& g = *model.mutable_graph();
+  add_input(g, "x", dims);
+  add_input(g, "w", {"3"});
+  NodeProto* node = add_node(g, "Add", {"x", "w"}, {"y"});
+  set_int(node, "broadcast", 1);
+  if (axis >= 0) set_int(node, "axis", axis);
+  add_output(g, "y");
+  return body(import(model));
+}
+
+TEST(Adapters, BroadcastWasAnAttribute) {
+  EXPECT_EQ(broadcast_in_opset_6({"N", "3"}, -1), "  %y = Add(%x, %w)\n  return %y\n}\n");
+  EXPECT_EQ(broadcast_in_opset_6({"N", "3"}, 1), "  %y = Add(%x, %w)\n  return %y\n}\n");
+  EXPECT_EQ(broadcast_in_opset_6({"N", "3", "4", "5"}, 1),
+            "  %0 = const s64[2] [1,2]\n"
+            "  %1 = Unsqueeze(%w, %0)\n"
+            "  %y = Add(%x, %1)\n  return %y\n}\n");
+}
+
+TEST(Adapters, TheOldestOpsets) {
+  const auto type = [](NodeProto* n) {
+    AttributeProto* a = n->add_attribute();
+    a->set_name("to");
+    a->set_type(AttributeProto::STRING);
+    a->set_s("INT64");
+  };
+  EXPECT_NE(adapted(5, "Cast", {"N"}, type).find("\"to\":7"), std::string::npos);
+  const auto shape = [](NodeProto* n) { set_ints(n, "shape", {2, -1}); };
+  EXPECT_NE(adapted(4, "Reshape", {"8"}, shape).find("Reshape(%x, %0)"), std::string::npos);
+  const auto memory = [](NodeProto* n) { set_ints(n, "consumed_inputs", {0}); };
+  EXPECT_NE(adapted(1, "Relu", {"N"}, memory).find("Relu(%x)"), std::string::npos);
+}
+
 TEST(Adapters, ConstantOfShape) {
   ModelProto model = model_of();
   GraphProto& g = *model.mutable_graph();
@@ -460,7 +496,7 @@ TEST(Refusals, Opsets) {
     model.mutable_opset_import(0)->set_version(bad);
     expect_failure(model, "GraphError", "does not exist");
   }
-  for (const int64_t bad : {int64_t{6}, kNewestOpset + 1, int64_t{1} << 31}) {
+  for (const int64_t bad : {kNewestOpset + 1, int64_t{1} << 31}) {
     ModelProto model = addition();
     model.mutable_opset_import(0)->set_version(bad);
     expect_failure(model, "VersionError", cat("opset ", bad));

@@ -14,6 +14,7 @@
 #include "kernels/jit/code.h"
 #include "kernels/jit/gemm.h"
 #include "kernels/jit/panels.h"
+#include "kernels/simd/gelu_root.h"
 
 namespace planck::jit {
 namespace {
@@ -43,6 +44,17 @@ std::string name(const GemmRecipe& r) {
              r.strided ? ", strided" : "", r.masked ? ", masked" : "");
 }
 
+// x Phi(x), with the roundings of the vector function.
+float gelu(float x) {
+  const float a = std::min(std::abs(x), kGeluEnd);
+  float root = kGeluRoot[std::size(kGeluRoot) - 1];
+  for (int i = static_cast<int>(std::size(kGeluRoot)) - 2; i >= 0; --i) {
+    root = std::fmaf(root, a, kGeluRoot[i]);
+  }
+  const float root2 = root * root, root4 = root2 * root2, tail = root4 * root4;
+  return x * (std::signbit(x) ? tail : 1.0F - tail);
+}
+
 // What the kernel promises, one output at a time.
 float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<float>& before,
                int64_t i, int64_t j) {
@@ -56,7 +68,8 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
   }
   if (call.bias != nullptr) sum += call.bias[j];
   if (call.residual != nullptr) sum += call.residual[i * call.residual_stride + j];
-  return (call.flags & kRelu) != 0 ? std::max(sum, 0.0F) : sum;
+  if ((call.flags & kRelu) != 0) sum = std::max(sum, 0.0F);
+  return (call.flags & kGelu) != 0 ? gelu(sum) : sum;
 }
 
 void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
@@ -98,6 +111,7 @@ TEST(Gemm, EveryRecipeBitForBit) {
       check(recipe, k, kLoadC, false);
       check(recipe, k, kRelu, true);
       check(recipe, k, kLoadC | kRelu, true);
+      check(recipe, k, kGelu, true);
       if (HasFatalFailure()) return;
     }
   }

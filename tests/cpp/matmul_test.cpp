@@ -326,6 +326,39 @@ TEST(MatmulEpilogue, ProgramReadsOperandsOfEveryKind) {
   }
 }
 
+// The kernels that end in a GELU give the bits of the product followed by the program.
+TEST(MatmulEpilogue, GeluInTheKernelEqualsTheProgram) {
+  TileProgram program;
+  program.operands = {Broadcast::none};
+  program.apply(TileOp::gelu_erf, program.operand(0));
+  const EltProgram compiled = compile(program);
+  for (const MatmulRow& row : matmul_rows()) {
+    if (!this_device().has(row.isa)) continue;
+    SCOPED_TRACE(row.name);
+    const Case c{.m = 2 * row.tile_m + 1,
+                 .n = 3 * row.tile_n + 5,
+                 .k = 40,
+                 .bias = true,
+                 .cut = {.k_block = 16},
+                 .pad = 3};
+    Problem problem(c);
+    std::vector<float> want = problem.run(row);
+    const EltOperand operand{want.data(), c.n, 1};
+    best_row(eltwise_rows()).strip(compiled, {&operand, want.data(), c.n, c.m, c.n});
+    MatmulArgs args = problem.args(row);
+    args.epilogue.program = &compiled;
+    const Job job = plan_matmul(row, args);
+    Team team(1, scratch_bytes(args));
+    team.run({&job, 1});
+    for (int64_t i = 0; i < c.m; ++i) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        ASSERT_EQ(problem.out[i * problem.c_pitch + j], want[i * c.n + j]) << i << ", " << j;
+      }
+    }
+    problem.expect_padding_untouched();
+  }
+}
+
 TEST(MatmulPacking, UnpackIsTheInverse) {
   for (const MatmulRow& row : matmul_rows()) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 6}}) {

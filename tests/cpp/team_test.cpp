@@ -1,6 +1,7 @@
 #include "base/team.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <xmmintrin.h>
 
 #include <atomic>
@@ -73,6 +74,26 @@ TEST_P(TeamSizes, WakesAfterSleep) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));  // far beyond any spin
   }
   for (const auto& run : step.runs) EXPECT_EQ(run.load(), 20);
+}
+
+// The mask in which a thread is woken is put back before it works.
+TEST_P(TeamSizes, AffinityAfterSleepIsThatOfTheStart) {
+  static cpu_set_t home;
+  static std::atomic<int> others;
+  ASSERT_EQ(sched_getaffinity(0, sizeof home, &home), 0);
+  Team team(GetParam());
+  others = 0;
+  const TileFn compare = [](const void*, int64_t, const Worker&) {
+    cpu_set_t now;
+    if (sched_getaffinity(0, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &home)) ++others;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));  // a tile for everybody
+  };
+  const Job job{compare, nullptr, 16};
+  for (int i = 0; i < 10; ++i) {
+    team.run({&job, 1});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(others.load(), 0);
 }
 
 // Workers that wait longer than they spin, in the middle of a run.

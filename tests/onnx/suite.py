@@ -17,7 +17,14 @@ from planck.backend import PlanckBackend
 
 Outcome = Literal["pass", "wrong", "refused", "untyped", "crash", "hang"]
 OUTCOMES: tuple[Outcome, ...] = ("pass", "wrong", "refused", "untyped", "crash", "hang")
-TIME_LIMIT = 60.0  # seconds for one case; the slowest takes a few
+TIME_LIMIT = 30.0  # seconds for one case; few take more than a tenth of one
+REAL_TIME_LIMIT = 300.0  # whole networks of the "Real" kind
+
+# Cases whose own tolerance cannot hold, each with its reason.
+TOLERANCES: dict[str, dict[str, float]] = {
+    # The expanded function is fused back: nothing between the products is rounded to half.
+    "test_attention_4d_causal_fp16_expanded": {"atol": 6e-4},
+}
 
 
 class Backend(PlanckBackend):
@@ -60,7 +67,7 @@ def cases() -> list[Case]:
     os.environ["ONNX_MODELS"] = os.path.join(home, "models")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        classes = BackendTest(Backend, __name__).test_cases
+        classes = BackendTest(Backend, __name__, test_kwargs=TOLERANCES).test_cases
     ops = _node_ops()
     found = []
     for class_name, test_case in classes.items():
@@ -131,7 +138,7 @@ def run(selected: Sequence[Case]) -> Iterator[Result]:
         theirs.close()
         while done < len(selected):
             case = selected[done]
-            outcome, detail = _next(ours)
+            outcome, detail = _next(ours, REAL_TIME_LIMIT if case.kind == "Real" else TIME_LIMIT)
             if outcome == "crash":
                 worker.join()
                 detail = f"exit code {worker.exitcode}"
@@ -143,9 +150,9 @@ def run(selected: Sequence[Case]) -> Iterator[Result]:
         worker.join()
 
 
-def _next(pipe: Connection) -> tuple[Outcome, str]:
-    if not pipe.poll(TIME_LIMIT):
-        return "hang", f"no result after {TIME_LIMIT:.0f} s"
+def _next(pipe: Connection, limit: float) -> tuple[Outcome, str]:
+    if not pipe.poll(limit):
+        return "hang", f"no result after {limit:.0f} s"
     try:
         outcome, detail = pipe.recv()
     except EOFError:

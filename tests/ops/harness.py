@@ -64,7 +64,11 @@ def rows_of(case: Case) -> list[tuple[str, str]]:
     """The reference and every kernel row for the case, each with its refusal ('': it runs)."""
     if case.fails:
         return [("reference", "")]
-    rows = _core.op_rows(case.op, json.dumps(case.attrs), case.inputs, case.outputs)
+    try:
+        rows = _core.op_rows(case.op, json.dumps(case.attrs), case.inputs, case.outputs)
+    except planck.UnsupportedError as error:
+        assert "depends on data" in str(error)  # no plan can hold it yet
+        rows = []
     return [("reference", ""), *rows]
 
 

@@ -7,7 +7,7 @@ X = normal(3, 4, 5)
 N = np.array([[3, -7, 2], [5, 0, -1]], np.int64)
 TIES = np.array([[1, 3, 3], [2, 2, 1]], np.float32)
 OPS = ["ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"]
-OPS += ["ReduceProd", "ReduceSum", "ReduceSumSquare"]
+OPS += ["ReduceLogSum", "ReduceProd", "ReduceSum", "ReduceSumSquare"]
 COMPOSITE = ["ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]
 TWICE = "axis 1 is given twice"
 
@@ -20,7 +20,7 @@ CASES = [
     *[
         Case("integers", op, [N, ints(1)])
         for op in OPS
-        if op not in {"ReduceMean", "ReduceL2", "ReduceLogSumExp"}
+        if op not in {"ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"}
     ],
     *[Case("bad_axis", op, [X, ints(3)], fails=r"axis 3 is outside \[-3, 3\)") for op in OPS],
     *[Case("twice", op, [X, ints(1, -2)], fails=TWICE) for op in OPS],

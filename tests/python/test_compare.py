@@ -159,6 +159,8 @@ def test_usage(plan: planck.Plan, feeds: Feeds) -> None:
         planck.compare(plan, "double", [])
     with pytest.raises(planck.UsageError, match="reference"):
         planck.compare(plan, "tflite", feeds)  # type: ignore[arg-type]
+    with pytest.raises(planck.UsageError, match="has no tensor"):
+        planck.compare(plan, {"unknown": np.zeros(3)}, feeds)
     with pytest.raises(planck.UsageError, match="ONNX file"):
         planck.compare(planck.load(plan.to_bytes()), "onnxruntime", feeds)
     with pytest.raises(planck.FeedError):

@@ -223,7 +223,7 @@ def test_op(case, reference, tmp_path):
 
 PAST = normal(2, B, HEADS, 3, H // HEADS)
 REFUSED = {
-    "past": (attention(None, {}, more=[("past", PAST)])[0], "with the input past"),
+    "past": (attention(None, {}, more=[("past", PAST)])[0], "Attention with past"),
     "rotary": (attention(None, {"do_rotary": 1})[0], "with do_rotary"),
     "mask_rank": (attention(np.ones((B, 1, L, L), np.int32), {})[0], "with mask_index"),
     "mean": (

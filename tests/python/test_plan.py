@@ -36,6 +36,17 @@ def test_structure_of_full_bert(model_path):
     assert not any(step.kernel == "reference" for step in plan.steps)
 
 
+def test_trace_has_a_time_for_every_step(bert):
+    feeds = feeds_of(2, 5)
+    before = bert.run(feeds)["last_hidden_state"]
+    trace = bert.trace(feeds)
+    assert len(trace) == len(bert.steps)
+    assert all(0 <= step.seconds < 60 for step in trace)
+    products = [t.flops for t, s in zip(trace, bert.steps, strict=True) if s.op == "planck.Linear"]
+    assert 2.0 * 2 * 5 * 64 * 3 * 64 in products  # Q, K and V of the mini size in one product
+    assert np.array_equal(bert.run(feeds)["last_hidden_state"], before)
+
+
 def test_every_onnx_node_is_covered(bert):
     covered = {name for step in bert.steps for name in step.nodes}
     assert covered | set(bert.unused) == set(bert.nodes)
@@ -187,3 +198,61 @@ def test_build_time_and_memory_of_full_bert(model_path):
     print(f"build {seconds:.2f} s, anonymous {anonymous_mib:.0f} MiB of model {model_mib:.0f} MiB")
     assert seconds < 10
     assert anonymous_mib <= 2.5 * model_mib + 200
+
+
+def test_eight_threads_two_hundred_runs_nine_shapes(model_path):
+    """Bits equal to serial runs, whoever gets the team and whoever runs alone."""
+    plan = planck.build(model_path("bert_encoder"))
+    shapes = [(batch, length) for batch in (1, 2, 5) for length in (1, 7, 16)]
+    feeds = {shape: feeds_of(*shape) for shape in shapes}
+    want = {shape: plan.run(feeds[shape]) for shape in shapes}
+    check_callers(plan, shapes, feeds, want, callers=8, runs=200)
+
+
+def test_eight_threads_on_the_full_model(model_path):
+    plan = planck.build(model_path("bert_encoder", "full"))
+    feeds = planck.models.feeds("bert_encoder", (1, 8), size="full")
+    check_callers(plan, [(1, 8)], {(1, 8): feeds}, {(1, 8): plan.run(feeds)}, callers=8, runs=20)
+
+
+def check_callers(plan, shapes, feeds, want, callers, runs):
+    failures = []
+    begin = threading.Barrier(callers)
+
+    def call(index):
+        begin.wait()
+        try:
+            for turn in range(runs):
+                shape = shapes[(index + turn) % len(shapes)]
+                got = plan.run(feeds[shape])
+                if not all(np.array_equal(got[n], want[shape][n]) for n in got):
+                    failures.append(f"bits differ at {shape}")
+        except planck.Error as error:
+            failures.append(str(error))
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[:3]
+
+
+def test_a_run_lets_other_python_threads_go_on(model_path):
+    """The GIL is released: a thread that counts advances while one long run is on."""
+    plan = planck.build(model_path("bert_encoder", "full"), threads=1)
+    feeds = planck.models.feeds("bert_encoder", (2, 128), size="full")
+    plan.run(feeds)
+    done = threading.Event()
+    beats = []
+
+    def count():
+        while not done.wait(0.005):
+            beats.append(1)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    plan.run(feeds)
+    done.set()
+    thread.join()
+    assert len(beats) >= 5

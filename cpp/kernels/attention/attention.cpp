@@ -77,6 +77,14 @@ void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch) {
   jit::pack_panels({args.dv, args.lk, width}, head.v, args.v_strides.row, 1, scratch.values);
 }
 
+// Rows of a head are short and far apart, too short for the processor to see a stream in them, and
+// half of them lie in the L2 of another core.
+void fetch(const AttentionArgs& args, const Head& head) {
+  jit::prefetch_rows(head.k, args.k_strides.row, args.lk, args.d);
+  jit::prefetch_rows(head.v, args.v_strides.row, args.lk, args.dv);
+  jit::prefetch_rows(head.q, args.q_strides.row, args.lq, args.d);
+}
+
 struct Strip {
   int64_t row, rows;
 };
@@ -138,6 +146,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const int64_t index = tile / plan.blocks;
   const Head head = head_of(args, index / args.heads, index % args.heads);
   const Scratch scratch = split(args, worker);
+  fetch(args, head);
   pack(args, head, scratch);
   const int64_t end = std::min((block + 1) * plan.block, args.lq);
   for (int64_t row = block * plan.block; row < end; row += plan.strip) {

@@ -1,5 +1,7 @@
 #include "kernels/jit/block.h"
 
+#include <xmmintrin.h>
+
 #include <algorithm>
 
 #include "base/checked.h"
@@ -100,6 +102,13 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
   return tile;
 }
 
+void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {
+  constexpr int64_t kLine = 16;
+  for (int64_t i = 0; i < rows; ++i, first += stride) {
+    for (int64_t j = 0; j < columns; j += kLine) _mm_prefetch(first + j, _MM_HINT_T1);
+  }
+}
+
 // Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
 // the rows of A pass by from L2.
 void multiply(const GemmTile& tile, const GemmBlock& block) {
@@ -119,6 +128,9 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);
       call.prefetch = next;
+      if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
+        prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
+      }
       multiply_rows(tile, block, call, std::min(step, block.columns - at));
       move_rows(call);
       next = static_cast<const char*>(next) + prefetch_step * prefetches;

@@ -26,7 +26,13 @@ struct GemmBlock {
   // Brought into L2 while this block is computed, evenly over it: what the core works on next.
   const float* prefetch = nullptr;
   int64_t prefetch_bytes = 0;
+  // A was written by another core a moment ago: its rows are asked for one tile ahead, since lines
+  // that come from a neighbour's L2 one after the other would keep the kernel waiting.
+  bool a_is_far = false;
 };
+
+// Asks for the lines of rows [0, rows) x [0, columns) to come to L2.
+void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns);
 
 void multiply(const GemmTile& tile, const GemmBlock& block);
 

@@ -34,9 +34,10 @@ struct GemmCall {
 enum GemmFlag : int64_t {
   kLoadC = 1,  // go on from the sums in C: the K blocks after the first
   kRelu = 2,
+  kGelu = 4,  // by erf; not in the portable kernel
 };
 
-// Stored: relu((C or 0) + A x B + bias + residual), added in this order.
+// Stored: gelu(relu((C or 0) + A x B + bias + residual)), added in this order.
 using GemmFn = void (*)(const GemmCall*);
 
 struct GemmRecipe {

@@ -14,6 +14,8 @@ namespace {
 
 // Enough tiles for the cores that we meet, and for the last ones of a step to end together.
 constexpr int64_t kEnoughTiles = 24;
+// Below this many the rows are cut further, although each panel is then read more than once.
+constexpr int64_t kFewTiles = 16;
 // About 20 us of one core: a ticket costs some 0.1 us.
 constexpr int64_t kTileProducts = 1 << 20;
 
@@ -25,7 +27,12 @@ int64_t items(const MatmulArgs& args) {
   return count;
 }
 
-// The block of A shares L2 with the panel in use and the panel on its way.
+// The longest K whose block of A shares L2 with the panel in use and the panel on its way.
+int64_t longest_k(int64_t rows, int64_t columns, const Device& device) {
+  const int64_t floats = device.l2_bytes * 31 / 32 / 4;
+  return std::max<int64_t>(floats / (rows + 2 * columns), 128);
+}
+
 MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
   MatmulCut cut = args.cut;
   const jit::GemmTile& tile = args.plan.tile;
@@ -34,8 +41,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   if (cut.k_block == 0) {
     // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
     const int64_t rows = std::min<int64_t>(args.m, 128);
-    const int64_t blocks =
-        ceil_div(k, std::max<int64_t>(a_floats / std::max<int64_t>(rows, 1), 128));
+    const int64_t blocks = ceil_div(k, longest_k(rows, tile.columns, device));
     cut.k_block = round_up(ceil_div(k, blocks), 4);
   }
   if (cut.m_block == 0) {
@@ -47,7 +53,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   const int64_t n_panels = ceil_div(args.n, tile.columns);
   // Few columns: cut the rows further, down to a few register tiles.
   while (cut.m_block > int64_t{4} * tile.rows && args.cut.m_block == 0 &&
-         count * n_panels * ceil_div(args.m, cut.m_block) < kEnoughTiles) {
+         count * n_panels * ceil_div(args.m, cut.m_block) < kFewTiles) {
     cut.m_block = ceil_div(cut.m_block, 2);
   }
   if (cut.panels == 0) {
@@ -121,6 +127,7 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
     block.call.flags = 0;
     if (at > 0) block.call.flags |= jit::kLoadC;
     if (last && epilogue.relu) block.call.flags |= jit::kRelu;
+    if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
     block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
@@ -136,7 +143,7 @@ struct Area {
 
 void run_program(const MatmulArgs& args, const Item& item, const Area& area) {
   const MatmulEpilogue& epilogue = args.epilogue;
-  if (epilogue.program == nullptr) return;
+  if (args.plan.strip == nullptr) return;
   float* c = item.c + area.row * args.c_stride + area.column;
   EltOperand operands[kEltOperands];
   operands[0] = {c, args.c_stride, 1};
@@ -188,6 +195,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     block.call.b = packed;
   }
   prefetch_next(args, tile, worker, block);
+  block.a_is_far = tile < worker.count;  // this worker's first tile of the step
   multiply_blocks(args, block);
   run_program(args, item, area);
 }
@@ -208,6 +216,12 @@ EltStripFn strip_of(Isa isa) {
   throw InternalError("element-wise programs have no ", isa, " row");
 }
 
+// The program that generated kernels know.
+bool is_gelu(const EltProgram* program) {
+  return program != nullptr && program->instrs == 1 && program->code[0].op == EltOp::gelu_erf &&
+         program->code[0].in[0] == kEltOperandSource;
+}
+
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
@@ -224,7 +238,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
-  if (args.epilogue.program != nullptr) plan.strip = strip_of(row.isa);
+  plan.gelu = row.isa != Isa::portable && is_gelu(args.epilogue.program);
+  if (args.epilogue.program != nullptr && !plan.gelu) plan.strip = strip_of(row.isa);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

@@ -100,7 +100,8 @@ struct MatmulArgs {
   struct Plan {
     jit::GemmTile tile;
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
-    EltStripFn strip = nullptr;
+    EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
+    bool gelu = false;
   } plan;
 };
 

@@ -1,0 +1,221 @@
+#include "ops/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/elementwise.h"
+#include "ops/matmul.h"
+
+namespace planck::ops {
+
+namespace {
+
+// The element of scale or zero point that belongs to each element of x.
+std::vector<int64_t> parameter_index(std::string_view op, const Wide& x, const Wide& p,
+                                     int64_t axis, int64_t block) {
+  if (p.count() == 1 && block == 0) return std::vector<int64_t>(static_cast<size_t>(x.count()), 0);
+  const auto at = static_cast<size_t>(checked_axis(axis, x.rank()));
+  const int64_t extent = x.shape[at], size = std::max<int64_t>(block, 1);
+  Shape expected{extent};
+  if (block > 0) {
+    expected = x.shape;
+    expected[at] = extent / size + (extent % size != 0 ? 1 : 0);
+  }
+  if (p.shape != expected) {
+    throw RunError(op, ": scales ", shape_text(p.shape), " for ", shape_text(x.shape),
+                   " along axis ", at, ", expected ", shape_text(expected));
+  }
+  std::vector<Walk> walks = plain_walks(x.shape);
+  const auto strides = row_major_strides(p.shape);
+  for (size_t d = 0; d < walks.size(); ++d) {
+    walks[d].stride = block > 0 ? strides[d] : d == at ? 1 : 0;
+    if (d != at) continue;
+    for (int64_t& place : walks[d].positions) place /= size;
+  }
+  return walk(walks).index;
+}
+
+// A product with one scale for each of its columns or rows, as MatMul's operands have them.
+struct Ends {
+  int64_t low, high;
+};
+Ends ends_of(DType dtype) {
+  const int bits = info(dtype).bits;
+  if (bits > 32) throw UnsupportedError("quantized values of type ", dtype, " are not supported");
+  const bool is_unsigned = dtype_name(dtype)[0] == 'u';
+  const int64_t half = int64_t{1} << (bits - 1);
+  return is_unsigned ? Ends{0, 2 * half - 1} : Ends{-half, half - 1};
+}
+
+int64_t quantized(double value, int64_t zero, const Ends& ends) {
+  if (std::isnan(value)) return zero;
+  const double shifted = std::nearbyint(value) + static_cast<double>(zero);
+  return static_cast<int64_t>(
+      std::clamp(shifted, static_cast<double>(ends.low), static_cast<double>(ends.high)));
+}
+
+void need_scales(std::string_view op, const Inference& call) {
+  need_float(op, call, 1);
+  need_rank(op, call, 1, 0, call.at(0).type.rank());
+}
+
+}  // namespace
+
+void QuantizeLinear::infer(Inference& call) const {
+  need_number(kName, call, 0);
+  need_scales(kName, call);
+  DType type = DType::u8;
+  if (output_dtype != 0) type = dtype_attribute(kName, "output_dtype", output_dtype);
+  if (call.has(2)) type = call.at(2).type.dtype;
+  if (!is_integer(type)) throw UnsupportedError("QuantizeLinear to ", type, " is not supported");
+  ends_of(type);
+  set_type(call, 0, type, call.at(0).type.dims);
+}
+
+void QuantizeLinear::reference(Evaluation& call) const {
+  const Wide &x = call.at(0), &scale = call.at(1);
+  DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype) : DType::u8;
+  if (call.has(2)) type = call.at(2).dtype;
+  const auto index = parameter_index(kName, x, scale, axis, block_size);
+  const Ends ends = ends_of(type);
+  // The division is rounded to the scale's type, as quantization runs in it.
+  Wide ratio = make_wide(scale.dtype, x.shape);
+  for (size_t i = 0; i < index.size(); ++i) {
+    ratio.real[i] = x.at(static_cast<int64_t>(i)) / scale.at(index[i]);
+  }
+  if (scale.dtype != DType::f64) ratio = widen(narrow(ratio));
+  Wide out = make_wide(type, x.shape);
+  for (size_t i = 0; i < index.size(); ++i) {
+    const int64_t zero = call.has(2) ? integers(call, 2).at(static_cast<size_t>(index[i])) : 0;
+    out.integer[i] = quantized(ratio.real[i], zero, ends);
+  }
+  call.out[0] = std::move(out);
+}
+PLANCK_OP(QuantizeLinear, 25)
+
+void DequantizeLinear::infer(Inference& call) const {
+  need_scales(kName, call);
+  if (call.has(2)) need_same_type(kName, call, 0, 2);
+  const DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype)
+                                       : call.at(1).type.dtype;
+  set_type(call, 0, type, call.at(0).type.dims);
+}
+
+void DequantizeLinear::reference(Evaluation& call) const {
+  const Wide &q = call.at(0), &scale = call.at(1);
+  const auto index = parameter_index(kName, q, scale, axis, block_size);
+  Wide out = make_wide(
+      output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype) : scale.dtype,
+      q.shape);
+  for (size_t i = 0; i < index.size(); ++i) {
+    const double zero = call.has(2) ? call.at(2).at(call.at(2).count() == 1 ? 0 : index[i]) : 0;
+    out.real[i] = (q.at(static_cast<int64_t>(i)) - zero) * scale.at(index[i]);
+  }
+  call.out[0] = std::move(out);
+}
+PLANCK_OP(DequantizeLinear, 25)
+
+void DynamicQuantizeLinear::infer(Inference& call) const {
+  need_float(kName, call, 0);
+  const TensorType x = call.at(0).type;
+  set_type(call, 0, DType::u8, x.dims);
+  if (call.out.size() > 1) set_type(call, 1, x.dtype, {});
+  if (call.out.size() > 2) set_type(call, 2, DType::u8, {});
+}
+
+void DynamicQuantizeLinear::reference(Evaluation& call) const {
+  const Wide& x = call.at(0);
+  double low = 0, high = 0;
+  for (const double v : x.real) {
+    low = std::min(low, v);
+    high = std::max(high, v);
+  }
+  // In f32, as every implementation has it: scale and zero point decide all other bits.
+  const float scale = static_cast<float>(high - low) / 255.0f;
+  const Ends ends = ends_of(DType::u8);
+  const int64_t zero =
+      scale == 0 ? 0 : quantized(static_cast<double>(static_cast<float>(-low) / scale), 0, ends);
+  Wide y = make_wide(DType::u8, x.shape);
+  for (size_t i = 0; i < x.real.size(); ++i) {
+    const float ratio = scale == 0 ? 0 : static_cast<float>(x.real[i]) / scale;
+    y.integer[i] = quantized(static_cast<double>(ratio), zero, ends);
+  }
+  call.out[0] = std::move(y);
+  call.out[1] = make_wide(x.dtype, {});
+  call.out[1].real[0] = static_cast<double>(scale);
+  call.out[2] = make_wide(DType::u8, {});
+  call.out[2].integer[0] = zero;
+}
+PLANCK_OP(DynamicQuantizeLinear, 11)
+
+namespace {
+
+// Zero points along the rows of a ([M]) or the columns of b ([N]), or already of its rank.
+Wide less_zero(const Wide& x, const Wide* zero, bool rows) {
+  Wide out = x;
+  out.dtype = DType::s64;
+  if (zero == nullptr) return out;
+  Wide z = *zero;
+  z.dtype = DType::s64;
+  if (rows && z.rank() == 1 && z.count() > 1) z.shape.push_back(1);
+  out = zip(out, z, DType::s64, [](auto a, auto b) { return wrapping_sub(a, b); });
+  if (out.shape != x.shape)
+    throw RunError("zero points ", shape_text(zero->shape), " for ", shape_text(x.shape));
+  return out;
+}
+
+Wide integer_product(const Wide& a, const Wide& b) {
+  const Wide* pair[] = {&a, &b};
+  Wide y[1];
+  y[0].dtype = DType::s64;
+  Evaluation inner{pair, y};
+  MatMul().reference(inner);
+  return std::move(y[0]);
+}
+
+void infer_product(std::string_view op, Inference& call, size_t b, DType type) {
+  for (const size_t i : {size_t{0}, b}) {
+    need_integer(op, call, i);
+    if (size_of(call.at(i).type.dtype) > 1)
+      throw GraphError(op, ": input ", i, " has wide integers");
+  }
+  Fact wide_a = call.at(0), wide_b = call.at(b), product;
+  wide_a = {{DType::s64, wide_a.type.dims}};
+  wide_b = {{DType::s64, wide_b.type.dims}};
+  const Fact* pair[] = {&wide_a, &wide_b};
+  Inference inner{pair, std::span(&product, 1), call.fresh};
+  MatMul().infer(inner);
+  set_type(call, 0, type, product.type.dims);
+}
+
+}  // namespace
+
+void MatMulInteger::infer(Inference& call) const { infer_product(kName, call, 1, DType::s32); }
+void MatMulInteger::reference(Evaluation& call) const {
+  const auto zero = [&](size_t i) { return call.has(i) ? &call.at(i) : nullptr; };
+  call.out[0] =
+      integer_product(less_zero(call.at(0), zero(2), true), less_zero(call.at(1), zero(3), false));
+  call.out[0].dtype = DType::s32;
+}
+PLANCK_OP(MatMulInteger, 10)
+
+void QLinearMatMul::infer(Inference& call) const {
+  for (const size_t i : {1, 4, 6}) need_float(kName, call, i);
+  infer_product(kName, call, 3, call.at(7).type.dtype);
+}
+void QLinearMatMul::reference(Evaluation& call) const {
+  const Wide product = integer_product(less_zero(call.at(0), &call.at(2), true),
+                                       less_zero(call.at(3), &call.at(5), false));
+  const auto one = [&](size_t i) {
+    if (call.at(i).count() != 1) throw UnsupportedError("QLinearMatMul with several scales");
+    return call.at(i).at(0);
+  };
+  const double factor = one(1) * one(4) / one(6);
+  const Ends ends = ends_of(call.at(7).dtype);
+  const auto zero = static_cast<int64_t>(one(7));
+  call.out[0] = map(product, call.at(7).dtype,
+                    [&](auto v) { return quantized(static_cast<double>(v) * factor, zero, ends); });
+}
+PLANCK_OP(QLinearMatMul, 21)
+
+}  // namespace planck::ops

@@ -1,0 +1,40 @@
+"""Quantization: per tensor, axis and block; products of bytes."""
+
+import numpy as np
+from harness import Case, normal, scalar
+
+X = 40 * normal(3, 8)
+SCALE, ZERO = scalar(0.4, np.float32), scalar(7, np.uint8)
+SCALES = np.array([0.1, 0.5, 1.0], np.float32)
+ZEROS = np.array([-3, 0, 5], np.int8)
+BLOCKS = abs(normal(3, 2)) + 0.5
+Q = np.arange(-12, 12, dtype=np.int8).reshape(3, 8)
+A, B = Q, np.ascontiguousarray(Q.T)
+U = Q.view(np.uint8)
+F = np.float32
+
+CASES = [
+    Case("tensor", "QuantizeLinear", [X, SCALE, ZERO]),
+    Case("no_zero", "QuantizeLinear", [X, SCALE]),
+    Case("halves", "QuantizeLinear", [np.array([0.5, 1.5, -0.5, 2.5], F), scalar(1, F), ZERO]),
+    Case("axis", "QuantizeLinear", [X, SCALES, ZEROS], {"axis": 0}),
+    Case("blocks", "QuantizeLinear", [X, BLOCKS], {"axis": 1, "block_size": 4}),
+    Case("wide", "QuantizeLinear", [X, SCALE, scalar(0, np.int16)]),
+    Case("scales", "QuantizeLinear", [X, SCALES], fails="scales \\[3\\]"),
+    Case("tensor", "DequantizeLinear", [Q, SCALE, scalar(3, np.int8)]),
+    Case("axis", "DequantizeLinear", [Q, SCALES, ZEROS], {"axis": 0}),
+    Case("blocks", "DequantizeLinear", [Q, BLOCKS], {"axis": 1, "block_size": 4}),
+    Case("types", "DequantizeLinear", [Q, SCALE, ZERO], fails="like input 0"),
+    Case("both_signs", "DynamicQuantizeLinear", [X], outputs=3),
+    Case("positive", "DynamicQuantizeLinear", [abs(X)], outputs=3),
+    Case("zeros", "DynamicQuantizeLinear", [0 * X], outputs=3, not_onnx="divides by zero"),
+    Case("plain", "MatMulInteger", [A, B]),
+    Case("zeros", "MatMulInteger", [U, B, scalar(200, np.uint8), scalar(-2, np.int8)]),
+    Case("columns", "MatMulInteger", [A, B, scalar(1, np.int8), ZEROS], not_onnx="no columns"),
+    Case("float", "MatMulInteger", [X, X], fails="expected an integer type"),
+    Case(
+        "bytes",
+        "QLinearMatMul",
+        [U, SCALE, ZERO, B, SCALE, scalar(1, np.int8), scalar(30, F), ZERO],
+    ),
+]
