@@ -89,14 +89,16 @@ Wide convolved(std::string_view op, const Wide& x, const Wide& w, const Windowed
   Shape shape{s.batch, s.out * group};
   shape.insert(shape.end(), windows.out().begin(), windows.out().end());
   Wide out = make_wide(x.dtype, std::move(shape));
-  constexpr int64_t kBlock = 2048;  // windows at once
   const int64_t plane = checked_count(windows.in()), depth = s.in * windows.taps();
+  // Windows at once; few where each is large, so that their columns stay small.
+  const int64_t most =
+      std::clamp<int64_t>((int64_t{1} << 22) / std::max<int64_t>(depth, 1), 1, 2048);
   std::vector<double> columns, block;
   for (int64_t g = 0; g < s.batch * group; ++g) {
     const double* weights = w.real.data() + g % group * s.out * depth;
     double* to = out.real.data() + g * s.out * windows.count();
-    for (int64_t first = 0; first < windows.count(); first += kBlock) {
-      const int64_t count = std::min(kBlock, windows.count() - first);
+    for (int64_t first = 0; first < windows.count(); first += most) {
+      const int64_t count = std::min(most, windows.count() - first);
       gather(x.real.data() + g * s.in * plane, windows, s.in, first, count, columns);
       block.assign(static_cast<size_t>(s.out * count), 0);
       product(weights, columns.data(), block.data(), {s.out, count, depth});
@@ -153,7 +155,10 @@ void Conv::reference(Evaluation& call) const {
 PLANCK_OP(Conv, 22)
 
 void ConvInteger::infer(Inference& call) const {
-  for (const size_t i : {0, 1}) need_bytes(kName, call, i);
+  for (const size_t i : {0, 1}) {
+    need_bytes(kName, call, i);
+    if (call.has(i + 2)) need_same_type(kName, call, i, i + 2);
+  }
   infer_conv(kName, call, *this, group, 1, DType::s32);
 }
 
@@ -166,7 +171,11 @@ void ConvInteger::reference(Evaluation& call) const {
 PLANCK_OP(ConvInteger, 10)
 
 void QLinearConv::infer(Inference& call) const {
-  for (const size_t i : {0, 3}) need_bytes(kName, call, i);
+  for (const size_t i : {0, 3, 7}) need_bytes(kName, call, i);
+  for (const size_t i : {1, 4, 6}) need_float(kName, call, i);
+  need_same_type(kName, call, 0, 2);
+  need_same_type(kName, call, 3, 5);
+  if (call.has(8)) need_integer(kName, call, 8);
   infer_conv(kName, call, *this, group, 3, call.at(7).type.dtype);
 }
 
@@ -180,6 +189,9 @@ void QLinearConv::reference(Evaluation& call) const {
     throw RunError("QLinearConv: ", scales.count(), " scales for ", channels, " channels");
   }
   const DType type = call.at(7).dtype;
+  for (const size_t i : {1, 6, 7}) {
+    if (call.at(i).count() != 1) throw RunError("QLinearConv: input ", i, " is not one number");
+  }
   const double base = call.at(1).at(0) / call.at(6).at(0);
   const bool is_unsigned = dtype_name(type)[0] == 'u';
   const double low = is_unsigned ? 0 : -128, high = is_unsigned ? 255 : 127;
@@ -272,6 +284,7 @@ void spread(const double* x, const double* w, double* y, int64_t channels, int64
   for (int64_t place = 0; place < from; ++place) {
     for (int64_t tap = 0; tap < taps; ++tap) {
       const int64_t at = s.target(place, tap);
+      check_guard_at(static_cast<size_t>(tap));
       if (at < 0) continue;
       for (int64_t c = 0; c < channels; ++c) {
         const double v = x[c * from + place];

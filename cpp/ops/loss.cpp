@@ -33,6 +33,7 @@ void NegativeLogLikelihoodLoss::reference(Evaluation& call) const {
   Wide out = make_wide(x.dtype, target.shape);
   double weights = 0, total = 0;
   for (int64_t i = 0; i < target.count(); ++i) {
+    check_guard_at(static_cast<size_t>(i));
     const int64_t t = integers(call, 1)[static_cast<size_t>(i)];
     if (t == ignore_index) continue;
     if (t < 0 || t >= classes) throw RunError("target ", t, " is outside [0, ", classes, ")");

@@ -153,6 +153,7 @@ void LRN::reference(Evaluation& call) const {
   for (const Lane& lane : lanes(x.shape, 1)) {
     const auto value = [&](int64_t c) { return x.real[static_cast<size_t>(lane.at(c))]; };
     for (int64_t c = 0; c < lane.count; ++c) {
+      check_guard();
       double sum = 0;
       const int64_t last = std::min(lane.count - 1, c + after);
       for (int64_t i = std::max<int64_t>(0, c - before); i <= last; ++i) sum += value(i) * value(i);

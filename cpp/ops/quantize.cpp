@@ -35,7 +35,12 @@ std::vector<int64_t> parameter_index(std::string_view op, const Wide& x, const W
   return walk(walks).index;
 }
 
-// A product with one scale for each of its columns or rows, as MatMul's operands have them.
+// One for each scale.
+void check_zero_points(std::string_view op, const Wide& zero, const Wide& scale) {
+  if (zero.count() == scale.count()) return;
+  throw RunError(op, ": ", zero.count(), " zero points for ", scale.count(), " scales");
+}
+
 struct Ends {
   int64_t low, high;
 };
@@ -77,15 +82,18 @@ void QuantizeLinear::reference(Evaluation& call) const {
   DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype) : DType::u8;
   if (call.has(2)) type = call.at(2).dtype;
   const auto index = parameter_index(kName, x, scale, axis, block_size);
+  if (call.has(2)) check_zero_points(kName, call.at(2), scale);
   const Ends ends = ends_of(type);
   // The division is rounded to the scale's type, as quantization runs in it.
   Wide ratio = make_wide(scale.dtype, x.shape);
   for (size_t i = 0; i < index.size(); ++i) {
+    check_guard_at(i);
     ratio.real[i] = x.at(static_cast<int64_t>(i)) / scale.at(index[i]);
   }
   if (scale.dtype != DType::f64) ratio = widen(narrow(ratio));
   Wide out = make_wide(type, x.shape);
   for (size_t i = 0; i < index.size(); ++i) {
+    check_guard_at(i);
     const int64_t zero = call.has(2) ? integers(call, 2).at(static_cast<size_t>(index[i])) : 0;
     out.integer[i] = quantized(ratio.real[i], zero, ends);
   }
@@ -98,16 +106,19 @@ void DequantizeLinear::infer(Inference& call) const {
   if (call.has(2)) need_same_type(kName, call, 0, 2);
   const DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype)
                                        : call.at(1).type.dtype;
+  if (!is_float(type)) throw GraphError("DequantizeLinear to ", type);
   set_type(call, 0, type, call.at(0).type.dims);
 }
 
 void DequantizeLinear::reference(Evaluation& call) const {
   const Wide &q = call.at(0), &scale = call.at(1);
   const auto index = parameter_index(kName, q, scale, axis, block_size);
+  if (call.has(2) && call.at(2).count() != 1) check_zero_points(kName, call.at(2), scale);
   Wide out = make_wide(
       output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype) : scale.dtype,
       q.shape);
   for (size_t i = 0; i < index.size(); ++i) {
+    check_guard_at(i);
     const double zero = call.has(2) ? call.at(2).at(call.at(2).count() == 1 ? 0 : index[i]) : 0;
     out.real[i] = (q.at(static_cast<int64_t>(i)) - zero) * scale.at(index[i]);
   }
@@ -190,7 +201,11 @@ void infer_product(std::string_view op, Inference& call, size_t b, DType type) {
 
 }  // namespace
 
-void MatMulInteger::infer(Inference& call) const { infer_product(kName, call, 1, DType::s32); }
+void MatMulInteger::infer(Inference& call) const {
+  if (call.has(2)) need_same_type(kName, call, 0, 2);
+  if (call.has(3)) need_same_type(kName, call, 1, 3);
+  infer_product(kName, call, 1, DType::s32);
+}
 void MatMulInteger::reference(Evaluation& call) const {
   const auto zero = [&](size_t i) { return call.has(i) ? &call.at(i) : nullptr; };
   call.out[0] =
@@ -201,6 +216,9 @@ PLANCK_OP(MatMulInteger, 10)
 
 void QLinearMatMul::infer(Inference& call) const {
   for (const size_t i : {1, 4, 6}) need_float(kName, call, i);
+  need_same_type(kName, call, 0, 2);
+  need_same_type(kName, call, 3, 5);
+  need_integer(kName, call, 7);
   infer_product(kName, call, 3, call.at(7).type.dtype);
 }
 void QLinearMatMul::reference(Evaluation& call) const {

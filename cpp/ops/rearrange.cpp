@@ -85,6 +85,7 @@ void ReverseSequence::reference(Evaluation& call) const {
   Moved moved = walk(plain_walks(x.shape));
   const auto strides = row_major_strides(x.shape);
   for (int64_t& at : moved.index) {
+    check_guard_at(static_cast<size_t>(&at - moved.index.data()));
     const auto place = [&](size_t axis) { return at / strides[axis] % x.shape[axis]; };
     const int64_t length = integers(call, 1)[static_cast<size_t>(place(batch))], t = place(time);
     if (length < 0 || length > x.shape[time]) throw RunError("ReverseSequence: length ", length);

@@ -44,6 +44,7 @@ T joined_value(Join join, T old, T fresh) {
 void scatter(Wide& out, const std::vector<int64_t>& places, const Wide& updates, Join join) {
   with_numbers(out.dtype, [&](auto&& read) {
     for (size_t i = 0; i < places.size(); ++i) {
+      check_guard_at(i);
       const auto at = static_cast<size_t>(places[i]);
       store(out, at, joined_value(join, read(out, at), read(updates, i)));
     }
@@ -119,6 +120,7 @@ void ScatterND::reference(Evaluation& call) const {
   const int64_t rest = rows == 0 ? 0 : updates.count() / rows;
   std::vector<int64_t> places;
   for (int64_t r = 0; r < rows; ++r) {
+    check_guard();
     int64_t start = 0;
     for (int64_t k = 0; k < used; ++k) {
       const auto axis = static_cast<size_t>(k);
@@ -158,7 +160,9 @@ void TensorScatter::reference(Evaluation& call) const {
   }
   std::vector<Walk> walks = plain_walks(cache.shape);
   std::vector<int64_t> places;
+  if (extent == 0 && like[at] > 0) throw RunError("TensorScatter: the cache has no room");
   for (int64_t b = 0; b < batches; ++b) {
+    check_guard();
     const int64_t start = call.has(2) ? integers(call, 2)[static_cast<size_t>(b)] : 0;
     if (start < 0 || (mode == "linear" && start > extent - like[at])) {
       throw RunError("TensorScatter: the update of batch ", b, " starts at ", start);

@@ -89,6 +89,7 @@ Windows::Windows(const Windowed& w, std::vector<WindowAxis> axes, Shape in, bool
 }
 
 int64_t Windows::source(int64_t window, int64_t tap) const {
+  check_guard_at(static_cast<size_t>(tap));
   int64_t at = 0, stride = 1;
   bool padded = false, beyond = false;
   for (size_t i = axes_.size(); i-- > 0;) {

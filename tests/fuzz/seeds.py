@@ -134,6 +134,48 @@ def shapes() -> onnx.ModelProto:
     return m.proto([port("x", F32, ["N", 8])], [port(y, F32, None)])
 
 
+def windows() -> onnx.ModelProto:
+    """Convolutions, pools, rearranged pixels."""
+    m = Model()
+    y = m.node("Conv", "x", m.weight(4, 2, 3, 3), m.weight(4), pads=[1, 1, 1, 1], strides=[2, 1])
+    y = m.node("MaxPool", m.node("Relu", y), kernel_shape=[2, 2], ceil_mode=1)
+    y = m.node("Conv", y, m.weight(4, 2, 1, 1), group=2, auto_pad="SAME_UPPER")
+    y = m.node("ConvTranspose", y, m.weight(4, 2, 2, 2), strides=[2, 2], output_padding=[1, 0])
+    y = m.node("AveragePool", y, kernel_shape=[2, 2], count_include_pad=1, pads=[1, 0, 1, 0])
+    y = m.node("LRN", y, size=3)
+    deep = m.node("DepthToSpace", m.node("Concat", y, y, axis=1), blocksize=2)
+    y = m.node("SpaceToDepth", deep, blocksize=1)
+    y = m.node("LpPool", y, kernel_shape=[1, 2], p=1)
+    return m.proto([port("x", F32, ["N", 2, 6, 7])], [port(y, F32, None)])
+
+
+def quantized() -> onnx.ModelProto:
+    """Quantised products and convolutions, scatters, sequences, bits."""
+    m = Model()
+    scale, zero = m.tensor([0.1, 0.2, 0.3, 0.4], np.float32), m.tensor([1, 2, 3, 4], np.uint8)
+    q = m.node("QuantizeLinear", "x", scale, zero, axis=1)
+    y = m.node("DequantizeLinear", q, scale, zero, axis=1)
+    one, byte = m.tensor(0.5, np.float32), m.tensor(3, np.uint8)
+    weight = m.tensor(np.arange(24).reshape(4, 6), np.uint8)
+    p = m.node("QLinearMatMul", q, one, byte, weight, one, byte, one, byte)
+    i = m.node("MatMulInteger", q, weight, byte, byte)
+    s = m.node("Add", m.node("Cast", i, to=F32), m.node("DequantizeLinear", p, one, byte))
+    rows = m.tensor([[0, 1, 2, 3, 0, 1]])
+    s = m.node("ScatterElements", s, rows, m.weight(1, 6), axis=1)
+    s = m.node("ScatterND", s, m.tensor([[0, 1]]), m.tensor([7], np.float32))
+    turned = m.node("Transpose", s, perm=[1, 0])
+    lengths = m.tensor([1, 0, 2, 1, 0, 2])
+    turned = m.node("ReverseSequence", turned, lengths, time_axis=1, batch_axis=0)
+    s = m.node("Transpose", turned, perm=[1, 0])
+    c = m.node("Unsqueeze", q, m.tensor([1]))
+    k = m.tensor(np.ones((2, 1, 2)), np.uint8)
+    c = m.node("QLinearConv", c, one, byte, k, one, byte, one, byte)
+    c = m.node("ReduceMax", m.node("DequantizeLinear", c, one, byte), axes=[1, 2], keepdims=0)
+    y = m.node("Add", m.node("ReduceSum", y, m.tensor([1]), keepdims=0), c)
+    y = m.node("Add", y, m.node("ReduceMax", s, axes=[1], keepdims=0))
+    return m.proto([port("x", F32, ["N", 4])], [port(y, F32, None)])
+
+
 def old() -> onnx.ModelProto:
     """Opset 9: attributes that are inputs today."""
     m = Model(9)
@@ -214,7 +256,7 @@ def main() -> None:
     """Writes all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (block, shapes, old, calls, control):
+    for make in (block, shapes, windows, quantized, old, calls, control):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
     (folder / "external.onnx").write_bytes(external(folder).SerializeToString())
 

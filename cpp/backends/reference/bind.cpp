@@ -5,6 +5,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "ir/graph.h"
 #include "ops/evaluate.h"
 #include "ops/ops.h"
 
@@ -60,10 +61,6 @@ ReferenceArgs::Port port(const BindContext& c, int32_t id) {
   return {true, c.at(id).dtype, c.at(id).shape, nullptr};
 }
 
-}  // namespace
-
-namespace {
-
 // A plan may hold any text: a broken or deep one must not reach the parser's own exceptions or its
 // recursion.
 Json attributes(const std::string& text) {
@@ -82,6 +79,46 @@ Attrs parsed(const OpDef& op, const std::string& text) {
     return op.parse(attributes(text));
   } catch (const GraphError& e) {
     throw CorruptError(e.what());
+  }
+}
+
+// The input as inference sees it in this run; weights with their contents.
+Fact fact_of(const BindContext& c, int32_t id) {
+  const BoundValue& v = c.at(id);
+  Fact fact;
+  fact.type = {v.dtype, {v.shape.begin(), v.shape.end()}};
+  const PlanBuffer& buffer = c.plan.buffers[static_cast<size_t>(v.buffer)];
+  if (buffer.kind != BufferKind::constant || v.offset != 0) return fact;
+  const PlanConstant& weight = c.plan.constants[static_cast<size_t>(buffer.index)];
+  const Tensor& t = weight.tensor;
+  if (weight.packing.kernel.empty() && t.dtype() == v.dtype && t.count() == v.count()) {
+    fact.constant = std::make_shared<const Tensor>(t.reshaped(v.shape));
+  }
+  return fact;
+}
+
+// A reference trusts what inference has checked: types, ranks, attributes. A loaded plan never went
+// through it, and unequal symbols may have turned out to differ.
+void check_types(const BindContext& c, const Step& step, const OpDef& op, const void* attrs) {
+  std::vector<Fact> facts(step.inputs.size());
+  std::vector<const Fact*> in(step.inputs.size(), nullptr);
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (step.inputs[i] < 0) continue;
+    facts[i] = fact_of(c, step.inputs[i]);
+    in[i] = &facts[i];
+  }
+  std::vector<Fact> out;
+  try {
+    out = infer_outputs(op, attrs, in, step.outputs.size(), "run");
+  } catch (const GraphError& e) {
+    throw RunError(e.what());
+  } catch (const UnsupportedError&) {  // it would need contents that a run has and a plan has not
+    return;
+  }
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (step.outputs[i] < 0 || out[i].type.dtype == c.at(step.outputs[i]).dtype) continue;
+    throw RunError(op.text(), " gives ", out[i].type.dtype, ", the plan says ",
+                   c.at(step.outputs[i]).dtype);
   }
 }
 
@@ -107,6 +144,7 @@ BoundStep bind_reference(const BindContext& c, const Step& step) {
   ReferenceArgs& args = bound.make<ReferenceArgs>();
   args.op = &builtin_ops().at(params.op);
   args.attrs = parsed(*args.op, params.attrs);
+  check_types(c, step, *args.op, args.attrs.get());
   args.bindings = c.bindings;
   args.where = c.nodes_text(step);
   for (const int32_t v : step.inputs) args.in.push_back(port(c, v));
