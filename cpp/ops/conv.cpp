@@ -218,6 +218,10 @@ std::vector<Grown> grown(const ConvTranspose& op, const std::vector<WindowAxis>&
                          std::span<const Dim> in) {
   const size_t rank = axes.size();
   const bool shaped = !op.output_shape.empty(), same = op.auto_pad.starts_with("SAME");
+  constexpr std::string_view kPads[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
+  if (std::ranges::find(kPads, op.auto_pad) == std::end(kPads)) {
+    throw GraphError("ConvTranspose: auto_pad '", op.auto_pad, "' is unknown");
+  }
   if ((shaped && op.output_shape.size() != rank) ||
       (!op.output_padding.empty() && op.output_padding.size() != rank)) {
     throw GraphError("ConvTranspose: output_shape or output_padding for another rank");

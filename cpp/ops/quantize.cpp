@@ -59,16 +59,23 @@ int64_t quantized(double value, int64_t zero, const Ends& ends) {
       std::clamp(shifted, static_cast<double>(ends.low), static_cast<double>(ends.high)));
 }
 
-void need_scales(std::string_view op, const Inference& call) {
+// Constant scales have to be what a scale can be; those that a run computes are taken as they are.
+void need_scales(std::string_view op, const Inference& call, int64_t block) {
   need_float(op, call, 1);
   need_rank(op, call, 1, 0, call.at(0).type.rank());
+  if (block < 0) throw GraphError(op, ": a block of ", block, " elements");
+  if (call.at(1).constant == nullptr) return;
+  for (const double s : widen(*call.at(1).constant).real) {
+    if (std::isfinite(s) && s > 0) continue;
+    throw with(GraphError(op, ": a scale is ", s), {.expected = "above 0, finite", .got = cat(s)});
+  }
 }
 
 }  // namespace
 
 void QuantizeLinear::infer(Inference& call) const {
   need_number(kName, call, 0);
-  need_scales(kName, call);
+  need_scales(kName, call, block_size);
   DType type = DType::u8;
   if (output_dtype != 0) type = dtype_attribute(kName, "output_dtype", output_dtype);
   if (call.has(2)) type = call.at(2).type.dtype;
@@ -102,7 +109,7 @@ void QuantizeLinear::reference(Evaluation& call) const {
 PLANCK_OP(QuantizeLinear, 25)
 
 void DequantizeLinear::infer(Inference& call) const {
-  need_scales(kName, call);
+  need_scales(kName, call, block_size);
   if (call.has(2)) need_same_type(kName, call, 0, 2);
   const DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype)
                                        : call.at(1).type.dtype;

@@ -101,6 +101,9 @@ class Plan:
         >>> planck.build(path).run(feeds)["last_hidden_state"].shape
         (2, 5, 64)
         """
+        for name, given in (("feeds", feeds), ("out", {} if out is None else out)):
+            if not isinstance(given, Mapping):
+                raise _core.FeedError(f"{name} is {type(given).__name__}; expected arrays by name")
         if timeout is not None and not timeout > 0:
             raise _core.UsageError(f"timeout is {timeout}; expected more than 0 seconds")
         outputs = None if out is None else dict(out)

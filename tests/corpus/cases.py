@@ -28,9 +28,7 @@ NOT_COVERED = {
     "M33": "a swap between check and open needs a racing thread: importer_test compares the inode",
     "M38": "a file that shrinks while it is mapped: only files of others are at risk, and those "
     "are copied (importer_test, as another user)",
-    "M44": "no op with sequence lengths is supported yet",
     "M45": "Loop is not supported yet",
-    "M48": "no quantisation op is supported yet",
 }
 
 
@@ -883,8 +881,47 @@ add(
     ),
     {"x": np.zeros((3, 3), np.float32)},
 )
-for op in ("Resize", "EyeLike"):
-    add("M40", f"{op} is not supported", "UnsupportedError", simple(op))
+
+
+def imaged(op: str, kernel: list[int] | None = None, **attributes: Any) -> bytes:
+    """A window op on f32[1,2,5,5], with weights of a shape where it takes them."""
+    weights = [] if kernel is None else [tensor("w", np.zeros(kernel, np.float32))]
+    inputs = ["x", *(w.name for w in weights)]
+    ports = [port("x", [1, 2, 5, 5])]
+    return model(graph([node(op, inputs, **attributes)], inputs=ports, weights=weights))
+
+
+IMAGE: Feeds = {"x": np.ones((1, 2, 5, 5), np.float32)}
+BIG = 2**31 - 1
+add(
+    "M40",
+    "ConvTranspose",
+    "LimitError|GraphError",
+    imaged("ConvTranspose", [2, 1, 1, 1], strides=[BIG, BIG]),
+    IMAGE,
+)
+add(
+    "M40",
+    "a convolution over padding",
+    "LimitError|GraphError",
+    imaged("Conv", [1, 2, 1, 1], pads=[BIG, BIG, 0, 0]),
+    IMAGE,
+)
+add(
+    "M40",
+    "a pool over padding",
+    "LimitError|GraphError",
+    imaged("MaxPool", kernel_shape=[1, 1], pads=[BIG, BIG, 0, 0]),
+    IMAGE,
+)
+add(
+    "M40",
+    "a window of 2^60 places",
+    "TimeoutError|LimitError|GraphError|RunError",
+    imaged("AveragePool", kernel_shape=[2**30, 2**30], pads=[2**30, 2**30, 0, 0]),
+    IMAGE,
+)
+add("M40", "Resize is not supported", "UnsupportedError", simple("Resize"))
 
 # --- meaning -------------------------------------------------------------------------------------
 
@@ -895,8 +932,56 @@ add(
     model(graph([node("Split", ["x"], num_outputs=0)]), opset=18),
 )
 add("M41", "a split into nothing", "GraphError", simple("Split", np.array([0]), axis=1))
-for op in ("Conv", "MaxPool", "ConvTranspose"):
-    add("M41", f"{op} is not supported", "UnsupportedError", simple(op))
+for op, kernel in {"Conv": [2, 2, 3, 3], "ConvTranspose": [2, 2, 3, 3]}.items():
+    for name in ("strides", "dilations"):
+        for value in (0, -1, -(2**63), 2**63 - 1):
+            made = imaged(op, kernel, **{name: [value, 1]})
+            add("M41", f"{op} {name} {value}", "GraphError", made)
+    for value in (0, -1, 3, 2**62):
+        add(
+            "M41",
+            f"{op} in {value} groups",
+            "GraphError|RunError",
+            imaged(op, kernel, group=value),
+            IMAGE,
+        )
+    add("M41", f"{op} with negative pads", "GraphError", imaged(op, kernel, pads=[-1, 0, 0, 0]))
+    add("M41", f"{op} with pads of another rank", "GraphError", imaged(op, kernel, pads=[1, 1]))
+    add("M41", f"{op} with auto_pad", "GraphError", imaged(op, kernel, auto_pad="%s"))
+    # The second extent of a ConvTranspose's weights is that of its output, which may be empty.
+    expected = "GraphError|RunError" if op == "Conv" else "ok"
+    add("M41", f"{op} without channels", expected, imaged(op, [2, 0, 3, 3]), IMAGE)
+    add("M41", f"{op} with a kernel of 0", "GraphError", imaged(op, [2, 2, 0, 3]))
+    add(
+        "M41",
+        f"{op} with another kernel_shape",
+        "GraphError",
+        imaged(op, kernel, kernel_shape=[2, 3]),
+    )
+add(
+    "M41",
+    "a kernel larger than the input",
+    "GraphError|RunError",
+    imaged("Conv", [2, 2, 7, 7]),
+    IMAGE,
+)
+for op in ("MaxPool", "AveragePool", "LpPool"):
+    add("M41", f"{op} with a kernel of 0", "GraphError", imaged(op, kernel_shape=[0, 1]))
+    add(
+        "M41",
+        f"{op} with strides of 0",
+        "GraphError",
+        imaged(op, kernel_shape=[1, 1], strides=[0, 1]),
+    )
+    add(
+        "M41",
+        f"{op} larger than the input",
+        "GraphError|RunError",
+        imaged(op, kernel_shape=[7, 7]),
+        IMAGE,
+    )
+for value in (0, -1, 2**31):
+    add("M41", f"DepthToSpace by {value}", "GraphError", imaged("DepthToSpace", blocksize=value))
 for axis in (2, -3, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63)):
     add("M42", f"Softmax axis {axis}", "GraphError", simple("Softmax", axis=axis))
     add(
@@ -1014,6 +1099,34 @@ for value in (np.nan, np.inf, -np.inf, 1e30):
         ),
         {"x": np.array([value], np.float32)},
     )
+for op, index in {"ScatterElements": [[4]], "ScatterND": [[4]]}.items():
+    for value in (4, -5, 2**63 - 1, -(2**63)):
+        ids = np.full_like(np.array(index), value)
+        made = model(
+            graph(
+                [node(op, ["x", "i", "u"])],
+                inputs=[port("x", [4] if op == "ScatterND" else [1, 4]), port("i", [1, 1], I64)],
+                weights=[tensor("u", [1.0] if op == "ScatterND" else [[1.0]], np.float32)],
+            )
+        )
+        data = np.zeros([4] if op == "ScatterND" else [1, 4], np.float32)
+        add("M43", f"{op} index {value}", "RunError", made, {"x": data, "i": ids})
+for length, expected in (
+    (0, "ok"),
+    (4, "ok"),
+    (5, "RunError"),
+    (-1, "RunError"),
+    (2**62, "RunError"),
+):
+    reverse = node("ReverseSequence", ["x", "l"], batch_axis=0, time_axis=1)
+    made = model(graph([reverse], inputs=[port("x", ["N", 4]), port("l", ["N"], I64)]))
+    add(
+        "M44",
+        f"a sequence of {length}",
+        expected,
+        made,
+        {"x": X, "l": np.full(2, length, np.int64)},
+    )
 add("M46", "Range with step 0", "GraphError|RunError", filled("Range", 0, 5, 0), FEEDS)
 add(
     "M46",
@@ -1052,6 +1165,53 @@ add(
     "UnsupportedError|GraphError",
     model(graph([node("Einsum", ["x"], equation="".join(map(chr, range(65, 125))))])),
 )
+
+
+def scaled(scale: Any, zero: Any = 0, op: str = "QuantizeLinear", **attributes: Any) -> bytes:
+    """x to 8 bits, or 8 bits back, by constant scales."""
+    weights = [tensor("s", scale, np.float32), tensor("z", zero, np.uint8)]
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes)]
+    nodes.append(node("DequantizeLinear", ["q", "s", "z"], **attributes))
+    if op != "QuantizeLinear":
+        nodes = [node("Cast", ["x"], ["q"], to=TensorProto.UINT8), nodes[1]]
+    return model(graph(nodes, weights=weights), opset=21)
+
+
+for op in ("QuantizeLinear", "DequantizeLinear"):
+    for value in (0.0, -1.0, np.nan, np.inf, -np.inf):
+        add("M48", f"{op} scale {value}", "GraphError", scaled(value, op=op))
+    add("M48", f"{op} subnormal scale", "ok", scaled(1e-45, op=op), FEEDS)
+    add(
+        "M48",
+        f"{op} axis out of range",
+        "GraphError|RunError",
+        scaled([1.0] * 4, [0] * 4, op, axis=5),
+        FEEDS,
+    )
+    add(
+        "M48",
+        f"{op} zero points of another count",
+        "GraphError|RunError",
+        scaled([1.0] * 4, [0] * 3, op),
+        FEEDS,
+    )
+    add(
+        "M48",
+        f"{op} scales of another count",
+        "GraphError|RunError",
+        scaled([1.0] * 3, [0] * 3, op),
+        FEEDS,
+    )
+    add(
+        "M48",
+        f"{op} without scales",
+        "GraphError|RunError",
+        scaled(np.zeros(0), np.zeros(0), op),
+        FEEDS,
+    )
+    for value in (-1, -(2**63), 2**62):
+        made = scaled(np.ones((2, 4)), np.zeros((2, 4)), op, block_size=value, axis=1)
+        add("M48", f"{op} block size {value}", "GraphError|RunError", made, FEEDS)
 add(
     "M49",
     "a weight of another depth",

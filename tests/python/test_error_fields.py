@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +89,11 @@ CASES = {
     ),
     "feed missing": Case(
         "FeedError", lambda: run({}, RELU), ("'x'",), {"expected": "float32[N,4]", "got": "nothing"}
+    ),
+    "feeds": Case(
+        "FeedError",
+        lambda: planck.build(model(RELU)).run([ones(2, 4)]),  # type: ignore[arg-type]
+        ("feeds is list",),
     ),
     "bytes": Case("ParseError", lambda: planck.build(b"\xff"), ("no ONNX model",)),
     "attribute": Case(
@@ -208,3 +215,50 @@ def test_codes_are_stable_and_unique():
     assert len({kind.code for kind in kinds}) == len(kinds) == 21
     assert planck.UsageError.exit_code == 2 and planck.InternalError.exit_code == 70
     assert planck.CancelledError.exit_code == 130
+
+
+def in_little_memory(script):
+    """Runs Python code in a process that gets 300 MiB more than it has."""
+    head = """
+import resource, numpy as np, planck
+from pathlib import Path
+def little():
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + (300 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+"""
+    done = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_no_memory_for_a_run():
+    """The arena: MemoryError with what was needed, and the plan stays usable."""
+    nodes = [node("Relu", ["x"], ["a"]), node("Softmax", ["a"], ["y"])]
+    script = f"""
+plan = planck.build({model(*nodes, dims=("N", "M"))!r}, threads=1)
+x = np.ones((320, 1 << 18), np.float32)
+plan.run({{"x": x[:1]}})
+little()
+try:
+    plan.run({{"x": x}})
+except planck.OutOfMemoryError as error:
+    print(isinstance(error, MemoryError), error.need >= x.nbytes or "output" in str(error))
+print(plan.run({{"x": x[:1]}})["y"].shape == (1, 1 << 18))
+"""
+    assert in_little_memory(script) == ["True", "True", "True"]
+
+
+def test_no_memory_for_a_build():
+    """std::bad_alloc and failed blocks inside leave as one class."""
+    count = onnx.numpy_helper.from_array(np.array([1 << 28]), "count")
+    nodes = [node("ConstantOfShape", ["count"], ["c"]), node("Mul", ["x", "c"], ["y"])]
+    script = f"""
+data = {model(*nodes, dims=("N",), initializers=[count])!r}
+little()
+try:
+    planck.build(data, limits={{"fold_node_bytes": 1 << 40, "fold_model_bytes": 1 << 40}})
+except planck.OutOfMemoryError as error:
+    print(error.code, bool(error.hint))
+"""
+    assert in_little_memory(script) == ["out_of_memory", "True"]
