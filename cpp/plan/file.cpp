@@ -321,14 +321,14 @@ void rehash_plan(std::span<std::byte> file) {
   std::vector<Section> table(std::min(header.sections, kMostSections));
   const size_t bytes = table.size() * sizeof(Section);
   if (file.size() < sizeof header + bytes) throw CorruptError("no table");
-  std::memcpy(table.data(), file.data() + sizeof header, bytes);
+  if (!table.empty()) std::memcpy(table.data(), file.data() + sizeof header, bytes);
   for (Section& s : table) {
     if (s.offset > file.size() || s.size > file.size() - s.offset) continue;
     s.hash = hash_of(file.subspan(s.offset, s.size));
   }
   header.hash = hash_of(header, table);
   std::memcpy(file.data(), &header, sizeof header);
-  std::memcpy(file.data() + sizeof header, table.data(), bytes);
+  if (!table.empty()) std::memcpy(file.data() + sizeof header, table.data(), bytes);
 }
 
 }  // namespace planck
