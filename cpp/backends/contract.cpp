@@ -22,6 +22,28 @@ class Contract {
     if (has(3)) same_rows(3, y);
   }
 
+  void operator()(const ConvParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    f32_inputs();
+    pictures(x, y, p.windows.size());
+    expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
+           p.channels, " channels do not give ", y, " with ", p.n);
+    if (has(2)) weights_of(2, p.n);
+    if (has(3)) same_rows(3, y);
+  }
+
+  void operator()(const ChannelwiseParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    f32_inputs();
+    pictures(x, y, p.windows.size());
+    expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
+    int64_t taps = 1;
+    for (const WindowParams& w : p.windows) taps = checked_mul(taps, w.kernel, "taps");
+    if (has(1)) weights_of(1, checked_mul(taps, y.columns(), "weights"));
+    if (has(2)) weights_of(2, y.columns());
+    if (has(3)) same_rows(3, y);
+  }
+
   void operator()(const MatmulParams&) const {
     const BoundValue &a = in(0), &b = in(1), &y = out(0);
     f32_inputs();
@@ -185,6 +207,15 @@ class Contract {
       want *= v.shape[i - 1];
     }
     expect(good || v.count() == 0, v, " does not lie in rows");
+  }
+
+  // Batch, one axis for each window, channels; y lies in rows. How far windows reach is no matter:
+  // kernels look at every edge.
+  void pictures(const BoundValue& x, const BoundValue& y, size_t axes) const {
+    expect(x.shape.size() == axes + 2 && y.shape.size() == axes + 2 && x.shape[0] == y.shape[0],
+           "windows over ", axes, " axes of ", x, " do not give ", y);
+    expect(unit_columns(x), "the channels of ", x, " are not neighbours");
+    rows(y);
   }
 
   void same_rows(size_t i, const BoundValue& like) const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/attention/rows.h"
+#include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
@@ -27,6 +28,8 @@ struct Isas {
   std::string_view name;
   bool converts;
   auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const ConvParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const ChannelwiseParams&) const { return isa_in(channelwise_rows(), name); }
   auto operator()(const MatmulParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const AttentionParams&) const { return isa_in(attention_rows(), name); }
   auto operator()(const NormParams&) const { return isa_in(norm_rows(), name); }

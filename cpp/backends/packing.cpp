@@ -16,8 +16,9 @@ Tensor window(const Tensor& matrix, const SourceWeight& w, int64_t width) {
   auto* to = reinterpret_cast<float*>(bytes);
   const auto* from = matrix.as<float>() + w.offset;
   for (int64_t i = 0; i < k; ++i) {
+    const int64_t place = w.form == WeightForm::transposed ? transposed_place(w.shape, i) : 0;
     for (int64_t j = 0; j < width; ++j) {
-      to[w.form == WeightForm::columns ? i * width + j : j * k + i] = from[i * n + j];
+      to[w.form == WeightForm::columns ? i * width + j : j * k + place] = from[i * n + j];
     }
   }
   return out;
@@ -28,12 +29,22 @@ bool inside(const Tensor& whole, const SourceWeight& w, int64_t count) {
   if (w.form == WeightForm::flat) return w.offset <= whole.count() - count;
   if (whole.rank() != 2 || whole.dtype() != DType::f32 || whole.shape()[0] == 0) return false;
   const int64_t k = whole.shape()[0];
+  // A transpose is [width, k], where k may be channels x taps.
+  if (w.form == WeightForm::transposed &&
+      (w.shape.size() < 2 || w.shape[0] == 0 || count / w.shape[0] != k)) {
+    return false;
+  }
   return count % k == 0 && w.offset <= whole.shape()[1] - count / k;
 }
 
 bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
 
 }  // namespace
+
+int64_t transposed_place(const Shape& shape, int64_t row) {
+  const int64_t channels = shape[1], taps = checked_count(std::span(shape).subspan(2));
+  return row % channels * taps + row / channels;
+}
 
 Tensor unpacked(const PlanConstant& c) {
   if (c.packing.kernel.empty()) return c.tensor;

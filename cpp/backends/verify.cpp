@@ -14,6 +14,7 @@ namespace planck {
 namespace {
 
 constexpr size_t kMostRank = 32;
+constexpr int64_t kMostExtent = int64_t{1} << 31;  // products of two stay far below overflow
 
 void expect(bool holds, const auto&... what) {
   if (!holds) throw CorruptError(what...);
@@ -178,22 +179,29 @@ class Verifier {
       written_[static_cast<size_t>(at(v).buffer)] = true;
     }
     expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
-    if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, *linear);
+    if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, linear->n, linear->k);
+    if (const auto* conv = std::get_if<ConvParams>(&s.params)) weight(s, conv->n, conv->k());
   }
 
   // bias and residual of a linear layer, the mask of attention, the residual of a norm
   static bool optional(const Step& s, size_t i) {
-    return (std::holds_alternative<LinearParams>(s.params) && i >= 2) ||
+    const auto* channelwise = std::get_if<ChannelwiseParams>(&s.params);
+    if (channelwise != nullptr) {
+      return i >= 2 || (i == 1 && channelwise->kind != ChannelwiseKind::depthwise);
+    }
+    const bool product = std::holds_alternative<LinearParams>(s.params) ||
+                         std::holds_alternative<ConvParams>(s.params);
+    return (product && i >= 2) ||
            (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
   }
 
-  void weight(const Step& s, const LinearParams& p) const {
+  void weight(const Step& s, int64_t n, int64_t k) const {
     const PlanBuffer& b = buffer_of(s.inputs[1]);
     expect(b.kind == BufferKind::constant && at(s.inputs[1]).offset == Dim(0),
            "its weight is no constant");
     const Packing& packing = plan_.constants[static_cast<size_t>(b.index)].packing;
-    expect(packing.kernel == s.kernel && packing.n == p.n && packing.k == p.k,
+    expect(packing.kernel == s.kernel && packing.n == n && packing.k == k,
            "its weight is packed for another kernel or another size");
   }
 
@@ -207,14 +215,37 @@ class Verifier {
 
   // One overload for each family: parameters in their ranges.
   static StepArity check(const Step& s, const LinearParams& p) {
-    if (!p.then.body.empty()) {
-      program(p.then);
-      const size_t operands = p.then.operands.size();
-      const bool residual = s.inputs.size() > 3 && s.inputs[3] >= 0;
-      expect(operands >= 1 && operands <= (residual ? 2 : 1), "its program reads ", operands,
-             " operands");
-    }
+    epilogue(p.then, s.inputs.size() > 3 && s.inputs[3] >= 0 ? 2 : 1);
     return {4, 4};
+  }
+  static StepArity check(const Step&, const ConvParams& p) {
+    epilogue(p.then, 1);
+    windows(p.windows);
+    expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
+    return {4, 4};
+  }
+  static StepArity check(const Step&, const ChannelwiseParams& p) {
+    epilogue(p.then, 1);
+    windows(p.windows);
+    return {4, 4};
+  }
+  static void epilogue(const TileProgram& then, size_t most) {
+    if (then.body.empty()) return;
+    program(then);
+    expect(!then.operands.empty() && then.operands.size() <= most, "its program reads ",
+           then.operands.size(), " operands");
+  }
+  static void windows(const std::vector<WindowParams>& all) {
+    expect(all.size() == 1 || all.size() == 2, "it has windows over ", all.size(), " axes");
+    int64_t taps = 1;
+    for (const WindowParams& w : all) {
+      for (const int64_t number : {w.kernel, w.stride, w.dilation}) {
+        expect(number > 0 && number < kMostExtent, "its windows have an extent of ", number);
+      }
+      expect(w.begin >= 0 && w.begin < kMostExtent, "its windows begin at ", -w.begin);
+      taps *= w.kernel;
+      expect(taps < kMostExtent, "its windows have too many taps");
+    }
   }
   static StepArity check(const Step&, const MatmulParams&) { return {2, 2}; }
   static StepArity check(const Step&, const AttentionParams& p) {

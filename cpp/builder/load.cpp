@@ -9,6 +9,7 @@
 #include "backends/verify.h"
 #include "base/knobs.h"
 #include "builder/select.h"
+#include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
@@ -25,17 +26,9 @@ class Reselect {
  public:
   Reselect(Plan& plan, Step& step) : plan_(plan), step_(step) {}
 
-  void operator()(const LinearParams& p) {
-    take(select_matmul(p.n, p.k, true, forced()));
-    const auto value = static_cast<size_t>(step_.inputs[1]);
-    PlanBuffer& buffer = plan_.buffers[static_cast<size_t>(plan_.values[value].buffer)];
-    PlanConstant& weight = plan_.constants[static_cast<size_t>(buffer.index)];
-    if (weight.packing.kernel == step_.kernel) return;
-    weight = packed(weight.name, unpacked(weight), step_.kernel);
-    buffer.elements = Dim(weight.tensor.count());
-    plan_.values[value].shape = {buffer.elements};
-    plan_.values[value].strides = {Dim(1)};
-  }
+  void operator()(const LinearParams& p) { product(p.n, p.k); }
+  void operator()(const ConvParams& p) { product(p.n, p.k()); }
+  void operator()(const ChannelwiseParams&) { take(choose_by_isa(channelwise_rows(), forced())); }
   void operator()(const MatmulParams&) {
     const auto typical = [&](int32_t v) {
       const std::vector<Dim>& shape = plan_.values[static_cast<size_t>(v)].shape;
@@ -60,6 +53,17 @@ class Reselect {
   void operator()(const ReferenceParams&) {}
 
  private:
+  void product(int64_t n, int64_t k) {
+    take(select_matmul(n, k, true, forced()));
+    const auto value = static_cast<size_t>(step_.inputs[1]);
+    PlanBuffer& buffer = plan_.buffers[static_cast<size_t>(plan_.values[value].buffer)];
+    PlanConstant& weight = plan_.constants[static_cast<size_t>(buffer.index)];
+    if (weight.packing.kernel == step_.kernel) return;
+    weight = packed(weight.name, unpacked(weight), step_.kernel);
+    buffer.elements = Dim(weight.tensor.count());
+    plan_.values[value].shape = {buffer.elements};
+    plan_.values[value].strides = {Dim(1)};
+  }
   static const std::string& forced() { return knobs().force_kernel; }
   template <class Row>
   void take(Choice<Row> choice) {

@@ -29,6 +29,12 @@ constexpr LowerRow kLower[] = {
     {"LayerNormalization", lower_norm},
     {"planck.AddLayerNorm", lower_add_norm},
     {"Softmax", lower_softmax},
+    {"planck.Convolution", lower_convolution},
+    {"MaxPool", lower_pool},
+    {"AveragePool", lower_pool},
+    {"GlobalAveragePool", lower_global_pool},
+    {"GlobalMaxPool", lower_global_pool},
+    {"Concat", lower_concat},
     {"planck.Embedding", lower_embedding},
     {"ReduceSum", lower_reduce},
     {"ReduceMean", lower_reduce},
@@ -126,6 +132,68 @@ int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
   }
   const int32_t made = new_value(v.type(), v.name, kind, index, std::move(strides));
   values_[id] = made;
+  return made;
+}
+
+int32_t Lowering::permuted(int32_t id, const std::vector<int64_t>& perm) {
+  if (id < 0 || std::ranges::is_sorted(perm)) return id;
+  const auto [it, fresh] = permuted_.emplace(std::pair(id, perm), -1);
+  if (!fresh) return it->second;
+  PlanValue view = permuted_view(at(id), perm);
+  view.name.clear();
+  plan.values.push_back(std::move(view));
+  it->second = static_cast<int32_t>(plan.values.size() - 1);
+  if (const auto origin = view_origin_.find(id); origin != view_origin_.end()) {
+    view_origin_[it->second] = Origin(origin->second);
+  }
+  return it->second;
+}
+
+int32_t Lowering::window(int32_t id, int64_t axis, const Dim& start, const Dim& extent) {
+  const auto i = static_cast<size_t>(axis);
+  if (id < 0 || at(id).shape[i] == extent) return id;
+  PlanValue part = at(id);
+  part.name.clear();
+  part.shape[i] = extent;
+  part.offset = part.offset + start * part.strides[i];
+  plan.values.push_back(std::move(part));
+  const auto made = static_cast<int32_t>(plan.values.size() - 1);
+  if (const auto origin = view_origin_.find(id); origin != view_origin_.end()) {
+    view_origin_[made] = Origin(origin->second);
+  }
+  return made;
+}
+
+int32_t Lowering::window(int32_t id, int64_t start, int64_t extent) {
+  if (id < 0) return id;
+  return window(id, static_cast<int64_t>(at(id).shape.size()) - 1, Dim(start), Dim(extent));
+}
+
+int32_t Lowering::with_rank(int32_t id, size_t rank) {
+  if (at(id).shape.size() >= rank) return id;
+  PlanValue view = at(id);
+  view.name.clear();
+  view.shape.insert(view.shape.begin(), rank - view.shape.size(), Dim(1));
+  view.strides.insert(view.strides.begin(), rank - view.strides.size(), Dim(1));
+  plan.values.push_back(std::move(view));
+  return static_cast<int32_t>(plan.values.size() - 1);
+}
+
+int32_t Lowering::make_permuted_output(const Node& n, size_t i, const std::vector<int64_t>& perm) {
+  if (std::ranges::is_sorted(perm)) return make_output(n, i);
+  const Value& v = graph.value(n.outputs[i]);
+  std::vector<Dim> dims;
+  std::vector<int64_t> inverse(perm.size());
+  for (size_t j = 0; j < perm.size(); ++j) {
+    dims.push_back(v.type().dims[static_cast<size_t>(perm[j])]);
+    inverse[static_cast<size_t>(perm[j])] = static_cast<int64_t>(j);
+  }
+  const std::vector<Dim> strides = dense_strides(dims);
+  const int32_t made =
+      new_value({v.type().dtype, std::move(dims)}, "", BufferKind::arena, 0, strides);
+  const int32_t view = permuted(made, inverse);
+  at(view).name = v.name;
+  values_[v.id] = view;
   return made;
 }
 

@@ -1,5 +1,6 @@
 // Element-wise ops become tile programs; a chain whose links are read once becomes one program.
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "builder/lowering.h"
@@ -147,6 +148,27 @@ std::string lower_eltwise(Lowering& l, const Node& n) {
   return "";
 }
 
+namespace {
+
+// The order in which the operands of full shape lie in memory, so that none is copied; the plain
+// one where they differ.
+std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>& operands,
+                                  const std::vector<Dim>& dims) {
+  std::vector<int64_t> plain(dims.size());
+  std::iota(plain.begin(), plain.end(), 0);
+  std::optional<std::vector<int64_t>> common;
+  for (const int32_t id : operands) {
+    const PlanValue& v = l.plan.values[static_cast<size_t>(id)];
+    if (v.shape != dims) continue;
+    const auto order = memory_order(v);
+    if (!order || (common && *common != *order)) return plain;
+    common = order;
+  }
+  return common.value_or(plain);
+}
+
+}  // namespace
+
 void Lowering::flush(ValueId id) {
   const Pending chain = std::move(pending.at(id));
   pending.erase(id);
@@ -159,14 +181,20 @@ void Lowering::flush(ValueId id) {
             .kernel = std::string(choice.row->name),
             .nodes = chain.origin,
             .rejected = choice.rejected};
+  std::vector<int32_t> sources;
   for (const ValueId v : chain.operands) {
     const int32_t operand = value(v);
-    const int32_t source = unbroadcast(operand);
-    step.inputs.push_back(dense(source));
-    if (source != operand) merge_origin(step.nodes, view_origin_[operand]);
+    sources.push_back(unbroadcast(operand));
+    if (sources.back() != operand) merge_origin(step.nodes, view_origin_[operand]);
     merge_origin(step.nodes, graph.value(v).origin);
   }
-  step.outputs = {make_output(n, 0)};
+  const std::vector<int64_t> order = common_order(*this, sources, graph.value(id).type().dims);
+  const bool plain = std::ranges::is_sorted(order);
+  for (const int32_t source : sources) {
+    step.inputs.push_back(
+        dense(plain ? source : permuted(with_rank(source, order.size()), order)));
+  }
+  step.outputs = {make_permuted_output(n, 0, order)};
   add_step(n, std::move(step));
 }
 
@@ -183,21 +211,49 @@ std::string lower_reduce(Lowering& l, const Node& n) {
     std::ranges::sort(axes);
   }
   if (axes.empty()) return "it reduces no axis";
-  for (size_t i = 1; i < axes.size(); ++i) {
-    if (axes[i] != axes[i - 1] + 1) return "the reduced axes are not neighbours";
-  }
   constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {{"ReduceSum", ReduceKind::sum},
                                                                 {"ReduceMean", ReduceKind::mean},
                                                                 {"ReduceMax", ReduceKind::max},
                                                                 {"ReduceMin", ReduceKind::min},
                                                                 {"ReduceL2", ReduceKind::l2}};
   const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
+  return reduce_step(l, n, kind->second, axes);
+}
+
+std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
+                        const std::vector<int64_t>& axes) {
+  const int32_t given = l.value(n.inputs[0]);
+  const size_t rank = l.at(given).shape.size();
+  const auto reduced = [&](int64_t axis) { return std::ranges::binary_search(axes, axis); };
+  // In the order of memory nothing has to move, if the reduced axes are neighbours there too.
+  std::vector<int64_t> order(rank), places, kept;
+  std::iota(order.begin(), order.end(), 0);
+  if (const auto memory = memory_order(l.at(given))) {
+    std::vector<int64_t> at;
+    for (size_t i = 0; i < rank; ++i) {
+      if (reduced((*memory)[i])) at.push_back(static_cast<int64_t>(i));
+    }
+    if (at.back() - at.front() + 1 == static_cast<int64_t>(at.size())) order = *memory;
+  }
+  const bool keeps = l.graph.value(n.outputs[0]).type().dims.size() == rank;
+  for (size_t i = 0; i < rank; ++i) {
+    if (reduced(order[i])) places.push_back(static_cast<int64_t>(i));
+    if (keeps) {
+      kept.push_back(order[i]);
+    } else if (!reduced(order[i])) {
+      const auto before = std::ranges::count_if(axes, [&](int64_t a) { return a < order[i]; });
+      kept.push_back(order[i] - before);
+    }
+  }
+  if (places.back() - places.front() + 1 != static_cast<int64_t>(places.size())) {
+    return "the reduced axes are not neighbours";
+  }
   const auto choice = choose_by_isa(reduce_rows(), l.forced());
-  const int32_t source = l.dense(l.value(n.inputs[0]));
+  const int32_t source = l.dense(l.permuted(given, order));
   l.add_step(n, {.op = "",
-                 .params = ReduceParams{kind->second, axes},
+                 .params = ReduceParams{kind, places},
                  .inputs = {source},
-                 .outputs = {l.make_output(n, 0)},
+                 .outputs = {l.make_permuted_output(n, 0, kept)},
                  .kernel = std::string(choice.row->name),
                  .nodes = {},
                  .rejected = choice.rejected});

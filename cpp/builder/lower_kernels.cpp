@@ -21,8 +21,6 @@
 #include "ops/softmax.h"
 
 namespace planck {
-namespace {
-
 bool all_f32(const Lowering& l, const Node& n) {
   return std::ranges::all_of(n.inputs, [&](ValueId v) {
     return v == kAbsent || l.graph.value(v).type().dtype == DType::f32;
@@ -43,8 +41,6 @@ TileProgram activation_program(std::string_view activation, bool residual) {
   }
   return p;
 }
-
-}  // namespace
 
 std::string lower_linear(Lowering& l, const Node& n) {
   const Value& w = l.graph.value(n.inputs[1]);

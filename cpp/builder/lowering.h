@@ -41,11 +41,21 @@ class Lowering {
   // The same contents in a form that a kernel takes; adds a copy step where it must.
   int32_t dense(int32_t id);
   int32_t rows(int32_t id);
+  // The same contents with the axes in another order, without moving anything.
+  int32_t permuted(int32_t id, const std::vector<int64_t>& perm);
+  // The same contents with axes of one element in front, up to the rank.
+  int32_t with_rank(int32_t id, size_t rank);
+  // Part of the value along an axis, the last one unless told otherwise; -1 stays -1.
+  int32_t window(int32_t id, int64_t axis, const Dim& start, const Dim& extent);
+  int32_t window(int32_t id, int64_t start, int64_t extent);
   // What a kernel that broadcasts by itself may read instead of a broadcast view.
   int32_t unbroadcast(int32_t id) const;
   // Fresh memory for output i of the node: the caller's array for a graph output, else the arena.
   // Rows may be padded where the kernel takes a row stride (`padded`).
   int32_t make_output(const Node& n, size_t i, bool padded = false);
+  // The same where a kernel writes the axes in another order (axis j of what it writes is axis
+  // perm[j] of the output): what the kernel writes. The output is a view of it.
+  int32_t make_permuted_output(const Node& n, size_t i, const std::vector<int64_t>& perm);
   // Output i of the node is a window into an existing buffer.
   void make_view(const Node& n, size_t i, PlanValue window, int32_t source);
   int32_t make_constant(PlanConstant constant);
@@ -82,6 +92,7 @@ class Lowering {
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
   std::map<int32_t, int32_t> broadcast_of_;
   std::map<int32_t, int32_t> copies_;  // plan value -> its dense copy
+  std::map<std::pair<int32_t, std::vector<int64_t>>, int32_t> permuted_;
   std::vector<std::pair<ValueId, const Node*>> order_;
 };
 
@@ -106,8 +117,19 @@ std::string lower_add_norm(Lowering& l, const Node& n);
 std::string lower_softmax(Lowering& l, const Node& n);
 std::string lower_embedding(Lowering& l, const Node& n);
 std::string lower_eltwise(Lowering& l, const Node& n);
+std::string lower_convolution(Lowering& l, const Node& n);
+std::string lower_pool(Lowering& l, const Node& n);
+std::string lower_global_pool(Lowering& l, const Node& n);
+std::string lower_concat(Lowering& l, const Node& n);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
+// One value reduced over axes (sorted); also what global pools are.
+std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
+                        const std::vector<int64_t>& axes);
+// The program of an activation (ops/activation.h) that ends a product; operand 1 is a residual that
+// comes after it, if there is one.
+TileProgram activation_program(std::string_view activation, bool residual = false);
+bool all_f32(const Lowering& l, const Node& n);
 // Whether lower_eltwise takes the op: a chain may go on through it.
 bool is_eltwise(const Graph& g, const Node& n);
 

@@ -39,14 +39,17 @@ bool find_flat(const Tensor& whole, Wanted& w) {
   return false;
 }
 
-// Columns [first, first + width) of a [k, n] matrix, or their transpose.
-bool matches(const Tensor& whole, const Tensor& t, int64_t first, int64_t width, bool transposed) {
+// Columns [first, first + width) of a [k, n] matrix, or their transpose (SourceWeight::place).
+bool matches(const Tensor& whole, const Wanted& w, int64_t first, int64_t width, bool transposed) {
   const int64_t k = whole.shape()[0], n = whole.shape()[1];
+  const float* t = w.compared.as<float>();
   for (int64_t i = 0; i < k; ++i) {
     const float* row = whole.as<float>() + i * n + first;
-    if (!transposed && !same(row, t.as<float>() + i * width, width * 4)) return false;
-    for (int64_t j = 0; transposed && j < width; ++j) {
-      if (!same(row + j, t.as<float>() + j * k + i, 4)) return false;
+    if (!transposed && !same(row, t + i * width, width * 4)) return false;
+    if (!transposed) continue;
+    const int64_t at = transposed_place(w.tensor.shape(), i);
+    for (int64_t j = 0; j < width; ++j) {
+      if (!same(row + j, t + j * k + at, 4)) return false;
     }
   }
   return true;
@@ -56,12 +59,12 @@ bool find_columns(const Tensor& whole, Wanted& w) {
   const Tensor& t = w.compared;
   if (whole.rank() != 2 || whole.dtype() != DType::f32 || t.dtype() != DType::f32) return false;
   const int64_t k = whole.shape()[0], n = whole.shape()[1];
-  if (k == 0 || t.count() % k != 0 || t.count() / k > n || t.rank() != 2) return false;
+  if (k == 0 || t.count() % k != 0 || t.count() / k > n || t.rank() < 2) return false;
   const int64_t width = t.count() / k;
   for (const bool transposed : {false, true}) {
-    if (t.shape()[transposed ? 1 : 0] != k) continue;
+    if (transposed ? t.shape()[0] != width : t.rank() != 2 || t.shape()[0] != k) continue;
     for (int64_t first = 0; first + width <= n; first += width) {
-      if (!matches(whole, t, first, width, transposed)) continue;
+      if (!matches(whole, w, first, width, transposed)) continue;
       w.place.form = transposed ? WeightForm::transposed : WeightForm::columns;
       w.place.offset = first;
       return true;

@@ -21,7 +21,10 @@ inline double gelu_tanh(double x) {
   return 0.5 * x * (1 + std::tanh(inner));
 }
 
-// Names of Linear's activations; empty is none.
+inline double swish(double x) { return x * sigmoid(x); }
+inline double hard_swish(double x) { return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0); }
+
+// Names of activations at the end of products; empty is none.
 using Activation = double (*)(double);
 inline Activation activation_named(std::string_view name) {
   if (name.empty()) return [](double x) { return x; };
@@ -30,8 +33,11 @@ inline Activation activation_named(std::string_view name) {
   if (name == "gelu_tanh") return gelu_tanh;
   if (name == "tanh") return [](double x) { return std::tanh(x); };
   if (name == "sigmoid") return sigmoid;
+  if (name == "swish") return swish;
+  if (name == "hard_swish") return hard_swish;
   throw GraphError("'", name,
-                   "' is no activation, expected relu, gelu, gelu_tanh, tanh, sigmoid or ''");
+                   "' is no activation, expected relu, gelu, gelu_tanh, tanh, sigmoid, swish, "
+                   "hard_swish or ''");
 }
 
 }  // namespace planck

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/checked.h"
+#include "ops/activation.h"
 #include "ops/elementwise.h"
 #include "ops/product.h"
 
@@ -153,6 +154,28 @@ void Conv::reference(Evaluation& call) const {
   call.out[0] = std::move(y);
 }
 PLANCK_OP(Conv, 22)
+
+void Convolution::infer(Inference& call) const {
+  activation_named(activation);
+  need_float(kName, call, 0);
+  for (const size_t i : {1, 2, 3}) {
+    if (call.has(i)) need_same_type(kName, call, 0, i);
+  }
+  infer_conv(kName, call, *this, group, 1, call.at(0).type.dtype);
+}
+
+void Convolution::reference(Evaluation& call) const {
+  Wide y = convolved(kName, call.at(0), call.at(1), *this, group);
+  if (call.has(2)) add_bias(y, call.at(2));
+  if (call.has(3)) {
+    if (call.at(3).shape != y.shape) throw RunError("Convolution: a residual of another shape");
+    y = zip(y, call.at(3), y.dtype, [](auto a, auto b) { return a + b; });
+  }
+  const Activation f = activation_named(activation);
+  for (double& v : y.real) v = f(v);
+  call.out[0] = std::move(y);
+}
+PLANCK_OWN_OP(Convolution)
 
 void ConvInteger::infer(Inference& call) const {
   for (const size_t i : {0, 1}) {

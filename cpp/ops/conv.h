@@ -14,6 +14,19 @@ struct Conv : Windowed {
   }
 };
 
+// Inputs: x, w and bias as for Conv, residual [N,M,..] (optional).
+// y = activation(conv(x, w) + bias + residual)
+struct Convolution : Windowed {
+  PLANCK_OWN_OP_FACTS(Convolution, reduction, 2, 4)
+  int64_t group = 1;
+  std::string activation;  // as for planck.Linear
+  static void fields(auto& self, auto&& visit) {
+    Windowed::fields(self, visit);
+    visit("group", self.group);
+    visit("activation", self.activation);
+  }
+};
+
 // Inputs: x [N,C,..], w [C,M/group,..], bias [M] (optional): what Conv's gradient computes.
 struct ConvTranspose : Windowed {
   PLANCK_OP_FACTS(ConvTranspose, reduction, 2, 3)

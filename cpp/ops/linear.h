@@ -9,7 +9,7 @@ namespace planck::ops {
 // y = activation(x w + bias) + residual
 struct Linear {
   PLANCK_OWN_OP_FACTS(Linear, reduction, 2, 4)
-  std::string activation;  // "", relu, gelu, gelu_tanh, tanh or sigmoid
+  std::string activation;  // "" or a name of ops/activation.h
 
   static void fields(auto& self, auto&& visit) { visit("activation", self.activation); }
 };

@@ -84,7 +84,7 @@ PLANCK_FLOAT_UNARY(Erf, 13, std::erf(x))
 PLANCK_FLOAT_UNARY(Exp, 13, std::exp(x))
 PLANCK_FLOAT_UNARY(Floor, 13, std::floor(x))
 PLANCK_FLOAT_UNARY(HardSigmoid, 22, std::min(std::max(alpha* x + beta, 0.0), 1.0))
-PLANCK_FLOAT_UNARY(HardSwish, 22, x* std::min(std::max(x / 6 + 0.5, 0.0), 1.0))
+PLANCK_FLOAT_UNARY(HardSwish, 22, hard_swish(x))
 PLANCK_FLOAT_UNARY(LeakyRelu, 16, x < 0 ? alpha * x : x)
 PLANCK_FLOAT_UNARY(Log, 13, std::log(x))
 PLANCK_FLOAT_UNARY(Mish, 22, x* std::tanh(softplus(x)))
@@ -103,6 +103,12 @@ PLANCK_FLOAT_UNARY(Tan, 22, std::tan(x))
 PLANCK_FLOAT_UNARY(Tanh, 13, std::tanh(x))
 PLANCK_FLOAT_UNARY(ThresholdedRelu, 22, x > alpha ? x : 0)
 #undef PLANCK_FLOAT_UNARY
+
+void Swish::infer(Inference& call) const { infer_float(kName, call); }
+void Swish::reference(Evaluation& call) const {
+  apply(call, [](auto x) { return swish(static_cast<double>(x)); });
+}
+PLANCK_OWN_OP(Swish)
 #undef PLANCK_NUMBER_UNARY
 
 void Shrink::infer(Inference& call) const { infer_number(kName, call); }

@@ -41,6 +41,11 @@ PLANCK_UNARY(Tan, rounding)
 PLANCK_UNARY(Tanh, rounding)
 #undef PLANCK_UNARY
 
+struct Swish {  // x sigmoid(x)
+  PLANCK_OWN_OP_FACTS(Swish, rounding, 1, 1)
+  PLANCK_NO_FIELDS
+};
+
 struct LeakyRelu {
   PLANCK_OP_FACTS(LeakyRelu, rounding, 1, 1)
   double alpha = 0.01;

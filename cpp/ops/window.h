@@ -42,6 +42,7 @@ class Windows {
  public:
   Windows(const Windowed& w, std::vector<WindowAxis> axes, Shape in, bool ceil_mode = false);
 
+  const std::vector<WindowAxis>& axes() const { return axes_; }  // with the padding of SAME
   const Shape& in() const { return in_; }
   const Shape& out() const { return out_; }
   int64_t count() const { return count_; }  // windows

@@ -9,6 +9,7 @@
 #include "base/guard.h"
 #include "ops/reduce.h"
 #include "ops/transpose.h"
+#include "ops/unary.h"
 
 namespace planck {
 
@@ -99,6 +100,39 @@ std::vector<int64_t> perm_of(const Graph& g, const Node& transpose) {
 bool is_perm(const Graph& g, const Node* transpose, std::initializer_list<int64_t> perm) {
   return transpose != nullptr && transpose->is("Transpose") &&
          std::ranges::equal(perm_of(g, *transpose), perm);
+}
+
+Pat activation_of_product(const Pat& product) {
+  std::vector<Pat> choices;
+  for (const char* name : {"Gelu", "Relu", "Tanh", "Sigmoid", "HardSwish", "planck.Swish"}) {
+    choices.push_back(op(name, {product}));
+  }
+  return either(std::move(choices));
+}
+
+std::string activation_name(const Node& n) {
+  if (n.is("Gelu")) return n.as<ops::Gelu>().approximate == "tanh" ? "gelu_tanh" : "gelu";
+  if (n.is("HardSwish")) return "hard_swish";
+  return n.is("Relu") ? "relu" : n.is("Tanh") ? "tanh" : n.is("Sigmoid") ? "sigmoid" : "swish";
+}
+
+std::string why_no_residual(const Graph& g, const Node& product, const Node& add) {
+  const ValueId y = product.outputs[0], residual = other_input(add, y);
+  if (residual == kAbsent) return cat("both operands are ", label(g, y));
+  if (product.input(3) != kAbsent) return cat(label(g, y), " has a residual already");
+  if (g.uses(y) != 1) return cat(label(g, y), " is also read elsewhere");
+  if (!same_dims(dims_of(g, residual), dims_of(g, y)) ||
+      !same_dims(dims_of(g, add.outputs[0]), dims_of(g, y))) {
+    return cat("the residual is ", g.value(residual).type(), ", the product ", g.value(y).type());
+  }
+  return "";
+}
+
+std::vector<ValueId> with_residual(const Node& product, const Node& add) {
+  std::vector<ValueId> inputs = product.inputs;
+  inputs.resize(3, kAbsent);
+  inputs.push_back(other_input(add, product.outputs[0]));
+  return inputs;
 }
 
 namespace {

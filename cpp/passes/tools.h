@@ -40,6 +40,15 @@ bool reduces_only(const Graph& g, const Node& n, int64_t axis, int64_t keepdims)
 std::vector<int64_t> perm_of(const Graph& g, const Node& transpose);
 bool is_perm(const Graph& g, const Node* transpose, std::initializer_list<int64_t> perm);
 
+// --- epilogues of products (planck.Linear, planck.Convolution: input 3 is the residual) ----------
+// An element-wise function that kernels apply to a product as it is stored, of `product`.
+Pat activation_of_product(const Pat& product);
+std::string activation_name(const Node& n);  // as ops/activation.h has it
+// Why the product cannot take the other operand of the Add as its residual, or nothing.
+std::string why_no_residual(const Graph& g, const Node& product, const Node& add);
+// The product's inputs with the other operand of the Add as residual.
+std::vector<ValueId> with_residual(const Node& product, const Node& add);
+
 // --- constants made from constants ----------------------------------------------------------
 Tensor transposed_matrix(const Tensor& matrix);
 Tensor scaled(const Tensor& t, double factor);

@@ -73,6 +73,48 @@ struct LinearParams {  // a, packed w, bias?, residual?
     visit("then", s.then);
   }
 };
+// One spatial axis of a convolution or pool; padding behind follows from the output's extent.
+struct WindowParams {
+  int64_t kernel = 1, stride = 1, dilation = 1, begin = 0;
+  static void fields(auto& s, auto& visit) {
+    visit("kernel", s.kernel);
+    visit("stride", s.stride);
+    visit("dilation", s.dilation);
+    visit("begin", s.begin);
+  }
+};
+// x, packed w, bias?, residual?: as for linear, where the rows are windows over x. Channels are the
+// last axis of x, y and residual; before it one axis for each of `windows`, and the batch.
+struct ConvParams {
+  int64_t n = 0, channels = 0;  // of y, of x
+  std::vector<WindowParams> windows;
+  TileProgram then;  // after bias and residual
+  static void fields(auto& s, auto& visit) {
+    visit("n", s.n);
+    visit("channels", s.channels);
+    visit("windows", s.windows);
+    visit("then", s.then);
+  }
+  int64_t k() const {
+    int64_t k = channels;
+    for (const WindowParams& w : windows) k *= w.kernel;
+    return k;
+  }
+};
+enum class ChannelwiseKind : uint8_t { depthwise, max, average };
+// x, w?, bias?, residual?: windows in which each channel stays by itself; axes as for convolutions.
+struct ChannelwiseParams {
+  ChannelwiseKind kind = ChannelwiseKind::depthwise;
+  std::vector<WindowParams> windows;
+  bool count_padding = false;  // average
+  TileProgram then;            // after bias and residual
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("windows", s.windows);
+    visit("count_padding", s.count_padding);
+    visit("then", s.then);
+  }
+};
 struct MatmulParams {  // a, b: batched, both vary
   static void fields(auto&, auto&) {}
 };
@@ -135,7 +177,7 @@ struct ReferenceParams {  // any op, by its reference
     visit("attrs", s.attrs);
   }
 };
-using StepParams = std::variant<LinearParams, MatmulParams, AttentionParams, NormParams,
+using StepParams = std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams, NormParams,
                                 SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
                                 RangeParams, ReferenceParams>;
 
@@ -219,7 +261,8 @@ struct BuildReport {
 };
 
 // Where an initializer of the model lies in the constants of the plan. The matrix of a packed
-// constant is what its unpacking gives: [k, n].
+// constant is what its unpacking gives: [k, n]. A transpose may be a convolution's [n, c, taps..],
+// whose element [j, c, t] lies in row t * c's extent + c.
 enum class WeightForm : uint8_t { flat, columns, transposed };
 struct SourceWeight {
   int32_t constant = -1;

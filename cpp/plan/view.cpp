@@ -1,5 +1,6 @@
 #include "plan/view.h"
 
+#include <numeric>
 #include <optional>
 
 namespace planck {
@@ -18,6 +19,44 @@ bool is_dense(const PlanValue& v) {
     want = want * v.shape[i];
   }
   return true;
+}
+
+PlanValue permuted_view(PlanValue v, std::span<const int64_t> perm) {
+  const std::vector<Dim> shape = v.shape, strides = v.strides;
+  for (size_t i = 0; i < perm.size(); ++i) {
+    v.shape[i] = shape[static_cast<size_t>(perm[i])];
+    v.strides[i] = strides[static_cast<size_t>(perm[i])];
+  }
+  return v;
+}
+
+// Builds the order from the inside: the next axis is the one whose stride is what lies within.
+std::optional<std::vector<int64_t>> memory_order(const PlanValue& v) {
+  const size_t rank = v.shape.size();
+  std::vector<int64_t> order(rank);
+  std::iota(order.begin(), order.end(), 0);
+  if (is_dense(v)) return order;
+  std::vector<bool> placed(rank);
+  std::vector<int64_t> inside;  // innermost first
+  Dim want(1);
+  while (true) {
+    size_t next = rank;
+    for (size_t i = 0; i < rank && next == rank; ++i) {
+      if (!placed[i] && v.shape[i] != Dim(1) && v.strides[i] == want) next = i;
+    }
+    if (next == rank) break;
+    placed[next] = true;
+    inside.push_back(static_cast<int64_t>(next));
+    want = want * v.shape[next];
+  }
+  order.clear();
+  for (size_t i = 0; i < rank; ++i) {  // axes of one element: outermost, in their own order
+    if (placed[i]) continue;
+    if (v.shape[i] != Dim(1)) return std::nullopt;
+    order.push_back(static_cast<int64_t>(i));
+  }
+  order.insert(order.end(), inside.rbegin(), inside.rend());
+  return order;
 }
 
 bool has_rows(const PlanValue& v) {

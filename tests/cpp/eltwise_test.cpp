@@ -26,6 +26,7 @@ double exact_gelu_tanh(double x) {
   const double z = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
   return x / (1 + std::exp(-2 * z));
 }
+double exact_hard_swish(double x) { return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0); }
 const Function kFunctions[] = {
     {TileOp::neg, [](double x) { return -x; }, 0.01, 0},
     {TileOp::abs, [](double x) { return std::fabs(x); }, 0.01, 0},
@@ -39,6 +40,8 @@ const Function kFunctions[] = {
     {TileOp::sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, 2.4, 0.8},
     {TileOp::gelu_erf, [](double x) { return x * 0.5 * std::erfc(-x / M_SQRT2); }, 0, 1.7},
     {TileOp::gelu_tanh, exact_gelu_tanh, 0, 1.3},
+    {TileOp::swish, [](double x) { return x / (1 + std::exp(-x)); }, 3.4, 0},
+    {TileOp::hard_swish, exact_hard_swish, 0, 1.2},
 };
 
 // Every `step`-th float, NaN and infinities among them.

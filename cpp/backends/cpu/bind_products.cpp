@@ -1,9 +1,10 @@
-// Linear layers, batched products, attention.
+// Linear layers, convolutions, batched products, attention.
 #include <array>
 
 #include "backends/cpu/families.h"
 #include "base/checked.h"
 #include "kernels/attention/rows.h"
+#include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
 
@@ -24,13 +25,26 @@ void add_tail(BoundStep& bound, MatmulArgs& args, const TileProgram& program, in
 MatmulNext next_weights(const Plan& plan, const Step& step) {
   const auto index = static_cast<size_t>(&step - plan.steps.data());
   for (size_t i = index + 1; i < plan.steps.size(); ++i) {
-    if (!std::holds_alternative<LinearParams>(plan.steps[i].params)) continue;
+    const StepParams& params = plan.steps[i].params;
+    if (!std::holds_alternative<LinearParams>(params) && !std::holds_alternative<ConvParams>(params)) {
+      continue;
+    }
     const PlanValue& w = plan.values[static_cast<size_t>(plan.steps[i].inputs[1])];
     const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(w.buffer)];
     const Tensor& tensor = plan.constants[static_cast<size_t>(buffer.index)].tensor;
     return {tensor.as<float>(), tensor.count()};
   }
   return {};
+}
+
+// Windows over two spatial axes; where there is one, the rows (axis 0) are a single one.
+WindowSteps window_steps(const BoundValue& x, const BoundValue& out,
+                         const std::vector<WindowParams>& windows, size_t axis) {
+  const size_t absent = 2 - windows.size();
+  if (axis < absent) return {};
+  const WindowParams& w = windows[axis - absent];
+  const size_t at = axis - absent + 1;
+  return {x.shape[at], out.shape[at], w.kernel, w.stride, w.dilation, w.begin, x.strides[at]};
 }
 
 void add_product(BoundStep& bound, const Step& step, MatmulArgs& args) {
@@ -42,16 +56,13 @@ void add_product(BoundStep& bound, const Step& step, MatmulArgs& args) {
 
 }  // namespace
 
-BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
-  BoundStep bound;
-  const BoundValue& a = c.at(step.inputs[0]);
+namespace {
+
+// What linear layers and convolutions share: packed weights, bias, residual, what comes after.
+BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgram& then,
+                        BoundStep bound, MatmulArgs& args) {
   const BoundValue& out = c.at(step.outputs[0]);
-  MatmulArgs& args = bound.make<MatmulArgs>();
-  args.m = a.rows();
-  args.n = params.n;
-  args.k = params.k;
   args.next = next_weights(c.plan, step);
-  args.a_stride = a.row_stride();
   args.c_stride = out.row_stride();
   const int32_t bias = step.inputs[2], residual = step.inputs[3];
   const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
@@ -60,16 +71,72 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   bound.relocate(args.b, step.inputs[1]);
   bound.relocate(args.epilogue.bias, bias);
   bound.relocate(args.c, step.outputs[0]);
-  const TileProgram& then = params.then;
+  const bool in_program = then.operands.size() > 1;  // behind the activation, not before it
   if (!then.body.empty()) {
-    add_tail(bound, args, then, then.operands.size() > 1 ? residual : -1, residual_stride);
-  } else if (residual >= 0) {
+    add_tail(bound, args, then, in_program ? residual : -1, residual_stride);
+  }
+  if (residual >= 0 && !in_program) {
     args.epilogue.residual_stride = residual_stride;
     bound.relocate(args.epilogue.residual, residual);
   }
   // plan_matmul looks at which pointers are set; until the run they only have to be non-null.
   for (const Relocation& r : bound.relocations) *r.slot = &bound;
   add_product(bound, step, args);
+  return bound;
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
+  BoundStep bound;
+  const BoundValue& a = c.at(step.inputs[0]);
+  MatmulArgs& args = bound.make<MatmulArgs>();
+  args.m = a.rows();
+  args.n = params.n;
+  args.k = params.k;
+  args.a_stride = a.row_stride();
+  return bind_weighted(c, step, params.then, std::move(bound), args);
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  MatmulWindows& windows = bound.make<MatmulWindows>();
+  windows.y = window_steps(x, out, params.windows, 0);
+  windows.x = window_steps(x, out, params.windows, 1);
+  windows.channels = params.channels;
+  windows.image_step = x.strides[0];
+  MatmulArgs& args = bound.make<MatmulArgs>();
+  args.m = out.rows();
+  args.n = params.n;
+  args.k = params.k();
+  args.windows = &windows;
+  return bind_weighted(c, step, params.then, std::move(bound), args);
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const ChannelwiseParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  ChannelwiseArgs& args = bound.make<ChannelwiseArgs>();
+  args.op = static_cast<ChannelwiseOp>(params.kind);
+  args.rows = window_steps(x, out, params.windows, 0);
+  args.columns = window_steps(x, out, params.windows, 1);
+  args.images = x.shape[0];
+  args.channels = x.columns();
+  args.image_step = x.strides[0];
+  args.out_stride = out.row_stride();
+  args.count_padding = params.count_padding;
+  if (step.inputs[3] >= 0) args.residual_stride = c.at(step.inputs[3]).row_stride();
+  args.has_program = !params.then.body.empty();
+  if (args.has_program) args.program = compile(params.then);
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.w, step.inputs[1]);
+  bound.relocate(args.bias, step.inputs[2]);
+  bound.relocate(args.residual, step.inputs[3]);
+  bound.relocate(args.out, step.outputs[0]);
+  const ChannelwiseRow& row = channelwise_row(step.kernel);
+  plan_channelwise(row, args);
+  bound.jobs.push_back(row.job(args));
   return bound;
 }
 

@@ -43,6 +43,8 @@ PLANCK_INLINE F16 apply(F16 x, [[maybe_unused]] F16 y, [[maybe_unused]] F16 z) {
   if constexpr (op == EltOp::relu) return relu(x);
   if constexpr (op == EltOp::gelu_erf) return gelu_erf(x);
   if constexpr (op == EltOp::gelu_tanh) return gelu_tanh(x);
+  if constexpr (op == EltOp::swish) return swish(x);
+  if constexpr (op == EltOp::hard_swish) return hard_swish(x);
   if constexpr (op == EltOp::select) return select(x == zero16(), z, y);
 #define PLANCK_ELT_FUSED(name, first, second, arity) \
   if constexpr (op == EltOp::name) return apply<EltOp::second>(apply<EltOp::first>(x, y, y), z, z);

@@ -47,6 +47,13 @@ std::span<const EltwiseRow> eltwise_rows() {
   return kRows;
 }
 
+EltStripFn eltwise_strip(Isa isa) {
+  for (const EltwiseRow& row : eltwise_rows()) {
+    if (row.isa <= isa) return row.strip;
+  }
+  throw InternalError("element-wise programs have no ", isa, " row");
+}
+
 EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const EltwiseInput> inputs,
                               float* out, std::span<const int64_t> out_dims) {
   if (static_cast<int64_t>(inputs.size()) != program.operands) {

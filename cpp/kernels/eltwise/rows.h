@@ -21,6 +21,9 @@ inline const EltwiseRow& eltwise_row(std::string_view name) {
   return row_of_name(eltwise_rows(), name);
 }
 
+// What runs programs as epilogues on that level: the arithmetic is the same on every one.
+EltStripFn eltwise_strip(Isa isa);
+
 // One dense operand and its shape, which must broadcast to the shape of the output.
 struct EltwiseInput {
   const float* data;

@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kEnoughTiles = 24;
 // Below this many the rows are cut further, although each panel is then read more than once.
 constexpr int64_t kFewTiles = 16;
+// Windows are gathered again for every group of panels: as few groups as keep a team busy.
+constexpr int64_t kGatherTiles = 8;
 // About 20 us of one core: a ticket costs some 0.1 us.
 constexpr int64_t kTileProducts = 1 << 20;
 
@@ -59,10 +61,13 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   if (cut.panels == 0) {
     const int64_t work = std::max<int64_t>(1, cut.m_block * tile.columns * k);
     const int64_t others = count * ceil_div(args.m, std::max<int64_t>(1, cut.m_block));
-    const int64_t most = std::max<int64_t>(1, n_panels * others / kEnoughTiles);
+    const bool gathers = args.windows != nullptr;
+    const int64_t enough = gathers ? kGatherTiles : kEnoughTiles;
+    const int64_t most = std::max<int64_t>(1, n_panels * others / enough);
+    const int64_t least = gathers ? most : ceil_div(kTileProducts, work);
     const int64_t wide =
         cut.m_block <= tile.rows ? tile.panels[std::max<int64_t>(1, cut.m_block)] : 1;
-    cut.panels = round_up(std::clamp<int64_t>(ceil_div(kTileProducts, work), 1, most), wide);
+    cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
   }
   return cut;
 }
@@ -112,8 +117,19 @@ void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
   }
 }
 
+// A block of windows as rows of A; `first` is the first row of the tile.
+void gather(const MatmulArgs& args, const float* picture, int64_t first, int64_t k,
+            const Worker& worker, jit::GemmBlock& block) {
+  float* to = reinterpret_cast<float*>(worker.scratch) + args.plan.gather_offset;
+  gather_windows(*args.windows, picture, first, block.rows, k, block.call.k, to,
+                 args.plan.gather_pitch);
+  block.call.a = to;
+  block.call.a_stride = args.plan.gather_pitch;
+}
+
 // All K blocks of one tile; the epilogue belongs to the last one.
-void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
+void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first_row,
+                     const Worker& worker) {
   const MatmulEpilogue& epilogue = args.epilogue;
   const jit::GemmCall whole = block.call;
   const int64_t bytes = block.prefetch_bytes;
@@ -122,11 +138,15 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block) {
     const int64_t k = std::min(args.cut.k_block, args.k - at);
     const bool last = at + k >= args.k;
     block.call.k = k;
-    block.call.a = whole.a + at;
+    if (args.windows != nullptr) {
+      gather(args, whole.a, first_row, at, worker, block);
+    } else {
+      block.call.a = whole.a + at;
+    }
     block.call.b = whole.b + at * args.plan.tile.columns;
     block.call.flags = 0;
     if (at > 0) block.call.flags |= jit::kLoadC;
-    if (last && epilogue.relu) block.call.flags |= jit::kRelu;
+    if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
     if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
@@ -161,7 +181,7 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
   block.rows = area.rows;
   block.columns = area.columns;
   block.panel_stride = args.k * args.plan.tile.columns;
-  block.call.a = item.a + area.row * args.a_stride;
+  block.call.a = args.windows != nullptr ? item.a : item.a + area.row * args.a_stride;
   block.call.a_stride = args.a_stride;
   block.call.c = item.c + area.row * args.c_stride + area.column;
   block.call.c_stride = args.c_stride;
@@ -195,9 +215,22 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     block.call.b = packed;
   }
   prefetch_next(args, tile, worker, block);
-  block.a_is_far = tile < worker.count;  // this worker's first tile of the step
-  multiply_blocks(args, block);
+  // This worker's first tile of the step; what it gathers is near.
+  block.a_is_far = tile < worker.count && args.windows == nullptr;
+  multiply_blocks(args, block, area.row, worker);
   run_program(args, item, area);
+}
+
+// Room for the windows of one tile behind the panels.
+void add_gather(MatmulArgs& args) {
+  MatmulArgs::Plan& plan = args.plan;
+  // A pitch of a multiple of 1 KiB would put the rows of a register tile into few cache sets.
+  constexpr int64_t kSet = 256, kPad = 16;
+  const int64_t k = std::min(args.cut.k_block, args.k);
+  plan.gather_pitch = round_up(k, kPad) + (round_up(k, kPad) % kSet == 0 ? kPad : 0);
+  plan.gather_offset = plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t floats = checked_mul(args.cut.m_block, plan.gather_pitch, "gathered windows");
+  plan.scratch_bytes += round_up(checked_mul(floats, sizeof(float), "gathered windows"), 64);
 }
 
 void check(const MatmulArgs& args) {
@@ -206,19 +239,14 @@ void check(const MatmulArgs& args) {
     throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
                         args.batch_rank, " batch axes");
   }
-}
-
-// The same arithmetic on every level: a row takes its own level's vectors.
-EltStripFn strip_of(Isa isa) {
-  for (const EltwiseRow& row : eltwise_rows()) {
-    if (row.isa <= isa) return row.strip;
+  if (args.windows != nullptr && args.windows->k() != args.k) {
+    throw InternalError("windows of ", args.windows->k(), " elements for a product over ", args.k);
   }
-  throw InternalError("element-wise programs have no ", isa, " row");
 }
 
-// The program that generated kernels know.
-bool is_gelu(const EltProgram* program) {
-  return program != nullptr && program->instrs == 1 && program->code[0].op == EltOp::gelu_erf &&
+// Programs of one instruction are known to generated kernels.
+bool is_only(const EltProgram* program, EltOp op) {
+  return program != nullptr && program->instrs == 1 && program->code[0].op == op &&
          program->code[0].in[0] == kEltOperandSource;
 }
 
@@ -238,8 +266,12 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
-  plan.gelu = row.isa != Isa::portable && is_gelu(args.epilogue.program);
-  if (args.epilogue.program != nullptr && !plan.gelu) plan.strip = strip_of(row.isa);
+  if (args.windows != nullptr) add_gather(args);
+  plan.gelu = row.isa != Isa::portable && is_only(args.epilogue.program, EltOp::gelu_erf);
+  plan.relu = is_only(args.epilogue.program, EltOp::relu);
+  if (args.epilogue.program != nullptr && !plan.gelu && !plan.relu) {
+    plan.strip = eltwise_strip(row.isa);
+  }
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

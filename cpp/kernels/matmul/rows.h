@@ -11,6 +11,7 @@
 #include "kernels/eltwise/eltwise.h"
 #include "kernels/jit/block.h"
 #include "kernels/job.h"
+#include "kernels/matmul/windows.h"
 
 namespace planck {
 
@@ -83,8 +84,9 @@ struct MatmulNext {
 // Shapes, strides and cut must not change after plan_matmul; pointers may, between runs.
 struct MatmulArgs {
   int64_t m = 0, n = 0, k = 0;
-  const float* a = nullptr;
-  int64_t a_stride = 0;  // rows; the columns of A and C are contiguous
+  const float* a = nullptr;  // or the picture that the windows lie over
+  int64_t a_stride = 0;      // rows; the columns of A and C are contiguous
+  const MatmulWindows* windows = nullptr;
   const float* b = nullptr;
   bool b_packed = true;                           // by pack_b of the same row
   int64_t b_row_stride = 0, b_column_stride = 1;  // where it is not packed
@@ -100,8 +102,9 @@ struct MatmulArgs {
   struct Plan {
     jit::GemmTile tile;
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
+    int64_t gather_pitch = 0, gather_offset = 0;  // floats; where windows are gathered in scratch
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
-    bool gelu = false;
+    bool gelu = false, relu = false;
   } plan;
 };
 

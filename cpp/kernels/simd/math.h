@@ -144,6 +144,15 @@ PLANCK_INLINE F16 sigmoid(F16 x) {
   return select(x < zero16(), e, set1(1.0f)) / (set1(1.0f) + e);
 }
 
+// x / (1 + exp(-x)). -inf gives NaN, as the formula does.
+PLANCK_INLINE F16 swish(F16 x) { return x * sigmoid(x); }
+
+// -inf gives NaN, as the formula does.
+PLANCK_INLINE F16 hard_swish(F16 x) {
+  const F16 ramp = fma(x, set1(1.0f / 6), set1(0.5f));
+  return x * min2(set1(1.0f), max2(zero16(), ramp));
+}
+
 PLANCK_INLINE F16 relu(F16 x) { return max2(zero16(), x); }  // keeps NaN
 
 // x Phi(x); absolute error at most 1.7e-7 max(1, |x|). -inf gives NaN, as the formula does.

@@ -1,6 +1,5 @@
 // passes/fusions/linear_activation.cpp; y = activation(x w + bias) in the Linear's epilogue
 #include "ops/linear.h"
-#include "ops/unary.h"
 #include "passes/passes.h"
 #include "passes/tools.h"
 
@@ -9,16 +8,9 @@ namespace planck {
 namespace {
 
 Pat pattern() {
-  const Pat linear =
+  return activation_of_product(
       named("linear", op("planck.Linear", {var("x"), var("w"), either({absent(), var("bias")}),
-                                           either({absent(), var("residual")})}));
-  return either(
-      {op("Gelu", {linear}), op("Relu", {linear}), op("Tanh", {linear}), op("Sigmoid", {linear})});
-}
-
-std::string activation_of(const Node& n) {
-  if (n.is("Gelu")) return n.as<ops::Gelu>().approximate == "tanh" ? "gelu_tanh" : "gelu";
-  return n.is("Relu") ? "relu" : n.is("Tanh") ? "tanh" : "sigmoid";
+                                           either({absent(), var("residual")})})));
 }
 
 Outcome rewrite(const Graph& g, const Match& m) {
@@ -28,7 +20,7 @@ Outcome rewrite(const Graph& g, const Match& m) {
   if (m.has("residual")) return refuse("the Linear adds a residual, after which nothing fits");
   if (const Value* v = m.read_outside()) return refuse(label(g, v->id), " is also read elsewhere");
   Patch patch(g, m.at());
-  patch.replace(m.root(), patch.add(ops::Linear{activation_of(m.node())}, linear.inputs));
+  patch.replace(m.root(), patch.add(ops::Linear{activation_name(m.node())}, linear.inputs));
   return patch;
 }
 

@@ -1,0 +1,241 @@
+// Convolutions, pools and joins. Kernels see pictures with channels last: values of this order are
+// views of row-major ones the other way round, so that only what really lies in another order is
+// copied.
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "backends/packing.h"
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/channelwise/rows.h"
+#include "kernels/layout/rows.h"
+#include "ops/concat.h"
+#include "ops/conv.h"
+#include "ops/pool.h"
+
+namespace planck {
+namespace {
+
+// [N,C,..] as [N,..,C].
+std::vector<int64_t> channels_last(size_t rank) {
+  std::vector<int64_t> perm(rank);
+  std::iota(perm.begin(), perm.end(), 0);
+  std::rotate(perm.begin() + 1, perm.begin() + 2, perm.end());
+  return perm;
+}
+
+// Numbers for every axis, or why there are none.
+struct Geometry {
+  std::vector<WindowParams> windows;
+  std::string refusal;
+};
+
+Geometry geometry_of(const Lowering& l, const Node& n, const Windowed& w, const Shape& kernel) {
+  const std::vector<Dim>& dims = l.graph.value(n.inputs[0]).type().dims;
+  if (kernel.empty() || kernel.size() > 2 || dims.size() != kernel.size() + 2) {
+    return {{}, "only windows over one or two axes have kernels"};
+  }
+  std::vector<WindowAxis> axes = window_axes(n.op->name, w, kernel);
+  if (w.auto_pad.starts_with("SAME")) {
+    Shape in;
+    for (size_t i = 2; i < dims.size(); ++i) {
+      if (!dims[i].known()) return {{}, "its padding is known at run time only"};
+      in.push_back(*dims[i].known());
+    }
+    axes = Windows(w, std::move(axes), std::move(in)).axes();
+  }
+  Geometry out;
+  for (const WindowAxis& a : axes) {
+    out.windows.push_back({a.kernel, a.stride, a.dilation, a.begin});
+  }
+  return out;
+}
+
+// Every output reads one place: the convolution is a product of rows.
+bool is_pointwise(const Geometry& g, const Windowed& w) {
+  const auto no_pad = [](int64_t pad) { return pad == 0; };
+  return std::ranges::all_of(g.windows, [](const WindowParams& p) {
+    return p.kernel == 1 && p.stride == 1 && p.begin == 0;
+  }) && (w.auto_pad != "NOTSET" || std::ranges::all_of(w.pads, no_pad));
+}
+
+// Output channels [first, first + count) of weights [M,C,..] as a matrix [taps * C, count].
+Tensor taps_by_channels(const Tensor& w, int64_t first, int64_t count) {
+  const int64_t channels = w.shape()[1], taps = w.count() / (w.shape()[0] * channels);
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, {taps * channels, count}, &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (int64_t m = 0; m < count; ++m) {
+    const float* from = w.as<float>() + (first + m) * channels * taps;
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t t = 0; t < taps; ++t) {
+        to[(t * channels + c) * count + m] = from[c * taps + t];
+      }
+    }
+  }
+  return out;
+}
+
+class ConvolutionLowering {
+ public:
+  ConvolutionLowering(Lowering& l, const Node& n, Geometry geometry)
+      : l_(l),
+        n_(n),
+        conv_(n.as<ops::Convolution>()),
+        geometry_(std::move(geometry)),
+        weights_(*l.graph.value(n.inputs[1]).fact.constant),
+        order_(channels_last(weights_.shape().size())),
+        then_(activation_program(conv_.activation)) {}
+
+  std::string run() {
+    const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
+    const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
+    const int32_t residual = l_.rows(last(n_.input(3)));
+    const int32_t y = l_.make_permuted_output(n_, 0, order_);
+    if (conv_.group == out && in == 1) {
+      depthwise(x, bias, residual, y);
+      return "";
+    }
+    const int64_t each = out / conv_.group;
+    for (int64_t g = 0; g < conv_.group; ++g) {
+      product(l_.window(x, g * in, in), l_.window(bias, g * each, each),
+              l_.window(residual, g * each, each), l_.window(y, g * each, each), g * each, each);
+    }
+    return "";
+  }
+
+ private:
+  int32_t last(ValueId v) { return l_.permuted(l_.value(v), order_); }
+  // Kernels read neighbouring channels.
+  int32_t readable(int32_t x) {
+    const PlanValue& v = l_.at(x);
+    return v.strides.back() == Dim(1) || v.shape.back() == Dim(1) ? x : l_.dense(x);
+  }
+
+  void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first,
+               int64_t count) {
+    const Tensor matrix = taps_by_channels(weights_, first, count);
+    const int64_t channels = weights_.shape()[1];
+    const auto choice = select_matmul(count, matrix.shape()[0], true, l_.forced());
+    Step step{.op = "",
+              .params = ConvParams{count, channels, geometry_.windows, then_},
+              .inputs = {},
+              .outputs = {y},
+              .kernel = std::string(choice.row->name),
+              .nodes = {},
+              .rejected = choice.rejected};
+    const bool pointwise = is_pointwise(geometry_, conv_);
+    if (pointwise) step.params = LinearParams{count, channels, then_};
+    const std::string& name = l_.graph.value(n_.inputs[1]).name;
+    step.inputs = {pointwise ? l_.rows(x) : x,
+                   l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
+    l_.add_step(n_, std::move(step));
+  }
+
+  void depthwise(int32_t x, int32_t bias, int32_t residual, int32_t y) {
+    const auto choice = choose_by_isa(channelwise_rows(), l_.forced());
+    const std::string& name = l_.graph.value(n_.inputs[1]).name;
+    const int32_t w =
+        l_.make_constant({name, taps_by_channels(weights_, 0, weights_.shape()[0]), {}});
+    l_.add_step(n_, {.op = "",
+                     .params = ChannelwiseParams{ChannelwiseKind::depthwise, geometry_.windows,
+                                                 false, then_},
+                     .inputs = {x, w, bias, residual},
+                     .outputs = {y},
+                     .kernel = std::string(choice.row->name),
+                     .nodes = {},
+                     .rejected = choice.rejected});
+  }
+
+  Lowering& l_;
+  const Node& n_;
+  const ops::Convolution& conv_;
+  const Geometry geometry_;
+  const Tensor& weights_;
+  const std::vector<int64_t> order_;
+  const TileProgram then_;
+};
+
+}  // namespace
+
+std::string lower_convolution(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 convolutions have kernels";
+  const Value& w = l.graph.value(n.inputs[1]);
+  if (!w.is_constant()) return "its weights are not constant";
+  const Shape& shape = w.fact.constant->shape();
+  if (w.fact.constant->count() == 0) return "it has no weights";
+  const auto& conv = n.as<ops::Convolution>();
+  Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
+  if (!geometry.refusal.empty()) return geometry.refusal;
+  return ConvolutionLowering(l, n, std::move(geometry)).run();
+}
+
+std::string lower_pool(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 pools have kernels";
+  if (n.outputs.size() > 1 && n.outputs[1] != kAbsent) return "its places are read";
+  const bool max = n.is("MaxPool");
+  const auto& w = max ? static_cast<const Windowed&>(n.as<ops::MaxPool>())
+                      : static_cast<const Windowed&>(n.as<ops::AveragePool>());
+  const bool counts = !max && n.as<ops::AveragePool>().count_include_pad != 0;
+  if (counts && n.as<ops::AveragePool>().ceil_mode != 0) {
+    return "it counts padding that its last windows reach over";
+  }
+  Geometry geometry = geometry_of(l, n, w, w.kernel_shape);
+  if (!geometry.refusal.empty()) return geometry.refusal;
+  const auto choice = choose_by_isa(channelwise_rows(), l.forced());
+  const std::vector<int64_t> order = channels_last(w.kernel_shape.size() + 2);
+  const int32_t x = l.permuted(l.value(n.inputs[0]), order);
+  const bool readable = l.at(x).strides.back() == Dim(1) || l.at(x).shape.back() == Dim(1);
+  l.add_step(n, {.op = "",
+                 .params = ChannelwiseParams{max ? ChannelwiseKind::max : ChannelwiseKind::average,
+                                             std::move(geometry.windows), counts, {}},
+                 .inputs = {readable ? x : l.dense(x), -1, -1, -1},
+                 .outputs = {l.make_permuted_output(n, 0, order)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
+  return "";
+}
+
+std::string lower_global_pool(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 pools have kernels";
+  std::vector<int64_t> axes(l.graph.value(n.inputs[0]).type().dims.size() - 2);
+  std::iota(axes.begin(), axes.end(), 2);
+  return reduce_step(l, n, n.is("GlobalMaxPool") ? ReduceKind::max : ReduceKind::mean, axes);
+}
+
+// Each input is copied to its place, in the order in which the first one lies in memory.
+std::string lower_concat(Lowering& l, const Node& n) {
+  std::vector<int32_t> inputs;
+  for (const ValueId v : n.inputs) inputs.push_back(l.value(v));
+  const std::vector<Dim>& dims = l.graph.value(n.outputs[0]).type().dims;
+  const auto rank = static_cast<int64_t>(dims.size());
+  const int64_t axis = checked_axis(n.as<ops::Concat>().axis, rank);
+  std::vector<int64_t> order(dims.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (const int32_t v : inputs) {
+    const auto memory = memory_order(l.at(v));
+    if (!memory || std::ranges::is_sorted(*memory)) continue;
+    order = *memory;
+    break;
+  }
+  const int32_t y = l.make_permuted_output(n, 0, order);
+  const auto place = std::ranges::find(order, axis) - order.begin();
+  const auto choice = choose_by_isa(copy_rows(), l.forced());
+  Dim start(0);
+  for (const int32_t v : inputs) {
+    const Dim extent = l.at(v).shape[static_cast<size_t>(axis)];
+    l.add_step(n, {.op = "",
+                   .params = CopyParams{},
+                   .inputs = {l.permuted(v, order)},
+                   .outputs = {l.window(y, place, start, extent)},
+                   .kernel = std::string(choice.row->name),
+                   .nodes = {},
+                   .rejected = choice.rejected});
+    start = start + extent;
+  }
+  return "";
+}
+
+}  // namespace planck

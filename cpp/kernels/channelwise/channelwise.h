@@ -1,0 +1,42 @@
+#pragma once
+// Windows in which each channel stays by itself: depthwise convolutions and pools. Channels are
+// innermost, so that a vector holds neighbouring channels of one place.
+#include <cstdint>
+
+#include "kernels/eltwise/eltwise.h"
+#include "kernels/job.h"
+#include "kernels/window.h"
+
+namespace planck {
+
+// Same names as plan/plan.h's ChannelwiseKind, which this room may not see.
+enum class ChannelwiseOp : uint8_t { depthwise, max, average };
+
+// depthwise: out = program(sum over taps of x w + bias + residual); max, average over what lies
+// inside the picture. One accumulator for each output, taps in order (row by row), each step one
+// fused multiply-add (max, sum): bits depend on neither the cut nor the ISA. Padding is left out,
+// a window without any place inside gives 0 (max: -inf). NaN is kept.
+struct ChannelwiseArgs {
+  ChannelwiseOp op;
+  const float* x;
+  const float* w;         // depthwise: [taps][channels]
+  const float* bias;      // [channels], or none
+  const float* residual;  // as out, or none
+  float* out;
+  WindowSteps rows, columns;
+  int64_t images, channels;
+  int64_t image_step;                    // of x
+  int64_t out_stride, residual_stride;   // from place to place, all axes alike
+  bool count_padding;                    // average: over all taps
+  bool has_program;                      // operand 0 is the sum so far
+  EltProgram program;
+  EltStripFn strip;                      // runs it
+  int64_t places;                        // of one tile, in one row of the output
+};
+
+#define PLANCK_CHANNELWISE(name, isa) \
+  void name(const void* args, int64_t tile, const Worker& worker);
+#include "kernels/channelwise/kernels.inc"
+#undef PLANCK_CHANNELWISE
+
+}  // namespace planck

@@ -1,0 +1,11 @@
+#include "kernels/simd/vec_portable.h"
+// The vector header comes first: the family is written in its terms.
+#include "kernels/channelwise/channelwise_impl.h"
+
+namespace planck {
+
+void channelwise_f32_portable(const void* args, int64_t tile, const Worker&) {
+  run_tile(*static_cast<const ChannelwiseArgs*>(args), tile);
+}
+
+}  // namespace planck

@@ -1,0 +1,84 @@
+#include "kernels/matmul/windows.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace planck {
+namespace {
+
+// Few channels are copied faster than memcpy is called.
+void copy(const float* from, int64_t count, float* to) {
+  constexpr int64_t kFew = 8;
+  if (count > kFew) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+  }
+}
+
+// Part [k, k + count) of one row of taps: `line` is the row of the picture, null where it lies in
+// the padding; x is the place of the first tap.
+struct Line {
+  const float* line;
+  int64_t x;
+};
+
+// Taps side by side in memory are one run; what reaches over an edge is 0.
+void gather_run(const MatmulWindows& w, Line line, int64_t k, int64_t count, float* to) {
+  const int64_t low = std::clamp<int64_t>(-line.x * w.channels - k, 0, count);
+  const int64_t high = std::clamp<int64_t>((w.x.in - line.x) * w.channels - k, low, count);
+  std::fill(to, to + low, 0.0F);
+  copy(line.line + line.x * w.channels + k + low, high - low, to + low);
+  std::fill(to + high, to + count, 0.0F);
+}
+
+void gather_taps(const MatmulWindows& w, Line line, int64_t k, int64_t count, float* to) {
+  while (count > 0) {
+    const int64_t tap = k / w.channels, channel = k % w.channels;
+    const int64_t part = std::min(count, w.channels - channel);
+    const int64_t x = line.x + tap * w.x.dilation;
+    if (x < 0 || x >= w.x.in) {
+      std::fill(to, to + part, 0.0F);
+    } else {
+      copy(line.line + x * w.x.step + channel, part, to);
+    }
+    k += part, count -= part, to += part;
+  }
+}
+
+void gather_row(const MatmulWindows& w, const float* image, int64_t y, int64_t x, int64_t k,
+                int64_t count, float* to) {
+  const bool runs = w.x.dilation == 1 && w.x.step == w.channels;
+  const int64_t width = w.x.kernel * w.channels;
+  while (count > 0) {
+    const int64_t tap = k / width, inner = k % width;
+    const int64_t part = std::min(count, width - inner);
+    const int64_t at = y + tap * w.y.dilation;
+    if (at < 0 || at >= w.y.in) {
+      std::fill(to, to + part, 0.0F);
+    } else {
+      const Line line{image + at * w.y.step, x};
+      runs ? gather_run(w, line, inner, part, to) : gather_taps(w, line, inner, part, to);
+    }
+    k += part, count -= part, to += part;
+  }
+}
+
+}  // namespace
+
+void gather_windows(const MatmulWindows& w, const float* picture, int64_t row, int64_t rows,
+                    int64_t k, int64_t count, float* to, int64_t pitch) {
+  const int64_t plane = w.y.out * w.x.out;
+  int64_t image = row / plane, y = row % plane / w.x.out, x = row % w.x.out;
+  for (int64_t i = 0; i < rows; ++i, to += pitch) {
+    gather_row(w, picture + image * w.image_step, y * w.y.stride - w.y.begin,
+               x * w.x.stride - w.x.begin, k, count, to);
+    if (++x < w.x.out) continue;
+    x = 0;
+    if (++y < w.y.out) continue;
+    y = 0;
+    ++image;
+  }
+}
+
+}  // namespace planck

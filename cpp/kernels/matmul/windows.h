@@ -1,0 +1,25 @@
+#pragma once
+// A convolution as a product: A is not in memory, its rows are windows over a picture whose
+// channels are innermost. A block of them is gathered when a tile needs it (implicit im2col:
+// K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document
+// Processing", 2006).
+#include <cstdint>
+
+#include "kernels/window.h"
+
+namespace planck {
+
+// Row m of A is window (image, y, x), row-major; column k is (tap in y, tap in x, channel). What
+// lies in the padding is 0.
+struct MatmulWindows {
+  WindowSteps y, x;
+  int64_t channels = 0;
+  int64_t image_step = 0;
+  int64_t k() const { return y.kernel * x.kernel * channels; }
+};
+
+// Writes rows [row, row + rows) x columns [k, k + count) of A to `to`, `pitch` floats a row.
+void gather_windows(const MatmulWindows& windows, const float* picture, int64_t row, int64_t rows,
+                    int64_t k, int64_t count, float* to, int64_t pitch);
+
+}  // namespace planck
