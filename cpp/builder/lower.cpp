@@ -63,6 +63,7 @@ int32_t Lowering::new_value(const TensorType& type, std::string name, BufferKind
 int32_t Lowering::value(ValueId id) {
   if (id == kAbsent) return -1;
   if (pending.contains(id)) flush(id);
+  if (deferred_.contains(id)) emit_deferred(id, *graph.producer(id), {}, {});
   if (const auto it = values_.find(id); it != values_.end()) return it->second;
   const Value& v = graph.value(id);
   if (!v.is_constant()) throw InternalError(label(graph, id), " was not lowered");
@@ -231,6 +232,17 @@ Step& Lowering::add_step(const Node& n, Step step) {
   }
   plan.steps.push_back(std::move(step));
   return plan.steps.back();
+}
+
+void Lowering::defer(const Node& n, Emit emit) {
+  deferred_[n.outputs[0]] = std::move(emit);
+  if (!chain_goes_on(graph, n.outputs[0])) emit_deferred(n.outputs[0], n, {}, {});
+}
+
+void Lowering::emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin) {
+  const Emit emit = std::move(deferred_.at(id));
+  deferred_.erase(id);
+  emit(last, tail, std::move(origin));
 }
 
 void Lowering::by_reference(const Node& n, std::string_view reason) {

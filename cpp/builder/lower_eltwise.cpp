@@ -24,10 +24,13 @@ constexpr EltRow kEltRows[] = {
     {"Exp", TileOp::exp},       {"Log", TileOp::log},   {"Erf", TileOp::erf},
     {"Tanh", TileOp::tanh},     {"Relu", TileOp::relu}, {"Sigmoid", TileOp::sigmoid},
     {"Gelu", TileOp::gelu_erf}, {"Min", TileOp::min},   {"Max", TileOp::max},
-    {"Clip", TileOp::min},
+    {"Clip", TileOp::min},      {"PRelu", TileOp::relu}, {"HardSigmoid", TileOp::min},
+    {"HardSwish", TileOp::hard_swish},
 };
 
 const EltRow* elt_row(const Node& n) {
+  static constexpr EltRow kSwish{"planck.Swish", TileOp::swish};
+  if (n.is(kSwish.op)) return &kSwish;
   if (!n.op->domain.empty()) return nullptr;
   const auto* row = std::ranges::find(kEltRows, n.op->name, &EltRow::op);
   return row == std::end(kEltRows) ? nullptr : row;
@@ -55,6 +58,16 @@ class ChainBuilder {
       int16_t x = in[0];
       if (in.size() > 1 && in[1] >= 0) x = p.apply(TileOp::max, x, in[1]);
       if (in.size() > 2 && in[2] >= 0) x = p.apply(TileOp::min, x, in[2]);
+    } else if (node_.op->name == "PRelu") {  // one of the two terms is 0
+      const int16_t below = p.apply(TileOp::min, in[0], p.constant(0));
+      const int16_t above = p.apply(TileOp::max, in[0], p.constant(0));
+      p.apply(TileOp::add, above, p.apply(TileOp::mul, below, in[1]));
+    } else if (node_.op->name == "HardSigmoid") {
+      const auto& gate = node_.as<ops::HardSigmoid>();
+      const int16_t slope = p.constant(static_cast<float>(gate.alpha));
+      const int16_t start = p.constant(static_cast<float>(gate.beta));
+      const int16_t ramp = p.apply(TileOp::add, p.apply(TileOp::mul, in[0], slope), start);
+      p.apply(TileOp::max, p.apply(TileOp::min, ramp, p.constant(1)), p.constant(0));
     } else if (info(op).arity == 1) {
       p.apply(op, in[0]);
     } else {
@@ -138,14 +151,36 @@ std::string lower_eltwise(Lowering& l, const Node& n) {
   if (n.op->name == "Gelu" && n.as<ops::Gelu>().approximate == "tanh") op = TileOp::gelu_tanh;
   const ValueId out = n.outputs[0];
   l.pending[out] = ChainBuilder(l, n).build(op);
-  // A chain goes on when its only reader is element-wise over the same shape.
-  const Value& v = l.graph.value(out);
-  const bool once = l.graph.uses(out) == 1 && v.readers.size() == 1;
-  const Node* reader = once ? &l.graph.node(v.readers[0]) : nullptr;
-  const bool goes_on = reader != nullptr && is_eltwise(l.graph, *reader) &&
-                       l.graph.value(reader->outputs[0]).type().dims == v.type().dims;
-  if (!goes_on) l.flush(out);
+  if (!chain_goes_on(l.graph, out)) l.flush(out);
   return "";
+}
+
+bool chain_goes_on(const Graph& g, ValueId id) {
+  const Value& v = g.value(id);
+  const bool once = g.uses(id) == 1 && v.readers.size() == 1;
+  const Node* reader = once ? &g.node(v.readers[0]) : nullptr;
+  return reader != nullptr && is_eltwise(g, *reader) &&
+         g.value(reader->outputs[0]).type().dims == v.type().dims;
+}
+
+TileProgram composed(TileProgram first, const TileProgram& then) {
+  if (then.body.empty()) return first;
+  if (first.body.empty()) return then;
+  const auto result = static_cast<int16_t>(first.body.size() - 1);
+  std::vector<int16_t> renamed;
+  for (const TileInstr& i : then.body) {
+    const auto at = [&](int16_t k) { return renamed[static_cast<size_t>(k)]; };
+    if (i.op == TileOp::operand) {
+      renamed.push_back(result);
+    } else if (i.op == TileOp::constant) {
+      renamed.push_back(first.constant(i.imm));
+    } else {
+      const int arity = info(i.op).arity;
+      renamed.push_back(first.apply(i.op, at(i.a), arity > 1 ? at(i.b) : int16_t{0},
+                                    arity > 2 ? at(i.c) : int16_t{0}));
+    }
+  }
+  return first;
 }
 
 namespace {
@@ -173,6 +208,9 @@ void Lowering::flush(ValueId id) {
   const Pending chain = std::move(pending.at(id));
   pending.erase(id);
   const Node& n = *graph.producer(id);
+  if (chain.operands.size() == 1 && deferred_.contains(chain.operands[0])) {
+    return emit_deferred(chain.operands[0], n, chain.program, chain.origin);
+  }
   const auto choice = choose_by_isa(eltwise_rows(), forced());
   Step step{.op = "",
             .params = EltwiseParams{chain.program},

@@ -48,21 +48,25 @@ std::string lower_linear(Lowering& l, const Node& n) {
   if (!w.is_constant()) return "its weight is not constant";
   const Tensor& tensor = *w.fact.constant;
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
-  const auto choice = select_matmul(columns, k, true, l.forced());
-  const std::string kernel(choice.row->name);
-  LinearParams params{columns, k,
-                      activation_program(n.as<ops::Linear>().activation, n.input(3) != kAbsent)};
-  Step step{.op = "",
-            .params = std::move(params),
-            .inputs = {},
-            .outputs = {},
-            .kernel = kernel,
-            .nodes = {},
-            .rejected = choice.rejected};
-  step.inputs = {l.rows(l.value(n.inputs[0])), l.make_constant(packed(w.name, tensor, kernel)),
-                 l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
-  step.outputs = {l.make_output(n, 0, true)};
-  l.add_step(n, std::move(step));
+  l.defer(n, [&l, &n, columns, k](const Node& last, const TileProgram& tail, Origin origin) {
+    const Value& weight = l.graph.value(n.inputs[1]);
+    const auto choice = select_matmul(columns, k, true, l.forced());
+    const std::string kernel(choice.row->name);
+    const bool residual = n.input(3) != kAbsent;
+    const TileProgram own = activation_program(n.as<ops::Linear>().activation, residual);
+    Step step{.op = "",
+              .params = LinearParams{columns, k, composed(own, tail)},
+              .inputs = {},
+              .outputs = {},
+              .kernel = kernel,
+              .nodes = std::move(origin),
+              .rejected = choice.rejected};
+    step.inputs = {l.rows(l.value(n.inputs[0])),
+                   l.make_constant(packed(weight.name, *weight.fact.constant, kernel)),
+                   l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
+    step.outputs = {l.make_output(last, 0, true)};
+    l.add_step(n, std::move(step));
+  });
   return "";
 }
 

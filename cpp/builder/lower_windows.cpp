@@ -79,33 +79,39 @@ Tensor taps_by_channels(const Tensor& w, int64_t first, int64_t count) {
 
 class ConvolutionLowering {
  public:
-  ConvolutionLowering(Lowering& l, const Node& n, Geometry geometry)
+  static void emit(Lowering& l, const Node& n, const Geometry& geometry, const Node& last,
+                   const TileProgram& tail, Origin origin) {
+    ConvolutionLowering(l, n, geometry, tail, std::move(origin)).run(last);
+  }
+
+ private:
+  ConvolutionLowering(Lowering& l, const Node& n, const Geometry& geometry, const TileProgram& tail,
+                      Origin origin)
       : l_(l),
         n_(n),
         conv_(n.as<ops::Convolution>()),
-        geometry_(std::move(geometry)),
+        geometry_(geometry),
+        origin_(std::move(origin)),
         weights_(*l.graph.value(n.inputs[1]).fact.constant),
         order_(channels_last(weights_.shape().size())),
-        then_(activation_program(conv_.activation)) {}
+        then_(composed(activation_program(conv_.activation), tail)) {}
 
-  std::string run() {
+  void run(const Node& last_node) {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
     const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
-    const int32_t y = l_.make_permuted_output(n_, 0, order_);
+    const int32_t y = l_.make_permuted_output(last_node, 0, order_);
     if (conv_.group == out && in == 1) {
       depthwise(x, bias, residual, y);
-      return "";
+      return;
     }
     const int64_t each = out / conv_.group;
     for (int64_t g = 0; g < conv_.group; ++g) {
       product(l_.window(x, g * in, in), l_.window(bias, g * each, each),
               l_.window(residual, g * each, each), l_.window(y, g * each, each), g * each, each);
     }
-    return "";
   }
 
- private:
   int32_t last(ValueId v) { return l_.permuted(l_.value(v), order_); }
   // Kernels read neighbouring channels.
   int32_t readable(int32_t x) {
@@ -123,7 +129,7 @@ class ConvolutionLowering {
               .inputs = {},
               .outputs = {y},
               .kernel = std::string(choice.row->name),
-              .nodes = {},
+              .nodes = origin_,
               .rejected = choice.rejected};
     const bool pointwise = is_pointwise(geometry_, conv_);
     if (pointwise) step.params = LinearParams{count, channels, then_};
@@ -144,14 +150,15 @@ class ConvolutionLowering {
                      .inputs = {x, w, bias, residual},
                      .outputs = {y},
                      .kernel = std::string(choice.row->name),
-                     .nodes = {},
+                     .nodes = origin_,
                      .rejected = choice.rejected});
   }
 
   Lowering& l_;
   const Node& n_;
   const ops::Convolution& conv_;
-  const Geometry geometry_;
+  const Geometry& geometry_;
+  const Origin origin_;
   const Tensor& weights_;
   const std::vector<int64_t> order_;
   const TileProgram then_;
@@ -168,7 +175,10 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto& conv = n.as<ops::Convolution>();
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
-  return ConvolutionLowering(l, n, std::move(geometry)).run();
+  l.defer(n, [&l, &n, geometry](const Node& last, const TileProgram& tail, Origin origin) {
+    ConvolutionLowering::emit(l, n, geometry, last, tail, std::move(origin));
+  });
+  return "";
 }
 
 std::string lower_pool(Lowering& l, const Node& n) {

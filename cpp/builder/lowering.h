@@ -1,6 +1,7 @@
 #pragma once
 // Graph -> plan: each node becomes views or steps. This class holds what all of them share; what
 // becomes of which op is the table in lower.cpp, by family in lower_*.cpp.
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -73,14 +74,22 @@ class Lowering {
     Origin origin;
   };
   std::map<ValueId, Pending> pending;
-  // Writes a pending chain to memory as a step of its own.
+  // Writes a pending chain to memory: at the end of the product that it starts from, if it reads
+  // nothing else, or as a step of its own.
   void flush(ValueId id);
+
+  // --- products whose element-wise tail is not known yet ---
+  // Adds the step that ends in `tail` (operand 0 is the product) and writes output 0 of `last`.
+  using Emit = std::function<void(const Node& last, const TileProgram& tail, Origin origin)>;
+  // Emits now, or when the chain behind the node's output is flushed.
+  void defer(const Node& n, Emit emit);
 
  private:
   void add_inputs();
   void check_extents(const Node& n) const;
   void add_outputs();
   void lower_node(const Node& n);
+  void emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
   int32_t copy_of(int32_t id);  // in the arena, made once
@@ -89,6 +98,7 @@ class Lowering {
 
   std::set<std::string, std::less<>> symbols_;  // that the inputs of a run give
   std::map<ValueId, int32_t> values_;
+  std::map<ValueId, Emit> deferred_;
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
   std::map<int32_t, int32_t> broadcast_of_;
   std::map<int32_t, int32_t> copies_;  // plan value -> its dense copy
@@ -132,6 +142,11 @@ TileProgram activation_program(std::string_view activation, bool residual = fals
 bool all_f32(const Lowering& l, const Node& n);
 // Whether lower_eltwise takes the op: a chain may go on through it.
 bool is_eltwise(const Graph& g, const Node& n);
+// Whether the value's only reader is element-wise over the same shape, so that it need not be
+// written to memory.
+bool chain_goes_on(const Graph& g, ValueId id);
+// `then` on what `first` gives: its operand 0 is the result of `first`, and it has no other.
+TileProgram composed(TileProgram first, const TileProgram& then);
 
 // Fills plan (values, buffers, constants, steps, ports) from a graph after the passes.
 void lower(const Graph& g, const LowerOptions& options, Plan& plan);
