@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from planck.models import bert, minilm
+from planck.models import bert, dab_detr, minilm, resnet
 from planck.models._weights import Array
 from planck.models._writer import GraphWriter
 
@@ -37,6 +37,8 @@ FAMILIES = {
     "bert_encoder": Family(bert.encoder, _token_feeds(bert.CONFIGS)),
     "bert_classifier": Family(bert.classifier, _token_feeds(bert.CONFIGS)),
     "minilm": Family(minilm.sentence_encoder, _token_feeds(minilm.CONFIGS)),
+    "dab_detr": Family(dab_detr.detector, dab_detr.feeds),
+    "resnet50": Family(resnet.classifier, resnet.feeds),
 }
 
 
