@@ -16,7 +16,7 @@ from planck.models._writer import GraphWriter
 BATCHNORM_EPSILON = 1e-5
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)  # of ImageNet, by channel
 DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)
-_OCTAVES = ((4, 0.5), (16, 0.25), (48, 0.15))  # cells per side, weight
+_OCTAVES = ((4, 1.0), (16, 0.6), (48, 0.4), (160, 0.2))  # cells per side, contrast
 
 # norm(w, x, module, channels, kind of the scale) -> value
 Norm = Callable[[GraphWriter, str, str, int, Kind], str]
@@ -103,13 +103,12 @@ def pictures(shape: tuple[int, ...], seed: int) -> Array:
     """Smooth random pictures in ImageNet's normalisation, f32 [B, 3, H, W]."""
     batch, height, width = shape
     stream = np.random.Generator(np.random.PCG64(seed))
-    light = np.zeros((batch, 3, height, width), dtype=np.float32)
-    for cells, weight in _OCTAVES:
-        grid = stream.random((batch, 3, cells, cells), dtype=np.float32)
+    light = np.full((batch, 3, height, width), 0.5, dtype=np.float32)
+    for cells, contrast in _OCTAVES:
+        grid = stream.random((batch, 3, cells, cells), dtype=np.float32) - np.float32(0.5)
         rows, columns = _interpolation(height, cells), _interpolation(width, cells)
-        light += np.float32(weight) * (rows @ grid @ columns.T)
-    light += np.float32(0.1) * stream.random(light.shape, dtype=np.float32)
-    return (light - MEAN[:, None, None]) / DEVIATION[:, None, None]
+        light += np.float32(contrast) * (rows @ grid @ columns.T)
+    return (light.clip(0, 1) - MEAN[:, None, None]) / DEVIATION[:, None, None]
 
 
 def _interpolation(size: int, cells: int) -> Array:

@@ -14,17 +14,17 @@ from planck.models._optional import require
 
 Array = NDArray[Any]
 Kind = Literal[
-    "weight", "bias", "he", "lecun", "unit", "scale", "residual_scale", "variance", "slope"
+    "weight", "bias", "he", "lecun", "sharp", "unit", "scale", "residual_scale", "variance", "slope"
 ]
 
 # Normal distributions by their deviation; biases are not zero, since that would hide a lost Add.
 _DEVIATIONS = {"weight": 0.02, "bias": 0.02, "unit": 1.0}
 # Normal distributions by their variance times fan-in.
-_GAINS = {"he": 2.0, "lecun": 1.0}
+_GAINS = {"he": 2.0, "lecun": 1.0, "sharp": 4.0}
 # Uniform distributions. A residual branch that is scaled down keeps a deep sum in bounds.
 _RANGES = {
     "scale": (0.9, 1.1),
-    "residual_scale": (0.4, 0.6),
+    "residual_scale": (0.2, 0.4),
     "variance": (0.8, 1.25),
     "slope": (0.15, 0.35),
 }
@@ -41,8 +41,8 @@ class WeightSource(Protocol):
 class Generated:
     """Seeded weights: normal with deviation 0.02, LayerNorm scales within 1 +/- 0.1.
 
-    "lecun" has the variance 1 / fan-in, which keeps a signal's strength, and "he" 2 / fan-in, which
-    keeps it through a ReLU.
+    "lecun" has the variance 1 / fan-in, which keeps a signal's strength, "he" 2 / fan-in, which
+    keeps it through a ReLU, and "sharp" 4 / fan-in, with which attention prefers some keys.
     Every tensor has a stream of its own, keyed by its name. So a tensor keeps its values when
     other tensors come, go or are written in another order, and all variants of a model agree.
     """
@@ -65,6 +65,9 @@ class Generated:
         else:
             values = stream.standard_normal(shape, dtype=np.float32)
             values *= np.float32(_deviation(shape, kind))
+            if kind == "he":
+                # What all inputs have in common, and after a ReLU that is much, must not add up.
+                values -= values.mean(axis=tuple(range(1, len(shape))), keepdims=True)
         return values
 
 

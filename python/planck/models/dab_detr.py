@@ -202,8 +202,8 @@ def _frozen_norm(w: GraphWriter, x: str, module: str, channels: int, kind: Kind)
 
     def scale(read: Reader) -> Array:
         variance = read("running_var", shape, "variance")
-        values: Array = read("weight", shape, kind) / np.sqrt(variance + BATCHNORM_EPSILON)
-        return values.astype(np.float32).reshape(1, channels, 1, 1)
+        values = read("weight", shape, kind) / np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
+        return np.reshape(values, (1, channels, 1, 1))
 
     def shift(read: Reader) -> Array:
         mean, bias = (
@@ -482,7 +482,7 @@ def _decoder_self_attention(
     """x [Q, B, D] after attention among the queries, the residual and norm1."""
     width = config.width
     content, place, key, key_place, values = (
-        linear(w, source, f"sa_{module}_proj", width, width, "lecun")
+        linear(w, source, f"sa_{module}_proj", width, width, "sharp")
         for module, source in (
             ("qcontent", x),
             ("qpos", positions),
@@ -512,7 +512,7 @@ def _cross_attention(
     """
     width = config.width
     queries, keys, values, key_places = (
-        linear(w, source, f"ca_{module}_proj", width, width, "lecun")
+        linear(w, source, f"ca_{module}_proj", width, width, "sharp")
         for module, source in (
             ("qcontent", x),
             ("kcontent", memory.tokens),
@@ -523,10 +523,10 @@ def _cross_attention(
     shapes = [(size_of(w, content, 0), size_of(w, content, 1)) for content in (queries, keys)]
     if positions is not None:
         queries = w.node(
-            "Add", queries, linear(w, positions, "ca_qpos_proj", width, width, "lecun")
+            "Add", queries, linear(w, positions, "ca_qpos_proj", width, width, "sharp")
         )
         keys = w.node("Add", keys, key_places)
-    sines = linear(w, sines, "ca_qpos_sine_proj", width, width, "lecun")
+    sines = linear(w, sines, "ca_qpos_sine_proj", width, width, "sharp")
     queries = _joined(w, queries, sines, shapes[0], config)
     keys = _joined(w, keys, key_places, shapes[1], config)
     widths = (2 * width, width)
