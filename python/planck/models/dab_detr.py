@@ -202,8 +202,9 @@ def _frozen_norm(w: GraphWriter, x: str, module: str, channels: int, kind: Kind)
 
     def scale(read: Reader) -> Array:
         variance = read("running_var", shape, "variance")
-        values = read("weight", shape, kind) / np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
-        return np.reshape(values, (1, channels, 1, 1))
+        root = np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
+        values: Array = read("weight", shape, kind) / root
+        return values.reshape(1, channels, 1, 1)
 
     def shift(read: Reader) -> Array:
         mean, bias = (
