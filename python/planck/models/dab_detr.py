@@ -198,23 +198,21 @@ def _backbone(w: GraphWriter, images: str, padding: str, config: ResNetConfig) -
 
 def _frozen_norm(w: GraphWriter, x: str, module: str, channels: int, kind: Kind) -> str:
     """A BatchNorm that is written out: x * scale + shift, of which the exporter folds both."""
-    shape = (channels,)
+    shape, wide = (channels,), (1, channels, 1, 1)
 
     def scale(read: Reader) -> Array:
-        variance = read("running_var", shape, "variance")
-        root = np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
+        root = np.sqrt(read("running_var", shape, "variance") + np.float32(BATCHNORM_EPSILON))
         values: Array = read("weight", shape, kind) / root
-        return values.reshape(1, channels, 1, 1)
+        return values
 
     def shift(read: Reader) -> Array:
-        mean, bias = (
-            read(name, shape, "bias").reshape(1, -1, 1, 1) for name in ("running_mean", "bias")
-        )
-        return bias - mean * scale(read)
+        mean = read("running_mean", shape, "bias")
+        values: Array = read("bias", shape, "bias") - mean * scale(read)
+        return values
 
     with w.scope(module):
-        x = w.node("Mul", x, w.folded("Mul", (1, channels, 1, 1), scale))
-        return w.node("Add", x, w.folded("Add", (1, channels, 1, 1), shift))
+        x = w.node("Mul", x, w.folded("Mul", wide, lambda read: scale(read).reshape(wide)))
+        return w.node("Add", x, w.folded("Add", wide, lambda read: shift(read).reshape(wide)))
 
 
 def _projection(w: GraphWriter, x: str, channels: tuple[int, int]) -> str:

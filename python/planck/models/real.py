@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planck.models import _lines
+from planck.models import lines
 from planck.models._optional import MissingPackageError, folder, require
 from planck.models._weights import Array
 
@@ -117,12 +117,12 @@ def _page_feeds(shape: tuple[int, ...], seed: int) -> dict[str, Array]:
         raise ValueError(f"shape is {shape}, but height and width must be multiples of {_STRIDE}")
     size = max(12, min(height, width) // 24)
     count = height // (2 * size)
-    text = _lines.sentences(batch * count, seed, words=max(1, width // (8 * size)))
+    text = lines.sentences(batch * count, seed, words=max(1, width // (6 * size)))
     pages = [
-        _lines.page(text[index * count : (index + 1) * count], height, width, size)
+        lines.page(text[index * count : (index + 1) * count], height, width, size)
         for index in range(batch)
     ]
-    return {"x": np.stack([_lines.normalised(page) for page in pages])}
+    return {"x": np.stack([lines.normalised(page) for page in pages])}
 
 
 def _line_feeds(shape: tuple[int, ...], seed: int) -> dict[str, Array]:
@@ -131,9 +131,9 @@ def _line_feeds(shape: tuple[int, ...], seed: int) -> dict[str, Array]:
         raise ValueError(
             f"shape is {shape}, but must be (batch, {LINE_HEIGHT}, width) with a width of 8 * n"
         )
-    text = _lines.sentences(batch, seed, words=max(1, width // 96))
-    lines = [_lines.fitted(_lines.line(sentence, 32), height, width) for sentence in text]
-    return {"x": np.stack(lines)}
+    text = lines.sentences(batch, seed, words=max(1, width // 96))
+    pictures = [lines.fitted(lines.line(sentence, 32), height, width) for sentence in text]
+    return {"x": np.stack(pictures)}
 
 
 def _turned_feeds(shape: tuple[int, ...], seed: int) -> dict[str, Array]:
