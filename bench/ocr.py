@@ -58,7 +58,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was drawn and what was read, by page; seconds of reading, boxes and decoding included."""
+    """What was drawn and what was read, by page; seconds of everything between them."""
 
     drawn: list[str]
     read: list[str]
