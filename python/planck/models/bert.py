@@ -12,6 +12,7 @@ from planck.models._parts import (
     Style,
     additive_mask,
     encoder_block,
+    gemm,
     layernorm,
     linear,
     size_of,
@@ -89,7 +90,7 @@ def classifier(
     with w.scope("bert"):
         hidden = trunk(w, inputs, config, Style(layernorm=layernorm), FLOAT_MIN)
         pooled = _pooler(w, hidden, config.width)
-    logits = _gemm(w, pooled, "classifier", config.width, labels)
+    logits = gemm(w, pooled, "classifier", config.width, labels)
     w.output(logits, "logits", "float32", ("batch_size", labels))
     return w
 
@@ -98,17 +99,9 @@ def _pooler(w: GraphWriter, hidden: str, width: int) -> str:
     """The first token of f32 [B, L, D] through a Linear and Tanh -> f32 [B, D]."""
     with w.scope("pooler"):
         first = w.node("Gather", hidden, w.constant(0, "int64"), axis=1)
-        pooled = _gemm(w, first, "dense", width, width)
+        pooled = gemm(w, first, "dense", width, width)
         with w.scope("activation"):
             return w.node("Tanh", pooled)
-
-
-def _gemm(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
-    """A Linear on two dimensions stays a Gemm and keeps its weight's name."""
-    with w.scope(module):
-        weight = w.parameter("weight", (outputs, inputs), "weight")
-        bias = w.parameter("bias", (outputs,), "bias")
-        return w.node("Gemm", x, weight, bias, alpha=1.0, beta=1.0, transB=1)
 
 
 def block_chain(blocks: int, width: int, heads: int, seed: int) -> GraphWriter:
