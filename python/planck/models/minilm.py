@@ -11,7 +11,7 @@ import numpy as np
 
 from planck.models import bert
 from planck.models._optional import folder, require
-from planck.models._parts import FLOAT_MIN, LayerNormSpelling, Style
+from planck.models._parts import FLOAT_MIN, LayerNormSpelling, Style, kept_sizes
 from planck.models._weights import Array, Generated, Trained, WeightSource
 from planck.models._writer import GraphWriter, WeightType
 
@@ -83,11 +83,7 @@ def _expand_as(w: GraphWriter, x: str, like: str, expand: Expansion) -> str:
     """Broadcast x to the shape of `like`."""
     shape = w.node("Shape", like)
     if expand == "where":
-        # An exporter that cannot prove the sizes positive turns each -1 into a 1, "keep".
-        one = np.ones(1, dtype=np.int64)
-        ones = w.node("ConstantOfShape", w.node("Shape", shape), value=one)
-        minus_ones = w.node("Mul", ones, w.constant(-1, "int64"))
-        shape = w.node("Where", w.node("Equal", shape, minus_ones), ones, shape)
+        shape = kept_sizes(w, shape)
     return w.node("Expand", x, shape)
 
 
