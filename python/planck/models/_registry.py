@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from planck.models import bert, minilm, vilbert
+from planck.models import bert, minilm, vilbert, wenet_decoder, wenet_encoder
 from planck.models._weights import Array
 from planck.models._writer import GraphWriter
 
@@ -41,6 +41,8 @@ FAMILIES = {
     "bert_classifier": Family(bert.classifier, _token_feeds(bert.feeds, bert.CONFIGS)),
     "minilm": Family(minilm.sentence_encoder, _token_feeds(bert.feeds, minilm.CONFIGS)),
     "vilbert": Family(vilbert.grounding, _token_feeds(vilbert.feeds, vilbert.CONFIGS)),
+    "wenet_encoder": Family(wenet_encoder.encoder, wenet_encoder.feeds),
+    "wenet_decoder": Family(wenet_decoder.decoder, wenet_decoder.feeds),
 }
 
 

@@ -272,7 +272,7 @@ def feeds(
 def _features(stream: np.random.Generator, mask: Array) -> Array:
     """f32 [B, 100, 2048]: log-normal, a third of it zero; region 0 is the mean of the others."""
     shape = (*mask.shape, FEATURES)
-    values = np.exp(stream.standard_normal(shape, dtype=np.float32) - np.float32(1.0))
+    values: Array = np.exp(stream.standard_normal(shape, dtype=np.float32) - np.float32(1.0))
     values *= stream.random(shape, dtype=np.float32) > 1 / 3
     values *= mask[..., None]
     others = np.maximum(mask.sum(axis=1) - 1, 1)
@@ -320,8 +320,8 @@ def targets(feeds: Mapping[str, Array], seed: int = 0) -> Array:
 
 def _area(low: Array, high: Array) -> Array:
     """Of boxes from corners [..., 2] -> [...]; 0 where a corner is on the wrong side."""
-    sides: Array = np.maximum(high - low, 0)
-    return sides[..., 0] * sides[..., 1]
+    area: Array = np.maximum(high - low, 0).prod(axis=-1)
+    return area
 
 
 def _checked(shape: tuple[int, ...]) -> int:
