@@ -195,7 +195,7 @@ def test_bool_slices() -> None:
     first = producers[second.inputs[0]]
     for node in (first, second):
         bounds = [producers[value].attributes["value"] for value in node.inputs[1:]]
-        assert [int(b) for b in bounds] == [0, -2, 2, 2]
+        assert [int(b[0]) for b in bounds] == [0, -2, 2, 2]
     assert producers[first.inputs[0]].op == "Not"
 
 
