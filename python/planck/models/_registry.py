@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planck.models import bert, dab_detr, minilm, real, resnet
+from planck.models import (
+    bert,
+    dab_detr,
+    minilm,
+    real,
+    resnet,
+    vilbert,
+    wenet_decoder,
+    wenet_encoder,
+)
 from planck.models._weights import Array
 from planck.models._writer import GraphWriter
 
@@ -25,19 +34,25 @@ class Family:
     feeds: Callable[..., dict[str, Array]]
 
 
-def _token_feeds(configs: dict[str, bert.Config]) -> Callable[..., dict[str, Array]]:
+def _token_feeds(
+    make_feeds: Callable[[tuple[int, ...], int, int, bool], dict[str, Array]],
+    configs: Mapping[str, bert.Config | vilbert.Config],
+) -> Callable[..., dict[str, Array]]:
     def make(
         shape: tuple[int, ...], seed: int, size: str, masked_row: bool = False
     ) -> dict[str, Array]:
-        return bert.feeds(shape, seed, configs[size].vocabulary, masked_row)
+        return make_feeds(shape, seed, configs[size].vocabulary, masked_row)
 
     return make
 
 
 FAMILIES = {
-    "bert_encoder": Family(bert.encoder, _token_feeds(bert.CONFIGS)),
-    "bert_classifier": Family(bert.classifier, _token_feeds(bert.CONFIGS)),
-    "minilm": Family(minilm.sentence_encoder, _token_feeds(minilm.CONFIGS)),
+    "bert_encoder": Family(bert.encoder, _token_feeds(bert.feeds, bert.CONFIGS)),
+    "bert_classifier": Family(bert.classifier, _token_feeds(bert.feeds, bert.CONFIGS)),
+    "minilm": Family(minilm.sentence_encoder, _token_feeds(bert.feeds, minilm.CONFIGS)),
+    "vilbert": Family(vilbert.grounding, _token_feeds(vilbert.feeds, vilbert.CONFIGS)),
+    "wenet_encoder": Family(wenet_encoder.encoder, wenet_encoder.feeds),
+    "wenet_decoder": Family(wenet_decoder.decoder, wenet_decoder.feeds),
     "dab_detr": Family(dab_detr.detector, dab_detr.feeds),
     "resnet50": Family(resnet.classifier, resnet.feeds),
 }

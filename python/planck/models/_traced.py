@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planck.models._parts import size_of
+from planck.models._parts import kept_sizes, size_of
 from planck.models._writer import GraphWriter
 
 END = 2**63 - 1  # where x[2:] ends
@@ -51,14 +51,6 @@ def flatten(w: GraphWriter, x: str, start: int) -> str:
 def stack(w: GraphWriter, parts: Sequence[str]) -> str:
     """torch.stack on axis 0: an Unsqueeze each, Concat."""
     return w.node("Concat", *(w.unsqueeze(part, 0) for part in parts), axis=0)
-
-
-def guarded_shape(w: GraphWriter, shape: str) -> str:
-    """A target of Expand with 1, "keep", for every -1: an exporter cannot prove sizes positive."""
-    one = np.ones(1, dtype=np.int64)
-    ones = w.node("ConstantOfShape", w.node("Shape", shape), value=one)
-    minus_ones = w.node("Mul", ones, w.constant(-1, "int64"))
-    return w.node("Where", w.node("Equal", shape, minus_ones), ones, shape)
 
 
 def repeat(w: GraphWriter, x: str, *counts: str | int) -> str:
@@ -111,8 +103,7 @@ def assign(w: GraphWriter, x: str, rank: int, start: int, end: int, values: str)
         total = w.node("Add", total, grid)
     shape_of_indices = w.node("Shape", total)
     columns = [
-        w.unsqueeze(w.node("Expand", grid, guarded_shape(w, shape_of_indices)), rank)
-        for grid in grids
+        w.unsqueeze(w.node("Expand", grid, kept_sizes(w, shape_of_indices)), rank) for grid in grids
     ]
     indices = w.node("Concat", *columns, axis=rank)
     # No axis is left unindexed, so the rest of the shape is empty.

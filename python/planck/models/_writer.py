@@ -64,11 +64,18 @@ class GraphWriter:
     """Collects the nodes, initializers and ports of one graph.
 
     `opset` is 11 to 18; `source` gives the parameters; with `weights="fp16"` every floating-point
-    parameter is stored as f16 and followed by a Cast to f32.
+    parameter is stored as f16 and followed by a Cast to f32. From opset 13 on, Unsqueeze and
+    Squeeze take their axes from an initializer, or with `constant_axes` from a Constant node.
     """
 
     def __init__(
-        self, name: str, opset: int, source: WeightSource, weights: WeightType = "fp32"
+        self,
+        name: str,
+        opset: int,
+        source: WeightSource,
+        weights: WeightType = "fp32",
+        *,
+        constant_axes: bool = False,
     ) -> None:
         if opset not in OPSETS:
             raise ValueError(f"opset is {opset}, but must be {OPSETS[0]} to {OPSETS[-1]}")
@@ -82,6 +89,7 @@ class GraphWriter:
         self.outputs: list[Port] = []
         self._source = source
         self._weights = weights
+        self._constant_axes = constant_axes
         self._modules: list[str] = []
         self._names: Counter[str] = Counter()
 
@@ -120,11 +128,11 @@ class GraphWriter:
 
     def unsqueeze(self, x: str, axis: int) -> str:
         """Insert a dimension of 1 at `axis`."""
-        return self._with_axes("Unsqueeze", x, [axis], since=13)
+        return self._view("Unsqueeze", x, axis)
 
     def squeeze(self, x: str, axis: int) -> str:
-        """Remove the dimension of 1 at `axis`."""
-        return self._with_axes("Squeeze", x, [axis], since=13)
+        """Remove `axis`, a dimension of 1."""
+        return self._view("Squeeze", x, axis)
 
     def split(self, x: str, sizes: Sequence[int], axis: int) -> list[str]:
         """Cut x into parts of the given sizes along `axis`."""
@@ -138,6 +146,11 @@ class GraphWriter:
         """Reduce over one axis by `op`, such as ReduceMean."""
         since = 13 if op == "ReduceSum" else 18
         return self._with_axes(op, x, [axis], since, keepdims=int(keep))
+
+    def _view(self, op: str, x: str, axis: int) -> str:
+        if self._constant_axes and self.opset >= 13:
+            return self.node(op, x, self.constant([axis], "int64"))
+        return self._with_axes(op, x, [axis], since=13)
 
     def _with_axes(
         self, op: str, x: str, axes: list[int], since: int, **attributes: Attribute

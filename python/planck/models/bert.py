@@ -15,7 +15,9 @@ from planck.models._parts import (
     gemm,
     layernorm,
     linear,
+    lookup,
     size_of,
+    sliced,
 )
 from planck.models._weights import Array, Generated
 from planck.models._writer import GraphWriter, WeightType
@@ -158,32 +160,30 @@ def trunk(
 def _embeddings(w: GraphWriter, ids: str, types: str, config: Config, style: Style) -> str:
     positions = np.arange(config.positions, dtype=np.int64)[None]
     length = w.unsqueeze(size_of(w, ids, 1), 0)
-    start, axes, steps = (w.constant([value], "int64") for value in (0, 1, 1))
-    position_ids = w.node("Slice", w.buffer("position_ids", positions), start, length, axes, steps)
-    words = _lookup(w, "word_embeddings", config.vocabulary, config.width, ids)
-    segments = _lookup(w, "token_type_embeddings", 2, config.width, types)
+    position_ids = sliced(w, w.buffer("position_ids", positions), 1, 0, length)
+    words = lookup(w, "word_embeddings", config.vocabulary, config.width, ids)
+    segments = lookup(w, "token_type_embeddings", 2, config.width, types)
     x = w.node("Add", words, segments)
-    places = _lookup(w, "position_embeddings", config.positions, config.width, position_ids)
+    places = lookup(w, "position_embeddings", config.positions, config.width, position_ids)
     return layernorm(w, w.node("Add", x, places), "LayerNorm", config.width, style)
 
 
-def _lookup(w: GraphWriter, module: str, rows: int, width: int, ids: str) -> str:
-    with w.scope(module):
-        return w.node("Gather", w.parameter("weight", (rows, width), "weight"), ids)
-
-
 def feeds(
-    shape: tuple[int, ...], seed: int, vocabulary: int, masked_row: bool = False
+    shape: tuple[int, ...],
+    seed: int,
+    vocabulary: int,
+    masked_row: bool = False,
+    shortest: int = 1,
 ) -> dict[str, Array]:
     """Token feeds i64 [B, L]: [CLS] ... [SEP], then padding by 0 under an empty mask.
 
-    Row 0 is full, the others have a random length in [1, L]. About half of the rows have
+    Row 0 is full, the others have a random length in [shortest, L]. About half of the rows have
     segment 1 in the second half of their valid tokens. With `masked_row` the last row is all
     padding.
     """
     batch, length = _checked(shape)
     stream = np.random.Generator(np.random.PCG64(seed))
-    valid = stream.integers(1, length, size=batch, endpoint=True)
+    valid = stream.integers(shortest, length, size=batch, endpoint=True)
     valid[0] = length
     two_segments = stream.random(batch) < 0.5
     ids = stream.integers(0, vocabulary, size=(batch, length), dtype=np.int64)

@@ -11,8 +11,7 @@ import numpy as np
 
 from planck.models import bert
 from planck.models._optional import folder, require
-from planck.models._parts import FLOAT_MIN, LayerNormSpelling, Style
-from planck.models._traced import guarded_shape
+from planck.models._parts import FLOAT_MIN, LayerNormSpelling, Style, kept_sizes
 from planck.models._weights import Array, Generated, Trained, WeightSource
 from planck.models._writer import GraphWriter, WeightType
 
@@ -84,7 +83,7 @@ def _expand_as(w: GraphWriter, x: str, like: str, expand: Expansion) -> str:
     """Broadcast x to the shape of `like`."""
     shape = w.node("Shape", like)
     if expand == "where":
-        shape = guarded_shape(w, shape)
+        shape = kept_sizes(w, shape)
     return w.node("Expand", x, shape)
 
 
