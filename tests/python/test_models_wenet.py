@@ -161,6 +161,19 @@ def test_ports(name: str) -> None:
         assert symbols == [d for d in full[1] if isinstance(d, str)]
 
 
+def test_fixed_width_of_hypotheses(tmp_path: Path) -> None:
+    graph = models.build("wenet_decoder", tokens=64)
+    assert graph.inputs[2].dims == ("B", 10, 64)
+    assert graph.outputs[0].dims == ("B", 10, 63, 4233)
+    assert graph.census() == models.build("wenet_decoder").census()
+    with pytest.raises(ValueError, match="tokens is 1, but must be 2 to 5000"):
+        models.build("wenet_decoder", tokens=1)
+    feeds = models.feeds("wenet_decoder", (2, 16), size="mini")
+    path = mini(tmp_path, "wenet_decoder", tokens=64)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    check_decoder(feeds, run(path, feeds))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_axes_of_unsqueeze_are_constants(name: str) -> None:
     graph = models.build(name)

