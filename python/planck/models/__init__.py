@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from planck.models._weights import Array
     from planck.models._writer import GraphWriter
+    from planck.plan import Plan
 
-__all__ = ["Size", "blocks", "build", "feeds", "names", "tokenize", "write"]
+__all__ = ["Size", "blocks", "build", "feeds", "names", "report", "tokenize", "write"]
 
 Size = Literal["full", "mini"]
 
@@ -116,3 +117,32 @@ def tokenize(sentences: Sequence[str], length: int | None = None) -> dict[str, A
     from planck.models import minilm
 
     return minilm.tokenize(sentences, length)
+
+
+def report(
+    plan: Plan,
+    name: str,
+    *,
+    model: str | Path | None = None,
+    size: Size = "full",
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    seed: int = 0,
+    warmups: int = 10,
+    runs: int = 30,
+) -> str:
+    """Run a plan on the gate feeds of its model against ONNX Runtime, and return the table.
+
+    name: vilbert, wenet_encoder or wenet_decoder; the plan must be of that model and `size`.
+    model: the ONNX file; None takes the one that the plan was built from. shapes: as for `feeds`;
+    None takes the published grid. The latency is the mean of `runs` runs after `warmups`.
+    `planck.models.tables` makes the same tables from arrays of any engine.
+    Errors: ValueError names a bad argument, a model without a table, or a file that is not there;
+    MissingPackageError (an ImportError) without onnxruntime; planck.Error from the plan.
+
+    >>> write("vilbert", "vilbert.onnx")                              # doctest: +SKIP
+    >>> print(report(planck.build("vilbert.onnx"), "vilbert"))        # doctest: +SKIP
+    """
+    from planck.models import _report
+
+    path = None if model is None else Path(model)
+    return _report.report(plan, name, path, size, shapes, seed, warmups, runs)
