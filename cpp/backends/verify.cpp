@@ -191,8 +191,7 @@ class Verifier {
     }
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
                          std::holds_alternative<ConvParams>(s.params);
-    return (product && i >= 2) ||
-           (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
+    return (product && i >= 2) || (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
   }
 
