@@ -1,5 +1,7 @@
 #pragma once
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +20,7 @@ struct BuildOptions {
   std::string fallback = "reference";  // or "error"
   std::vector<std::string> disabled_passes;
   int64_t stop_after_patch = -1;
+  std::map<std::string, int64_t> dims;   // extents of symbolic dimensions, by their ONNX names
   Limits limits;                         // build_timeout too
   std::string external_data_dir;         // for build_bytes; a file's own folder otherwise
   std::shared_ptr<const Cancel> cancel;  // from any thread

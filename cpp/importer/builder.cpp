@@ -42,12 +42,14 @@ std::span<const char* const> subgraph_names(const std::string& op) {
 
 class ModelBuilder {
  public:
-  ModelBuilder(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads)
+  ModelBuilder(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads,
+               const std::map<std::string, int64_t>& dims)
       : model_(model),
         ops_(ops),
         payloads_(payloads),
         opsets_(model.opset_import()),
-        functions_(model, ops, payloads.limits) {}
+        functions_(model, ops, payloads.limits),
+        dims_(dims) {}
 
   Graph run() {
     if (!model_.has_graph()) throw GraphError("the model has no graph");
@@ -426,8 +428,9 @@ class ModelBuilder {
 
 }  // namespace
 
-Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads) {
-  return ModelBuilder(model, ops, payloads).run();
+Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads,
+                  const std::map<std::string, int64_t>& dims) {
+  return ModelBuilder(model, ops, payloads, dims).run();
 }
 
 }  // namespace planck::importer

@@ -5,6 +5,7 @@
 // Non-goals: optimising. What the file says is what the graph says, at the newest opset.
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 
@@ -18,7 +19,8 @@ inline constexpr int64_t kNewestOpset = 28;
 
 struct ImportOptions {
   Limits limits;
-  std::string external_data_dir;  // for import_bytes; a file's own folder otherwise
+  std::string external_data_dir;        // for import_bytes; a file's own folder otherwise
+  std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
 };
 
 // Errors: FileError, ParseError (not the format), GraphError (breaks a rule of ONNX),

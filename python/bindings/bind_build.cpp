@@ -31,6 +31,13 @@ constexpr Option kOptions[] = {
      }},
     {"stop_after_patch",
      [](BuildOptions& o, const py::handle& v) { o.stop_after_patch = v.cast<int64_t>(); }},
+    {"dims",
+     [](BuildOptions& o, const py::handle& v) {
+       for (const auto& [name, extent] : v.cast<py::dict>()) {
+         const auto key = name.cast<std::string>();
+         o.dims[key] = whole_number("dims." + key, extent);
+       }
+     }},
     {"external_data_dir",
      [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},
     {"limits",

@@ -86,8 +86,9 @@ struct FeedArrays {
   }
 };
 
+// times: a list that gets (seconds, flops) of every step.
 py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>& out,
-             double timeout, std::shared_ptr<Cancel> cancel) {
+             double timeout, std::shared_ptr<Cancel> cancel, std::optional<py::list> times) {
   const LogCall log_call(false);
   const FeedArrays given(feeds);
   if (out) {
@@ -100,24 +101,13 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
     }
   }
   ArraySink sink(out ? &*out : nullptr);
-  {
-    const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink, {timeout, std::move(cancel), nullptr});
-  }
-  return sink.result(self.plan());
-}
-
-py::list trace(PyPlan& self, const py::dict& feeds) {
-  const FeedArrays given(feeds);
-  ArraySink sink(nullptr);
   Trace steps;
   {
     const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink, {.timeout = 0, .cancel = nullptr, .trace = &steps});
+    self.session().run(given.feeds, sink, {timeout, std::move(cancel), times ? &steps : nullptr});
   }
-  py::list out;
-  for (const StepTime& step : steps) out.append(py::make_tuple(step.seconds, step.flops));
-  return out;
+  for (const StepTime& step : steps) times->append(py::make_tuple(step.seconds, step.flops));
+  return sink.result(self.plan());
 }
 
 py::list ports(const std::vector<PlanPort>& all) {
@@ -239,7 +229,7 @@ std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options) {
 void bind_plan(py::module_& m) {
   py::class_<PyPlan, std::shared_ptr<PyPlan>>(m, "Plan")
       .def("run", run, py::arg("feeds"), py::arg("out") = py::none(), py::arg("timeout") = 0.0,
-           py::arg("cancel") = nullptr)
+           py::arg("cancel") = nullptr, py::arg("times") = py::none())
       .def(
           "save",
           [](const PyPlan& self, const std::string& path) {
@@ -248,7 +238,6 @@ void bind_plan(py::module_& m) {
           },
           py::arg("path"))
       .def("write", write, py::arg("sink"))
-      .def("trace", trace, py::arg("feeds"))
       .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
       .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
       .def_property_readonly("outputs",

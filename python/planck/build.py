@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from planck import _core
@@ -24,6 +24,7 @@ def build(
     fallback: Literal["reference", "error"] = "reference",
     disabled_passes: Sequence[str] = (),
     stop_after_patch: int = -1,
+    dims: Mapping[str, int] | None = None,
     limits: LimitsLike = "default",
     external_data_dir: str | None = None,
     progress: bool | Progress = False,
@@ -37,6 +38,7 @@ def build(
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
     stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
+    dims: extents by the names of the model's symbolic dimensions; names it lacks are ignored.
     limits: "tight" is for models from strangers; planck.Limits or a dict sets single ones, such as
     {"build_timeout": 10}. They hold for the plan's runs too. external_data_dir: folder of weight
     files for a model given as bytes. progress: True draws a bar on stderr; a callback gets (stage,
@@ -60,6 +62,7 @@ def build(
         "fallback": fallback,
         "disabled_passes": list(disabled_passes),
         "stop_after_patch": stop_after_patch,
+        "dims": {} if dims is None else dict(dims),
         "limits": as_dict(limits),
     }
     if cancel is not None:

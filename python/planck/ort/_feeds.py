@@ -1,0 +1,108 @@
+"""Checks of what a session is fed, with ONNX Runtime's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from planck import _core
+from planck.ort._ports import NodeArg
+from planck.ort._types import Array, dtype_of_name, type_string
+from planck.ort._values import OrtValue
+from planck.plan import Port
+
+
+class Feeds:
+    """The inputs of a session, ready to check what is given for them."""
+
+    def __init__(
+        self, inputs: Sequence[NodeArg], ports: Sequence[Port], fixed: Collection[str]
+    ) -> None:
+        """ports: those of the plan, for the same inputs. fixed: inputs that have an initializer."""
+        dtypes = (dtype_of_name(port.dtype) for port in ports)
+        self._inputs = {arg.name: (arg, dtype) for arg, dtype in zip(inputs, dtypes, strict=True)}
+        self._fixed = fixed
+
+    def require(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """What is given: None counts as nothing. Errors: MissingInputs, FeedError."""
+        if not isinstance(feed, Mapping):
+            raise _core.FeedError(f"the input feed is {type(feed).__name__}; expected a dict")
+        given = {name: value for name, value in feed.items() if value is not None}
+        if missing := [name for name in self._inputs if name not in given]:
+            raise MissingInputs(
+                f"Required inputs ({missing}) are missing from input feed ({list(given)})."
+            )
+        return given
+
+    def arrays(self, feed: Mapping[str, Any]) -> dict[str, Array]:
+        """The arrays to run on. Errors: MissingInputs, FeedError, UnsupportedError."""
+        return {name: self.array(name, value) for name, value in self.require(feed).items()}
+
+    def array(self, name: str, value: Any) -> Array:
+        """The array of one input: of exactly its dtype and rank, and of its fixed extents.
+
+        value: an array, an OrtValue, anything with DLPack or the buffer protocol, or a list, which
+        takes the input's dtype where that loses nothing. Errors: FeedError, UnsupportedError.
+        """
+        arg, dtype = self.expected(name)
+        array = _array(name, value, dtype)
+        if array.dtype.newbyteorder("=") != dtype:
+            actual = type_string(array.dtype)
+            raise _core.FeedError(
+                f"Unexpected input data type. Actual: ({actual}) , expected: ({arg.type})"
+            )
+        check_shape(f"input: {name}", array.shape, arg)
+        return array
+
+    def expected(self, name: str) -> tuple[NodeArg, np.dtype[Any]]:
+        """What an input takes. Errors: FeedError, UnsupportedError."""
+        if name in self._fixed:
+            raise _core.UnsupportedError(
+                f"the input '{name}' has an initializer, which is built into the plan"
+            )
+        if name not in self._inputs:
+            raise _core.FeedError(f"Invalid input name: {name}")
+        return self._inputs[name]
+
+
+class MissingInputs(_core.FeedError):
+    """A ValueError whose message has no prefix, as in ONNX Runtime."""
+
+    status = (2, "INVALID_ARGUMENT")
+
+
+def check_shape(what: str, shape: Sequence[int], arg: NodeArg) -> None:
+    """Compares rank and extents. what: "input: x" or "output: y". Errors: FeedError."""
+    if len(shape) != len(arg.shape):
+        raise _core.FeedError(
+            f"Invalid rank for {what} Got: {len(shape)} Expected: {len(arg.shape)} "
+            "Please fix either the inputs or the model."
+        )
+    wrong = [
+        f" index: {axis} Got: {got} Expected: {want}\n"
+        for axis, (got, want) in enumerate(zip(shape, arg.shape, strict=True))
+        if isinstance(want, int) and got != want
+    ]
+    if wrong:
+        raise _core.FeedError(
+            f"Got invalid dimensions for {what} for the following indices\n{''.join(wrong)}"
+            " Please fix either the inputs or the model."
+        )
+
+
+def _array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, OrtValue):
+        return value.numpy()
+    try:
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        array = np.asarray(value)
+        if isinstance(value, (list, tuple)) and np.can_cast(array.dtype, dtype, "same_kind"):
+            return np.asarray(value, dtype=dtype)
+    except (BufferError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise _core.FeedError(f"input '{name}' cannot be read as an array: {error}") from error
+    return array
