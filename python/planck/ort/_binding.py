@@ -93,7 +93,7 @@ class IOBinding:
                 f"Unexpected output data type. Actual: ({type_string(array.dtype)}) , "
                 f"expected: ({arg.type})"
             )
-        check_shape(f"output: {name}", array.shape, arg)
+        check_shape(f"output: {name}", array.shape, port.shape)
         self._outputs[name] = array
 
     def get_outputs(self) -> list[OrtValue]:

@@ -53,7 +53,7 @@ class Feeds:
             raise _core.FeedError(
                 f"Unexpected input data type. Actual: ({actual}) , expected: ({arg.type})"
             )
-        check_shape(f"input: {name}", array.shape, arg)
+        check_shape(f"input: {name}", array.shape, arg.shape)
         return array
 
     def expected(self, name: str) -> tuple[NodeArg, np.dtype[Any]]:
@@ -73,16 +73,16 @@ class MissingInputs(_core.FeedError):
     status = (2, "INVALID_ARGUMENT")
 
 
-def check_shape(what: str, shape: Sequence[int], arg: NodeArg) -> None:
+def check_shape(what: str, shape: Sequence[int], dims: Sequence[int | str | None]) -> None:
     """Compares rank and extents. what: "input: x" or "output: y". Errors: FeedError."""
-    if len(shape) != len(arg.shape):
+    if len(shape) != len(dims):
         raise _core.FeedError(
-            f"Invalid rank for {what} Got: {len(shape)} Expected: {len(arg.shape)} "
+            f"Invalid rank for {what} Got: {len(shape)} Expected: {len(dims)} "
             "Please fix either the inputs or the model."
         )
     wrong = [
         f" index: {axis} Got: {got} Expected: {want}\n"
-        for axis, (got, want) in enumerate(zip(shape, arg.shape, strict=True))
+        for axis, (got, want) in enumerate(zip(shape, dims, strict=True))
         if isinstance(want, int) and got != want
     ]
     if wrong:

@@ -27,12 +27,12 @@ class Profile:
 
     def add_load(self, begin_ns: int) -> None:
         """Records the building of the plan, which ends now."""
-        self._add([self._event("Session", "session_initialization", begin_ns, _since(begin_ns))])
+        self._add([self._session_event("session_initialization", begin_ns)])
 
     def add_run(self, begin_ns: int, steps: Sequence[Step], times: Sequence[StepTime]) -> None:
         """Records a run that ends now, and its steps in their order."""
-        events = [self._event("Session", "model_run", begin_ns, _since(begin_ns))]
-        at = float(begin_ns)
+        events = [self._session_event("model_run", begin_ns)]
+        at = float(begin_ns - self.start_ns)
         for index, (step, taken) in enumerate(zip(steps, times, strict=True)):
             node = step.nodes[0] if step.nodes else step.op
             event = self._event("Node", f"{node}_kernel_time", at, taken.seconds * 1e9)
@@ -61,13 +61,18 @@ class Profile:
             raise _core.FileError(f"cannot write '{path}': {error}") from error
         return path
 
-    def _event(self, category: str, name: str, begin_ns: float, ns: float) -> dict[str, Any]:
+    def _session_event(self, name: str, begin_ns: int) -> dict[str, Any]:
+        return self._event("Session", name, begin_ns - self.start_ns, time.time_ns() - begin_ns)
+
+    @staticmethod
+    def _event(category: str, name: str, at: float, ns: float) -> dict[str, Any]:
+        """at: nanoseconds since the start; the format counts microseconds."""
         return {
             "cat": category,
             "pid": os.getpid(),
             "tid": threading.get_native_id(),
             "dur": ns / 1e3,
-            "ts": (begin_ns - self.start_ns) / 1e3,
+            "ts": at / 1e3,
             "ph": "X",
             "name": name,
             "args": {},
@@ -76,7 +81,3 @@ class Profile:
     def _add(self, events: list[dict[str, Any]]) -> None:
         with self._lock:
             self._events += events[: _MOST_EVENTS - len(self._events)]
-
-
-def _since(begin_ns: int) -> int:
-    return time.time_ns() - begin_ns

@@ -44,7 +44,7 @@ def check(providers: Sequence[Any] | None, provider_options: Sequence[Any] | Non
         warnings.warn(
             f"Specified provider '{', '.join(absent)}' is not in available provider names."
             f"Available providers: '{CPU}'",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

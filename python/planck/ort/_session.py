@@ -176,7 +176,7 @@ class InferenceSession:
             try:
                 results = self.run(output_names, input_feed, run_options)
             except Exception as error:
-                failure = str(error)
+                failure = str(error.__cause__ or error)  # without status, as in ONNX Runtime
             callback(results, user_data, failure)
 
         threading.Thread(target=work, name="planck.run_async").start()
