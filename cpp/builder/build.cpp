@@ -102,7 +102,8 @@ ImportOptions import_options(const BuildOptions& options) {
                  {.expected = "at least 0", .got = cat(extent)});
     }
   }
-  return {options.limits, options.external_data_dir, options.dims};
+  return {options.limits, options.external_data_dir, options.dims, options.initializers,
+          options.fed_initializers};
 }
 
 // Reports how many of each op the model became, our ops and those that fusions make.

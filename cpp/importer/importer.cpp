@@ -35,7 +35,7 @@ Graph import_model(const Bytes& bytes, const std::string& folder, const OpTable&
   within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes to be parsed");
   const onnx::ModelProto model = parse(kept, limits);
   importer::Payloads payloads{bytes, importer::ExternalData(folder), limits};
-  return importer::build_graph(model, ops, payloads, options.dims);
+  return importer::build_graph(model, ops, payloads, options);
 }
 
 // The folder that a path names its file in; "." for a bare name.

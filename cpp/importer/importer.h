@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 
@@ -21,10 +22,13 @@ struct ImportOptions {
   Limits limits;
   std::string external_data_dir;        // for import_bytes; a file's own folder otherwise
   std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
+  std::map<std::string, Tensor> initializers;  // in place of the model's, of the same type
+  std::set<std::string> fed_initializers;      // those among the inputs that every run is to give
 };
 
 // Errors: FileError, ParseError (not the format), GraphError (breaks a rule of ONNX),
-// UnsupportedError (names every op that is missing), ExternalDataError, VersionError, LimitError.
+// UnsupportedError (names every op that is missing), ExternalDataError, VersionError, LimitError,
+// UsageError (an option does not fit the model).
 // Constants may keep the file mapped for as long as they live.
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options = {});
 

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "arrays.h"
 #include "bindings.h"
 #include "builder/build.h"
 #include "limits.h"
@@ -37,6 +38,18 @@ constexpr Option kOptions[] = {
          const auto key = name.cast<std::string>();
          o.dims[key] = whole_number("dims." + key, extent);
        }
+     }},
+    {"initializers",
+     [](BuildOptions& o, const py::handle& v) {
+       for (const auto& [name, value] : v.cast<py::dict>()) {
+         const auto key = name.cast<std::string>();
+         const auto array = dense_array(py::reinterpret_borrow<py::object>(value), key);
+         o.initializers.emplace(key, tensor_of(array, key));
+       }
+     }},
+    {"fed_initializers",
+     [](BuildOptions& o, const py::handle& v) {
+       o.fed_initializers = v.cast<std::set<std::string>>();
      }},
     {"external_data_dir",
      [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},

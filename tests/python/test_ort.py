@@ -118,6 +118,12 @@ result = [getattr(meta, name) for name in names.split()]""",
     "many: by keyword": X + "result = session.run(output_names=['sum'], input_feed={'x': x})",
     "many: list": "result = session.run(['sum'], {'x': [[1, 2, 3.5]]})",
     "many: no rows": "result = session.run(None, {'x': np.zeros((0, 3), np.float32)})",
+    "many: default fed": X
+    + "result = session.run(None, {'x': x, 'w': np.full(3, 4, np.float32)}), "
+    "session.run(None, {'x': x})",
+    "many: default of another extent": X
+    + "session.run(None, {'x': x, 'w': np.ones(4, np.float32)})",
+    "many: default of another type": X + "session.run(None, {'x': x, 'w': np.ones(3)})",
     "many: transposed": "result = session.run(None, {'x': np.ones((3, 2), np.float32).T})",
     "many: strided": "result = session.run(None, {'x': np.ones((4, 6), np.float32)[::2, ::2]})",
     "many: OrtValue": X
@@ -248,6 +254,12 @@ for level in ort.GraphOptimizationLevel.__members__.values():
     options.graph_optimization_level = level
     options.intra_op_num_threads = 1
     result.append(ort.InferenceSession(bert, options).run(None, feeds))""",
+    "options: initializer": X
+    + """
+options = ort.SessionOptions()
+mine = ort.OrtValue.ortvalue_from_numpy(np.float32([7, 8, 9]))
+options.add_initializer("w", mine)
+result = ort.InferenceSession(models["many"], options).run(None, {'x': x})""",
     "options: dimension": X
     + """
 options = ort.SessionOptions()
@@ -402,13 +414,6 @@ REFUSED = {
         planck.RunError,
         lambda: planck.InferenceSession(GATHER).run(
             None, {"table": np.ones((3, 2), np.float32), "ids": np.array([[3]])}
-        ),
-    ),
-    "initializer": (
-        "NotImplemented",
-        planck.UnsupportedError,
-        lambda: planck.InferenceSession(MANY).run(
-            None, {"x": np.ones((1, 3), np.float32), "w": np.ones(3, np.float32)}
         ),
     ),
     "lossy list": (
@@ -761,6 +766,41 @@ def test_async_errors_come_to_the_callback() -> None:
     assert results == [] and user_data == 5 and "Unexpected input data type" in failure
     with pytest.raises(TypeError):
         session.run_async(None, {"x": np.ones((1, 2))}, None, 5)  # type: ignore[arg-type]
+
+
+def test_defaults_may_be_fed_by_binding_and_from_many_threads() -> None:
+    session = planck.InferenceSession(MANY)
+    x, w = np.ones((2, 3), np.float32), np.full(3, 5, np.float32)
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", x)
+    binding.bind_cpu_input("w", w)
+    binding.bind_output("sum")
+    session.run_with_iobinding(binding)
+    assert np.array_equal(binding.copy_outputs_to_cpu()[0], x + w)
+    other = planck.InferenceSession(MANY)
+    wrong: list[int] = []
+
+    def work(extra: int) -> None:
+        for i in range(20):
+            fed = {"w": np.full(3, i, np.float32)} if (i + extra) % 2 else {}
+            want = x + fed.get("w", np.float32([0.5, 1.5, 2.5]))
+            if not np.array_equal(other.run(["sum"], {"x": x, **fed})[0], want):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_initializers_of_the_caller_are_checked() -> None:
+    for name, array in {"w": np.ones(4, np.float32), "none": np.ones(3, np.float32)}.items():
+        options = planck.ort.SessionOptions()
+        options.add_initializer(name, planck.ort.OrtValue.ortvalue_from_numpy(array))
+        with pytest.raises(planck.UsageError, match=f"initializer '{name}'"):
+            planck.InferenceSession(MANY, options)
 
 
 def test_build_takes_extents_of_dimensions() -> None:

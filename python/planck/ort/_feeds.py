@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from planck import _core
 from planck.ort._ports import NodeArg
-from planck.ort._types import Array, dtype_of_name, type_string
+from planck.ort._types import Array, dtype_of_type, type_string
 from planck.ort._values import OrtValue
-from planck.plan import Port
 
 
 class Feeds:
     """The inputs of a session, ready to check what is given for them."""
 
-    def __init__(
-        self, inputs: Sequence[NodeArg], ports: Sequence[Port], fixed: Collection[str]
-    ) -> None:
-        """ports: those of the plan, for the same inputs. fixed: inputs that have an initializer."""
-        dtypes = (dtype_of_name(port.dtype) for port in ports)
-        self._inputs = {arg.name: (arg, dtype) for arg, dtype in zip(inputs, dtypes, strict=True)}
-        self._fixed = fixed
+    def __init__(self, required: Sequence[NodeArg], optional: Sequence[NodeArg]) -> None:
+        """optional: the inputs that have an initializer."""
+        self._required = [arg.name for arg in required]
+        self._inputs = {arg.name: (arg, dtype_of_type(arg.type)) for arg in (*required, *optional)}
 
     def require(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """What is given: None counts as nothing. Errors: MissingInputs, FeedError."""
         if not isinstance(feed, Mapping):
             raise _core.FeedError(f"the input feed is {type(feed).__name__}; expected a dict")
         given = {name: value for name, value in feed.items() if value is not None}
-        if missing := [name for name in self._inputs if name not in given]:
+        if missing := [name for name in self._required if name not in given]:
             raise MissingInputs(
                 f"Required inputs ({missing}) are missing from input feed ({list(given)})."
             )
         return given
 
     def arrays(self, feed: Mapping[str, Any]) -> dict[str, Array]:
-        """The arrays to run on. Errors: MissingInputs, FeedError, UnsupportedError."""
+        """The arrays to run on. Errors: MissingInputs, FeedError."""
         return {name: self.array(name, value) for name, value in self.require(feed).items()}
 
     def array(self, name: str, value: Any) -> Array:
         """The array of one input: of exactly its dtype and rank, and of its fixed extents.
 
         value: an array, an OrtValue, anything with DLPack or the buffer protocol, or a list, which
-        takes the input's dtype where that loses nothing. Errors: FeedError, UnsupportedError.
+        takes the input's dtype where that loses nothing. Errors: FeedError.
         """
         arg, dtype = self.expected(name)
         array = _array(name, value, dtype)
@@ -57,11 +53,7 @@ class Feeds:
         return array
 
     def expected(self, name: str) -> tuple[NodeArg, np.dtype[Any]]:
-        """What an input takes. Errors: FeedError, UnsupportedError."""
-        if name in self._fixed:
-            raise _core.UnsupportedError(
-                f"the input '{name}' has an initializer, which is built into the plan"
-            )
+        """What an input takes. Errors: FeedError."""
         if name not in self._inputs:
             raise _core.FeedError(f"Invalid input name: {name}")
         return self._inputs[name]

@@ -8,6 +8,7 @@ from typing import Any
 
 from planck import _core
 from planck.ort._errors import as_ort
+from planck.ort._types import Array
 from planck.ort._values import OrtValue
 
 
@@ -70,10 +71,11 @@ class SessionOptions(_Options):
     """How a session builds and runs its model.
 
     graph_optimization_level, intra_op_num_threads (0: affinity and cgroup quota), enable_profiling
-    with profile_file_prefix, free dimension overrides and optimized_model_filepath (a name ending
-    in .plan, see `planck.load`) do what they say. The others are taken and change nothing: steps
-    run one after another, runs are deterministic, memory is planned when shapes are first met, and
-    what is logged is a matter of `logging.getLogger("planck")`. So are all configuration entries.
+    with profile_file_prefix, free dimension overrides, initializers and optimized_model_filepath
+    (a name ending in .plan, see `planck.load`) do what they say; so does the configuration entry
+    session.model_external_initializers_file_folder_path. The others are taken and change nothing:
+    steps run one after another, runs are deterministic, memory is planned when shapes are first
+    met, and what is logged is a matter of `logging.getLogger("planck")`.
     Errors: AttributeError for an unknown name, TypeError for a value of another type.
 
     >>> options = SessionOptions()
@@ -100,6 +102,7 @@ class SessionOptions(_Options):
     def __init__(self) -> None:
         super().__init__()
         self._dims: dict[str, int] = {}
+        self._initializers: dict[str, Array] = {}
 
     def add_free_dimension_override_by_name(self, name: str, value: int) -> None:
         """Builds for this extent of the model's symbolic dimension; unknown names are ignored."""
@@ -108,7 +111,7 @@ class SessionOptions(_Options):
         self._dims[name] = value
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keeps the entry; no entry changes anything."""
+        """Keeps the entry, whatever it is."""
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
@@ -123,13 +126,10 @@ class SessionOptions(_Options):
             self._cancel = _core.Cancel()
 
     def add_initializer(self, name: str, value: OrtValue) -> None:
-        """Is not supported. Errors: NotImplemented."""
-        raise as_ort(
-            _core.UnsupportedError(
-                f"the initializer '{name}' cannot be replaced: weights come from the model and its "
-                "external data"
-            )
-        )
+        """Builds with this value, of the same type, in place of the model's; it is copied then."""
+        if not isinstance(name, str) or not isinstance(value, OrtValue):
+            raise TypeError("an initializer is a name and an OrtValue")
+        self._initializers[name] = value.numpy()
 
     def register_custom_ops_library(self, path: str | os.PathLike[str]) -> None:
         """Is not supported: ONNX Runtime's libraries have its interface. Errors: NotImplemented."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from planck import _core
@@ -44,7 +45,7 @@ class InferenceSession:
     >>> planck.models.write("bert_encoder", path, size="mini")
     >>> session = InferenceSession(path)
     >>> print(session.get_inputs()[0])
-    NodeArg(name='input_ids', type='tensor(int64)', shape=['batch_size', 'sequence_length'])
+    NodeArg(name='input_ids', type='tensor(int64)', shape=['batch_size', 'length'])
     >>> feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
     >>> session.run(["last_hidden_state"], feeds)[0].shape
     (2, 5, 64)
@@ -72,14 +73,19 @@ class InferenceSession:
         begin = time.time_ns()
         with translated(loading=True):
             _providers.check(providers, provider_options)
-            self._plan, self._facts = _load(path_or_bytes, options)
+            source = _source(path_or_bytes, options)
+            self._plan, self._facts = source()
         if self._profile is not None:
             self._profile.add_load(begin)
         self._inputs, self._outputs = node_args(self._plan, self._facts)
         pairs = zip(self._outputs, self._plan.outputs, strict=True)
         self._ports = {port.name: (arg, port) for arg, port in pairs}
-        fixed = self._facts.initializers & self._facts.inputs.keys()
-        self._feeds = Feeds(self._inputs, self._plan.inputs, fixed)
+        optional = overridable(self._facts)
+        self._feeds = Feeds(self._inputs, optional)
+        # Plans by the initializers that are fed to them, and what they are built from.
+        self._plans = {frozenset[str](): self._plan}
+        self._source = source if optional else None
+        self._plans_lock = threading.Lock()
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed, in the model's order."""
@@ -90,7 +96,10 @@ class InferenceSession:
         return list(self._outputs)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
-        """The inputs that have an initializer; feeding them is not supported yet."""
+        """The inputs that have an initializer and may be fed.
+
+        When some of them are fed for the first time, a plan is built that takes these as inputs.
+        """
         return overridable(self._facts)
 
     def get_modelmeta(self) -> ModelMetadata:
@@ -243,17 +252,28 @@ class InferenceSession:
         run_options: RunOptions | None,
     ) -> dict[str, Array]:
         options = _checked(RunOptions() if run_options is None else run_options, RunOptions)
+        plan = self._plan_for(feeds)
         profile = self._profile
         times: list[StepTime] | None = None if profile is None else []
         begin = time.time_ns()
         try:
-            results = self._plan.run(feeds, out, cancel=options._cancel, times=times)
+            results = plan.run(feeds, out, cancel=options._cancel, times=times)
         except _core.CancelledError as error:
             text = "Exiting due to terminate flag being set to true."
             raise of_type(state.Fail, error, text) from error
         if profile is not None:
-            profile.add_run(begin, self._plan.steps, times or ())
+            profile.add_run(begin, plan.steps, times or ())
         return results
+
+    def _plan_for(self, feeds: Mapping[str, Array]) -> Plan:
+        """The plan whose inputs are those that are fed."""
+        fed = frozenset(feeds.keys() - {arg.name for arg in self._inputs})
+        if fed not in self._plans:
+            with self._plans_lock:
+                if fed not in self._plans:
+                    assert self._source is not None
+                    self._plans[fed] = self._source(fed_initializers=fed)[0]
+        return self._plans[fed]
 
 
 def _checked(options: Options, want: type[Options]) -> Options:
@@ -262,22 +282,62 @@ def _checked(options: Options, want: type[Options]) -> Options:
     return options
 
 
-def _load(model: Any, options: SessionOptions) -> tuple[Plan, ModelFacts]:
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a session was made from, to build it again with other inputs."""
+
+    model: str | bytes
+    is_plan: bool
+    options: dict[str, Any]  # of planck.build
+    saved: str  # where the plan goes, if anywhere
+
+    def __call__(self, fed_initializers: Collection[str] = ()) -> tuple[Plan, ModelFacts]:
+        model = self.model
+        if self.is_plan:
+            return load(model, threads=self.options["threads"]), ModelFacts()
+        plan = build(model, fed_initializers=fed_initializers, **self.options)
+        if self.saved and not fed_initializers:
+            plan.save(self.saved)
+        if isinstance(model, bytes):
+            return plan, _model.read_bytes(model)
+        return plan, _model.read_file(model)
+
+
+def _source(model: Any, options: SessionOptions) -> _Source:
+    """Checks what a session is made from. Errors: TypeError, FileError, NoModel, UsageError."""
     if not isinstance(model, (str, bytes, os.PathLike)):
         raise TypeError(f"Unable to load from type '{type(model)}'")
+    model = model if isinstance(model, bytes) else os.fspath(model)
     saved = options.optimized_model_filepath
     if saved and not saved.endswith(".plan"):
         raise _core.UnsupportedError(
             f"'{saved}': an optimized graph cannot be written as ONNX yet; a name that ends in "
             ".plan gets the plan, which InferenceSession loads"
         )
-    head = model[:8] if isinstance(model, bytes) else _head(os.fspath(model))
+    head = model[:8] if isinstance(model, bytes) else _head(model)
     if not head:
         raise of_type(state.NoModel, _core.ParseError(), "the model is empty")
-    plan, facts = _loaded(model, options) if head == _PLAN_MAGIC else _built(model, options)
-    if saved:
-        plan.save(saved)
-    return plan, facts
+    is_plan = head == _PLAN_MAGIC
+    level = options.graph_optimization_level
+    if is_plan and (options._dims or options._initializers or level in _LEVELS):
+        raise _core.UsageError(
+            "this is a plan: dimension overrides, initializers and optimization levels are for "
+            "ONNX models"
+        )
+    return _Source(model, is_plan, _build_options(model, options), saved)
+
+
+def _build_options(model: str | bytes, options: SessionOptions) -> dict[str, Any]:
+    kept = _LEVELS.get(options.graph_optimization_level, _core.pass_names())
+    folder = options._entries.get("session.model_external_initializers_file_folder_path")
+    return {
+        "threads": options.intra_op_num_threads or None,
+        "disabled_passes": [name for name in _core.pass_names() if name not in kept],
+        "dims": dict(options._dims),
+        "initializers": dict(options._initializers),
+        "external_data_dir": folder if isinstance(model, bytes) else None,
+        "cancel": options._cancel,
+    }
 
 
 def _head(path: str) -> bytes:
@@ -295,25 +355,3 @@ def _head(path: str) -> bytes:
         ) from error
     except (OSError, ValueError) as error:
         raise _core.FileError(f"Load model from {path} failed:{error}") from error
-
-
-def _built(model: Any, options: SessionOptions) -> tuple[Plan, ModelFacts]:
-    folder = options._entries.get("session.model_external_initializers_file_folder_path")
-    kept = _LEVELS.get(options.graph_optimization_level, _core.pass_names())
-    plan = build(
-        model,
-        threads=options.intra_op_num_threads or None,
-        disabled_passes=[name for name in _core.pass_names() if name not in kept],
-        dims=options._dims,
-        external_data_dir=folder if isinstance(model, bytes) else None,
-        cancel=options._cancel,
-    )
-    return plan, _model.read_bytes(model) if isinstance(model, bytes) else _model.read_file(model)
-
-
-def _loaded(plan: Any, options: SessionOptions) -> tuple[Plan, ModelFacts]:
-    if options._dims or options.graph_optimization_level in _LEVELS:
-        raise _core.UsageError(
-            "this is a plan: dimension overrides and optimization levels are for ONNX models"
-        )
-    return load(plan, threads=options.intra_op_num_threads or None), ModelFacts()

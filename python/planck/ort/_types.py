@@ -99,6 +99,15 @@ def type_string(dtype: np.dtype[Any]) -> str:
     return f"tensor({_row(dtype)[1]})"
 
 
+def dtype_of_type(text: str) -> np.dtype[Any]:
+    """The dtype of a type string.
+
+    >>> dtype_of_type("tensor(double)")
+    dtype('float64')
+    """
+    return next(dtype_of_name(name) for _, name, kind in _ROWS if f"tensor({kind})" == text)
+
+
 def type_string_of_number(number: int) -> str:
     """The same for ONNX's number; the number itself where it is not known."""
     return next((f"tensor({text})" for n, _, text in _ROWS if n == number), f"tensor({number})")
