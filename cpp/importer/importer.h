@@ -20,10 +20,10 @@ inline constexpr int64_t kNewestOpset = 28;
 
 struct ImportOptions {
   Limits limits;
-  std::string external_data_dir;        // for import_bytes; a file's own folder otherwise
-  std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
-  std::map<std::string, Tensor> initializers;  // in place of the model's, of the same type
-  std::set<std::string> fed_initializers;      // those among the inputs that every run is to give
+  std::string external_data_dir;             // for import_bytes; a file's own folder otherwise
+  std::map<std::string, int64_t> dims = {};  // extents of symbolic dimensions, by their ONNX names
+  std::map<std::string, Tensor> initializers = {};  // in place of the model's, of the same type
+  std::set<std::string> fed_initializers = {};  // those among the inputs that every run is to give
 };
 
 // Errors: FileError, ParseError (not the format), GraphError (breaks a rule of ONNX),

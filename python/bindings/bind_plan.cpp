@@ -46,21 +46,27 @@ class ArraySink : public OutputSink {
 
   static py::array checked(const PlanPort& port, std::span<const int64_t> shape,
                            const py::handle& given) {
-    const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
     if (!py::isinstance<py::array>(given)) {
+      const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
       throw with(FeedError("out['", port.name, "'] is not a NumPy array; expected ", want),
                  {.expected = want});
     }
     const auto array = py::reinterpret_borrow<py::array>(given);
-    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
     const bool fits = dtype_of_array(array, port.name) == port.dtype &&
                       std::ranges::equal(shape_of(array), shape);
     if (!fits || !array.writeable() || (array.flags() & py::array::c_style) == 0) {
-      throw with(FeedError("out['", port.name, "']: expected a writable C-contiguous ", want,
-                           ", got ", got),
-                 {.expected = want, .got = got});
+      refuse(port, shape, array);
     }
     return array;
+  }
+
+  [[noreturn]] static void refuse(const PlanPort& port, std::span<const int64_t> shape,
+                                  const py::array& array) {
+    const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
+    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
+    throw with(
+        FeedError("out['", port.name, "']: expected a writable C-contiguous ", want, ", got ", got),
+        {.expected = want, .got = got});
   }
 
   const py::dict* given_;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from planck import _core
@@ -75,12 +73,15 @@ def as_ort(error: _core.Error, loading: bool = False) -> _core.Error:
     return of_type(_type_of(error, loading), error)
 
 
-@contextmanager
-def translated(loading: bool = False) -> Iterator[None]:
+class translated:  # noqa: N801 - reads as a function, which would cost every run 2 us more
     """Raises our errors as theirs; those that are already stay."""
-    try:
-        yield
-    except _core.Error as error:
-        if hasattr(error, "status"):
-            raise
-        raise as_ort(error, loading) from error
+
+    def __init__(self, loading: bool = False) -> None:
+        self._loading = loading
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, _core.Error) and not hasattr(error, "status"):
+            raise as_ort(error, self._loading) from error

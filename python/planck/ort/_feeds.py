@@ -44,7 +44,7 @@ class Feeds:
         """
         arg, dtype = self.expected(name)
         array = _array(name, value, dtype)
-        if array.dtype.newbyteorder("=") != dtype:
+        if array.dtype != dtype and array.dtype.newbyteorder("=") != dtype:
             actual = type_string(array.dtype)
             raise _core.FeedError(
                 f"Unexpected input data type. Actual: ({actual}) , expected: ({arg.type})"
@@ -72,14 +72,12 @@ def check_shape(what: str, shape: Sequence[int], dims: Sequence[int | str | None
             f"Invalid rank for {what} Got: {len(shape)} Expected: {len(dims)} "
             "Please fix either the inputs or the model."
         )
-    wrong = [
-        f" index: {axis} Got: {got} Expected: {want}\n"
-        for axis, (got, want) in enumerate(zip(shape, dims, strict=True))
-        if isinstance(want, int) and got != want
-    ]
+    pairs = enumerate(zip(shape, dims, strict=True))
+    wrong = [pair for pair in pairs if pair[1][0] != pair[1][1] and isinstance(pair[1][1], int)]
     if wrong:
+        lines = [f" index: {axis} Got: {got} Expected: {want}\n" for axis, (got, want) in wrong]
         raise _core.FeedError(
-            f"Got invalid dimensions for {what} for the following indices\n{''.join(wrong)}"
+            f"Got invalid dimensions for {what} for the following indices\n{''.join(lines)}"
             " Please fix either the inputs or the model."
         )
 

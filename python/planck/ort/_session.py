@@ -213,7 +213,7 @@ class InferenceSession:
         with translated():
             if not iobinding._outputs:
                 raise _core.UsageError("At least one output should be requested.")
-            feeds = self._feeds.arrays(iobinding._inputs)
+            feeds = self._feeds.require(iobinding._inputs)
             iobinding._results = self._execute(feeds, out, run_options)
 
     def end_profiling(self) -> str:
@@ -251,13 +251,13 @@ class InferenceSession:
         out: Mapping[str, Array] | None,
         run_options: RunOptions | None,
     ) -> dict[str, Array]:
-        options = _checked(RunOptions() if run_options is None else run_options, RunOptions)
+        cancel = None if run_options is None else _checked(run_options, RunOptions)._cancel
         plan = self._plan_for(feeds)
         profile = self._profile
         times: list[StepTime] | None = None if profile is None else []
         begin = time.time_ns()
         try:
-            results = plan.run(feeds, out, cancel=options._cancel, times=times)
+            results = plan.run(feeds, out, cancel=cancel, times=times)
         except _core.CancelledError as error:
             text = "Exiting due to terminate flag being set to true."
             raise of_type(state.Fail, error, text) from error
@@ -267,6 +267,8 @@ class InferenceSession:
 
     def _plan_for(self, feeds: Mapping[str, Array]) -> Plan:
         """The plan whose inputs are those that are fed."""
+        if len(feeds) == len(self._inputs):
+            return self._plan
         fed = frozenset(feeds.keys() - {arg.name for arg in self._inputs})
         if fed not in self._plans:
             with self._plans_lock:
