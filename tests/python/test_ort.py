@@ -147,6 +147,11 @@ result = [getattr(meta, name) for name in names.split()]""",
     + "out = session.run_with_ort_values(None, {'x': ort.OrtValue.ortvalue_from_numpy(x)})\n"
     "result = [(v.numpy(), v.shape(), v.data_type(), v.element_type()) for v in out]",
     "many: ort values missing": "session.run_with_ort_values(['sum'], {})",
+    "plain: no version": """
+result = ort.InferenceSession(models["plain"]).get_modelmeta().version""",
+    "many: broadcast": "result = session.run(None, {'x': np.broadcast_to(np.float32(2), (2, 3))})",
+    "many: reversed": X + "result = session.run(None, {'x': x[::-1, ::-1]})",
+    "many: read-only": X + "x.setflags(write=False)\nresult = session.run(None, {'x': x})",
     "many: providers": "result = session.get_providers()",
     "many: tuning": "result = session.get_tuning_results()",
     "many: no profile": "result = session.end_profiling(), session.get_profiling_start_time_ns()",
@@ -575,9 +580,35 @@ def test_bound_arrays_are_not_copied(model_path: Any) -> None:
     assert binding.copy_outputs_to_cpu()[0] is out
 
 
+class OnGpu:
+    """An array of another device, as far as it says."""
+
+    __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
+
+    def __dlpack__(self, **_: Any) -> object:
+        raise BufferError("not on this device")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+
 def test_values_share_memory_with_arrays() -> None:
     import ml_dtypes
 
+    capsule = np.ones(2, np.float32).__dlpack__()
+    planck.ort.OrtValue.from_dlpack(capsule)
+    for other in (capsule, object(), np.ones(2, "U3"), OnGpu()):
+        with pytest.raises(planck.FeedError):
+            planck.ort.OrtValue.from_dlpack(other)
+    for other in (OnGpu(), object(), {"a": 1}, memoryview(b"x")):
+        with pytest.raises(planck.FeedError):
+            planck.InferenceSession(PLAIN).run(None, {"x": other})
+    make = planck.ort.OrtValue.ortvalue_from_shape_and_type
+    for shape, kind in (([-1], 1), ([1 << 62], 1), ([2], 99), ([2], "M8[s]")):
+        with pytest.raises(planck.UsageError):
+            make(shape, kind)
+    with pytest.raises(planck.OutOfMemoryError):
+        make([1 << 50], 1)
     half = planck.ort.OrtValue.ortvalue_from_shape_and_type([2], 16)
     assert half.numpy().dtype == ml_dtypes.bfloat16
     array = np.zeros(3, np.float32)

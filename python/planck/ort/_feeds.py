@@ -88,9 +88,13 @@ def _array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     if isinstance(value, OrtValue):
         return value.numpy()
     try:
+        if hasattr(value, "__cuda_array_interface__"):
+            raise TypeError("it lies on a GPU, and this build has no CUDA backend")
         if hasattr(value, "__dlpack__"):
             return np.from_dlpack(value)
         array = np.asarray(value)
+        if array.dtype == object:
+            raise TypeError(f"it is {type(value).__name__}")
         if isinstance(value, (list, tuple)) and np.can_cast(array.dtype, dtype, "same_kind"):
             return np.asarray(value, dtype=dtype)
     except (BufferError, OverflowError, RuntimeError, TypeError, ValueError) as error:

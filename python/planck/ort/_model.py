@@ -17,6 +17,9 @@ from planck import _core
 Dims = list["int | str | None"]
 
 
+_NO_VERSION = (1 << 63) - 1  # as in ONNX Runtime
+
+
 @dataclass(slots=True)
 class Declared:
     """The type of an input or output: ONNX's element type, and dims or None for any rank."""
@@ -34,7 +37,7 @@ class ModelMetadata:
     domain: str = ""
     description: str = ""
     graph_description: str = ""
-    version: int = 0
+    version: int = _NO_VERSION
     custom_metadata_map: dict[str, str] = field(default_factory=dict)
 
 

@@ -76,11 +76,18 @@ class OrtValue:
     ) -> OrtValue:
         """A new value whose contents are not set; element_type: a NumPy type or ONNX's number.
 
-        Errors: InvalidArgument, EPFail as above.
+        Errors: InvalidArgument, EPFail as above, RuntimeException where memory is short.
         """
         with translated():
             check_device(device_type, device_id)
-            return cls(np.empty(list(shape), dtype_of(element_type)))
+            dtype = dtype_of(element_type)
+            number_of(dtype)
+            try:
+                return cls(np.empty(list(shape), dtype))
+            except ValueError as error:
+                raise _core.UsageError(f"the shape {list(shape)}: {error}") from error
+            except MemoryError as error:
+                raise _core.OutOfMemoryError(f"no memory for {dtype}{list(shape)}") from error
 
     @classmethod
     def from_dlpack(cls, data: Any, /) -> OrtValue:
@@ -92,7 +99,7 @@ class OrtValue:
         with translated():
             try:
                 return cls(np.ascontiguousarray(np.from_dlpack(source)))
-            except (BufferError, RuntimeError, TypeError) as error:
+            except (BufferError, RuntimeError, TypeError, ValueError) as error:
                 raise _core.FeedError(f"the DLPack tensor cannot be taken: {error}") from error
 
     def numpy(self) -> Array:
