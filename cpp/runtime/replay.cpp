@@ -117,8 +117,12 @@ Replay::Alone::Alone(Replay& replay, size_t step, std::span<const Tensor> values
   };
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i].data() == nullptr) continue;
-    copy_elements(replay.binding_->values[static_cast<size_t>(s.inputs[i])], memory(s.inputs[i]),
-                  const_cast<std::byte*>(values[i].data()), false);
+    const BoundValue& v = replay.binding_->values[static_cast<size_t>(s.inputs[i])];
+    if (values[i].dtype() != v.dtype || values[i].count() != v.count()) {
+      throw RunError("input ", i, " has ", values[i].count(), " elements of ", values[i].dtype(),
+                     " in the reference, ", v.count(), " of ", v.dtype, " in the plan");
+    }
+    copy_elements(v, memory(s.inputs[i]), const_cast<std::byte*>(values[i].data()), false);
   }
   for (const int32_t v : s.outputs) {
     if (v >= 0) memory(v);
