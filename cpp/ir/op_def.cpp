@@ -36,8 +36,9 @@ namespace {
 void check_count(const OpDef& op, std::string_view what, size_t got, int low, int high) {
   const auto count = static_cast<int64_t>(got);
   if (count >= low && (high < 0 || count <= high)) return;
-  GraphError error(op.text(), " has ", got, ' ', what, ", expected ", low,
-                   high < 0 ? " or more" : (high == low ? "" : cat(" to ", high)));
+  GraphError error(op.text(), ' ', what == "inputs" ? "takes " : "gives ", low,
+                   high < 0 ? " or more" : (high == low ? "" : cat(" to ", high)), ' ', what,
+                   ", got ", got);
   error.fields.op_type = op.name;
   throw error;
 }

@@ -10,29 +10,6 @@ std::vector<Dim> dense_strides(std::span<const Dim> shape) {
   return strides;
 }
 
-bool is_dense(const PlanValue& v) {
-  Dim want(1);
-  for (size_t i = v.shape.size(); i-- > 0;) {
-    if (v.shape[i] == Dim(1)) continue;  // never stepped
-    if (v.strides[i] != want) return false;
-    want = want * v.shape[i];
-  }
-  return true;
-}
-
-bool has_rows(const PlanValue& v) {
-  if (v.shape.empty()) return true;
-  const size_t last = v.shape.size() - 1;
-  if (v.strides[last] != Dim(1) && v.shape[last] != Dim(1)) return false;
-  size_t inner = last;  // the innermost leading axis that is stepped
-  for (size_t i = last; i-- > 0;) {
-    if (v.shape[i] == Dim(1)) continue;
-    if (inner != last && v.strides[i] != v.strides[inner] * v.shape[inner]) return false;
-    inner = i;
-  }
-  return true;
-}
-
 namespace {
 
 // Walks old and new axes in groups of equal product. Products are symbolic, so a group grows by
