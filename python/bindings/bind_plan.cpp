@@ -176,17 +176,6 @@ py::dict report(const PyPlan& self) {
   return out;
 }
 
-py::dict stats(PyPlan& self) {
-  const SessionStats s = self.session().stats();
-  py::dict out;
-  out["runs"] = s.runs;
-  out["bindings"] = s.bindings;
-  out["allocations"] = s.allocations;
-  out["copies"] = s.copies;
-  out["arena_bytes"] = s.arena_bytes;
-  return out;
-}
-
 // The bytes of the plan file, piece by piece, to a Python callable. A piece is valid during the
 // call.
 void write(const PyPlan& self, const py::function& sink) {
@@ -255,7 +244,7 @@ void bind_plan(py::module_& m) {
                              [](const PyPlan& self) { return ports(self.plan().outputs); })
       .def_property_readonly("steps", steps)
       .def_property_readonly("report", report)
-      .def_property_readonly("stats", stats)
+      .def_property_readonly("stats", [](PyPlan& self) { return dict_of(self.session().stats()); })
       .def_property_readonly("nodes",
                              [](const PyPlan& self) {
                                py::list out;
