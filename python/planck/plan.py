@@ -151,15 +151,15 @@ class Plan:
         >>> plan.taps(feeds, [scores])[scores].shape
         (2, 4, 5, 5)
         """
-        if names is not None:
-            known = {fact["name"] for fact in _core.tensor_facts(self._core)}
-            if missing := [name for name in names if name not in known]:
+        wanted = None if names is None else set(names)
+        taps = _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        for name in names or ():
+            if name not in taps:
                 raise _core.UsageError(
-                    f"the model has no tensor {missing[0]!r} that a node produces; "
+                    f"the model has no tensor {name!r} that a node produces; "
                     "plan.tensors lists them"
                 )
-        wanted = None if names is None else set(names)
-        return _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        return taps
 
     @property
     def tensors(self) -> tuple[str, ...]:
