@@ -197,9 +197,10 @@ LoadOptions load_options(bool verify, const std::string& repack, const py::dict&
 }
 
 std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
-                                  int threads, const py::dict& limits) {
+                                  int threads, const py::dict& limits, std::string name) {
   const LogCall log_call(true);
-  const LoadOptions options = load_options(verify, repack, limits);
+  LoadOptions options = load_options(verify, repack, limits);
+  options.name = std::move(name);
   const py::gil_scoped_release release;
   return make_py_plan(load_plan(path, options), {threads, options.limits});
 }
@@ -259,7 +260,7 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
   m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
+        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
   m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
         py::arg("threads"), py::arg("limits"));
   m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans

@@ -305,7 +305,7 @@ def load(
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
             opened = f"/proc/self/fd/{file.fileno()}"
-            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds))
+            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds, path))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise
