@@ -220,6 +220,18 @@ std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std
       {threads, options.limits});
 }
 
+void bind_loading(py::module_& m) {
+  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
+  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"));
+  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
+    std::string copy = plan;
+    rehash_plan(std::as_writable_bytes(std::span(copy)));
+    return py::bytes(copy);
+  });
+}
+
 }  // namespace
 
 std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options) {
@@ -259,15 +271,7 @@ void bind_plan(py::module_& m) {
                              [](const PyPlan& self) { return self.plan().constant_bytes(); })
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
-  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
-  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
-  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
-    std::string copy = plan;
-    rehash_plan(std::as_writable_bytes(std::span(copy)));
-    return py::bytes(copy);
-  });
+  bind_loading(m);
 }
 
 }  // namespace planck
