@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kEnoughTiles = 24;
 // Below this many the rows are cut further, although each panel is then read more than once.
 constexpr int64_t kFewTiles = 16;
-// About 20 us of one core: a ticket costs some 0.1 us.
+// Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 20;
 
 int64_t items(const MatmulArgs& args) {
