@@ -228,7 +228,9 @@ class Walk {
 
   auto there(auto& tensors, ValueId v) const {
     const auto it = tensors.find(v);
-    if (it == tensors.end()) throw InternalError(label(g_, v), " is not there when it is read");
+    if (it == tensors.end()) {
+      throw CorruptError(label(g_, v), " is read before a step of the plan gives it");
+    }
     return it;
   }
 
