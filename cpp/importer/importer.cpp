@@ -49,7 +49,7 @@ std::string folder_of(const std::string& path) {
 
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options) {
   const auto body = [&] {
-    const Bytes bytes = read_file(path, options.limits.model_bytes, "model_bytes");
+    const Bytes bytes = read_file(path, options.limits.model_bytes, "model_bytes", path);
     return import_model(bytes, folder_of(path), ops, options);
   };
   return with_context([&] { return typed(body); }, "import of ", path);

@@ -172,17 +172,6 @@ py::dict report(const PyPlan& self) {
   return out;
 }
 
-py::dict stats(PyPlan& self) {
-  const SessionStats s = self.session().stats();
-  py::dict out;
-  out["runs"] = s.runs;
-  out["bindings"] = s.bindings;
-  out["allocations"] = s.allocations;
-  out["copies"] = s.copies;
-  out["arena_bytes"] = s.arena_bytes;
-  return out;
-}
-
 // The bytes of the plan file, piece by piece, to a Python callable. A piece is valid during the
 // call.
 void write(const PyPlan& self, const py::function& sink) {
@@ -204,9 +193,10 @@ LoadOptions load_options(bool verify, const std::string& repack, const py::dict&
 }
 
 std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
-                                  int threads, const py::dict& limits) {
+                                  int threads, const py::dict& limits, std::string name) {
   const LogCall log_call(true);
-  const LoadOptions options = load_options(verify, repack, limits);
+  LoadOptions options = load_options(verify, repack, limits);
+  options.name = std::move(name);
   const py::gil_scoped_release release;
   return make_py_plan(load_plan(path, options), {threads, options.limits});
 }
@@ -224,6 +214,18 @@ std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std
   return make_py_plan(
       load_plan(Bytes{{to, view.size()}, std::make_shared<const Tensor>(copy)}, options),
       {threads, options.limits});
+}
+
+void bind_loading(py::module_& m) {
+  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
+  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"));
+  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
+    std::string copy = plan;
+    rehash_plan(std::as_writable_bytes(std::span(copy)));
+    return py::bytes(copy);
+  });
 }
 
 }  // namespace
@@ -250,7 +252,7 @@ void bind_plan(py::module_& m) {
                              [](const PyPlan& self) { return ports(self.plan().outputs); })
       .def_property_readonly("steps", steps)
       .def_property_readonly("report", report)
-      .def_property_readonly("stats", stats)
+      .def_property_readonly("stats", [](PyPlan& self) { return dict_of(self.session().stats()); })
       .def_property_readonly("nodes",
                              [](const PyPlan& self) {
                                py::list out;
@@ -264,15 +266,7 @@ void bind_plan(py::module_& m) {
                              [](const PyPlan& self) { return self.plan().constant_bytes(); })
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
-  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
-  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
-  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
-    std::string copy = plan;
-    rehash_plan(std::as_writable_bytes(std::span(copy)));
-    return py::bytes(copy);
-  });
+  bind_loading(m);
 }
 
 }  // namespace planck

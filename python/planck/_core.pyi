@@ -92,7 +92,7 @@ class Plan:
     def threads(self) -> int: ...
 
 def load_file(
-    path: str, verify: bool, repack: str, threads: int, limits: dict[str, Any]
+    path: str, verify: bool, repack: str, threads: int, limits: dict[str, Any], name: str = ""
 ) -> Plan: ...
 def load_bytes(
     plan: bytes, verify: bool, repack: str, threads: int, limits: dict[str, Any]

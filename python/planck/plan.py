@@ -157,15 +157,15 @@ class Plan:
         >>> plan.taps(feeds, [scores])[scores].shape
         (2, 4, 5, 5)
         """
-        if names is not None:
-            known = {fact["name"] for fact in _core.tensor_facts(self._core)}
-            if missing := [name for name in names if name not in known]:
+        wanted = None if names is None else set(names)
+        taps = _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        for name in names or ():
+            if name not in taps:
                 raise _core.UsageError(
-                    f"the model has no tensor {missing[0]!r} that a node produces; "
+                    f"the model has no tensor {name!r} that a node produces; "
                     "plan.tensors lists them"
                 )
-        wanted = None if names is None else set(names)
-        return _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        return taps
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -313,7 +313,7 @@ def load(
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
             opened = f"/proc/self/fd/{file.fileno()}"
-            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds))
+            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds, path))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise
