@@ -97,8 +97,11 @@ void run(Plan plan, const Limits& limits) {
   session.run(feeds, sink);
 }
 
-// Evaluates the source graph that the plan carries.
-void compare(const Plan& plan, const Limits& limits) {
+// Evaluates the source graph that the plan carries. The limit holds for one tensor, and a
+// comparison has the inputs and outputs of a node on both sides.
+void compare(const Plan& plan, Limits limits) {
+  constexpr int64_t kTensors = 4;
+  limits.max_tensor_bytes /= kTensors;
   tensor_facts(plan);
   std::vector<Tensor> inputs;
   for (const PlanPort& port : plan.inputs) {
