@@ -373,7 +373,7 @@ class Fuzzer {
       return "ok";
     } catch (const Error& e) {
       // What a file holds is never our broken invariant, and the limits come before the memory.
-      const std::string kind = e.kind();
+      std::string kind = e.kind();
       if (kind == "InternalError" || kind == "OutOfMemoryError") fail(name, e.what());
       return kind;
     } catch (const std::exception& e) {
