@@ -51,7 +51,7 @@ class ArraySink : public OutputSink {
       throw with(FeedError("out['", port.name, "'] is not a NumPy array; expected ", want),
                  {.expected = want});
     }
-    const auto array = py::reinterpret_borrow<py::array>(given);
+    auto array = py::reinterpret_borrow<py::array>(given);
     const bool fits = dtype_of_array(array, port.name) == port.dtype &&
                       std::ranges::equal(shape_of(array), shape);
     if (!fits || !array.writeable() || (array.flags() & py::array::c_style) == 0) {
