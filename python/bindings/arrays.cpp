@@ -46,7 +46,7 @@ py::dtype numpy_dtype(DType dtype) {
   if (at == nullptr) {
     py::object made = py::str(std::string(info(dtype).numpy));
     if (dtype == DType::bf16) made = py::module_::import("ml_dtypes").attr("bfloat16");
-    at = py::dtype::from_args(std::move(made)).release().ptr();
+    at = py::dtype::from_args(made).release().ptr();
   }
   return py::reinterpret_borrow<py::dtype>(at);
 }
