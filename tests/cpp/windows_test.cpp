@@ -170,8 +170,7 @@ struct Channelwise {
       TileProgram relu;
       relu.operands = {Broadcast::none};
       relu.apply(TileOp::relu, relu.operand(0));
-      args.has_program = true;
-      args.program = compile(relu);
+      finish_with(args, compile(relu));
     }
     out.fill(12345);
     plan_channelwise(row, args);

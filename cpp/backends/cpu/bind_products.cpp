@@ -128,8 +128,7 @@ BoundStep bind(const BindContext& c, const Step& step, const ChannelwiseParams& 
   args.out_stride = out.row_stride();
   args.count_padding = params.count_padding;
   if (step.inputs[3] >= 0) args.residual_stride = c.at(step.inputs[3]).row_stride();
-  args.has_program = !params.then.body.empty();
-  if (args.has_program) args.program = compile(params.then);
+  if (!params.then.body.empty()) finish_with(args, compile(params.then));
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.w, step.inputs[1]);
   bound.relocate(args.bias, step.inputs[2]);

@@ -12,6 +12,9 @@ namespace planck {
 // Same names as plan/plan.h's ChannelwiseKind, which this room may not see.
 enum class ChannelwiseOp : uint8_t { depthwise, max, average };
 
+// What comes last: nothing, a function that is done before the store, or any program.
+enum class ChannelwiseFinish : uint8_t { none, relu, hard_swish, program };
+
 // depthwise: out = program(sum over taps of x w + bias + residual); max, average over what lies
 // inside the picture. One accumulator for each output, taps in order (row by row), each step one
 // fused multiply-add (max, sum): bits depend on neither the cut nor the ISA. Padding is left out,
@@ -28,10 +31,10 @@ struct ChannelwiseArgs {
   int64_t image_step;                   // of x
   int64_t out_stride, residual_stride;  // from place to place, all axes alike
   bool count_padding;                   // average: over all taps
-  bool has_program;                     // operand 0 is the sum so far
-  EltProgram program;
-  EltStripFn strip;  // runs it
-  int64_t places;    // of one tile, in one row of the output
+  ChannelwiseFinish finish;
+  EltProgram program;  // finish program: operand 0 is the sum so far
+  EltStripFn strip;    // runs it
+  int64_t places;      // of one tile, in one row of the output
 };
 
 #define PLANCK_CHANNELWISE(name, isa) \

@@ -20,10 +20,18 @@ PLANCK_INLINE Taps taps_inside(const WindowSteps& axis, int64_t first) {
   return {from, to};
 }
 
-// What a group of neighbouring outputs reads.
-struct Window {
-  const float* x;  // first tap of the first output, perhaps outside
+// What a group of neighbouring outputs reads and writes. Plain numbers, apart from the arguments:
+// stores of vectors may alias those, so that the compiler would read them again after each.
+struct Group {
+  const float *x, *w, *bias, *residual;  // x: first tap of the first output, perhaps outside
+  float* out;
   Taps rows, columns;
+  int64_t kernel, channels;       // of a row of taps
+  int64_t row_step, column_step;  // from tap to tap
+  int64_t next;                   // from output to output
+  int64_t out_stride, residual_stride;
+  float count;  // average: what a sum is divided by
+  ChannelwiseFinish finish;
 };
 
 template <ChannelwiseOp op>
@@ -37,88 +45,151 @@ PLANCK_INLINE F16 combine(F16 sum, F16 x, F16 w) {
   return sum + x;
 }
 
-// `count` neighbouring outputs of one vector of channels; the weights of a tap serve all of them.
+// Outputs of one vector of channels; the weights of a tap serve all of them.
 template <ChannelwiseOp op, int kCount>
-PLANCK_INLINE void accumulate(const ChannelwiseArgs& a, const Window& window, int64_t channel,
-                              int64_t lanes, F16* sums) {
-  const int64_t next = a.columns.stride * a.columns.step;
-  for (int i = 0; i < kCount; ++i) sums[i] = start<op>();
-  for (int64_t ty = window.rows.from; ty < window.rows.to; ++ty) {
-    const float* line = window.x + ty * a.rows.dilation * a.rows.step + channel;
-    for (int64_t tx = window.columns.from; tx < window.columns.to; ++tx) {
-      const float* x = line + tx * a.columns.dilation * a.columns.step;
-      F16 w = zero16();
-      if (op == ChannelwiseOp::depthwise) {
-        w = load_lanes(a.w + (ty * a.columns.kernel + tx) * a.channels + channel, lanes);
-      }
+struct AnyTaps {
+  PLANCK_INLINE static void row(const Group& g, const float* line, const float* w, int64_t channel,
+                                int64_t lanes, F16* sums) {
+    for (int64_t tx = g.columns.from; tx < g.columns.to; ++tx) {
+      const float* x = line + tx * g.column_step;
+      F16 weight = zero16();
+      if (op == ChannelwiseOp::depthwise) weight = load_lanes(w + tx * g.channels + channel, lanes);
+#pragma GCC unroll 8
       for (int i = 0; i < kCount; ++i) {
-        sums[i] = combine<op>(sums[i], load_lanes(x + i * next, lanes), w);
+        sums[i] = combine<op>(sums[i], load_lanes(x + i * g.next, lanes), weight);
       }
     }
   }
+};
+
+// The same for kTaps neighbouring taps that all lie inside, with outputs kStride places apart: each
+// place is loaded once and serves every output that reads it. Taps still come in order.
+template <int kCount, int kTaps, int kStride>
+struct FixedTaps {
+  PLANCK_INLINE static void row(const Group& g, const float* line, const float* w, int64_t channel,
+                                int64_t lanes, F16* sums) {
+    F16 weights[kTaps];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTaps; ++t) weights[t] = load_lanes(w + t * g.channels + channel, lanes);
+#pragma GCC unroll 16
+    for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
+      const F16 x = load_lanes(line + place * g.column_step, lanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kCount; ++i) {
+        const int t = place - i * kStride;
+        if (t >= 0 && t < kTaps) sums[i] = fma(x, weights[t], sums[i]);
+      }
+    }
+  }
+};
+
+PLANCK_INLINE F16 finished(F16 y, ChannelwiseFinish finish) {
+  if (finish == ChannelwiseFinish::relu) return relu(y);
+  if (finish == ChannelwiseFinish::hard_swish) return hard_swish(y);
+  return y;
 }
 
-template <ChannelwiseOp op>
-PLANCK_INLINE float scale_of(const ChannelwiseArgs& a, const Window& window) {
-  if (op != ChannelwiseOp::average) return 1;
-  const int64_t inside =
-      (window.rows.to - window.rows.from) * (window.columns.to - window.columns.from);
-  const int64_t count = a.count_padding ? a.rows.kernel * a.columns.kernel : inside;
-  return count == 0 ? 0 : static_cast<float>(count);
-}
-
-template <ChannelwiseOp op, int kCount>
-PLANCK_INLINE void outputs_of(const ChannelwiseArgs& a, const Window& window, int64_t place,
-                              int64_t channel, int64_t lanes) {
+template <ChannelwiseOp op, int kCount, class Row>
+PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
   F16 sums[kCount];
-  accumulate<op, kCount>(a, window, channel, lanes, sums);
-  const float count = scale_of<op>(a, window);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sums[i] = start<op>();
+  for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
+    Row::row(g, g.x + ty * g.row_step + channel, g.w + ty * g.kernel * g.channels, channel, lanes,
+             sums);
+  }
+#pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
     F16 y = sums[i];
-    if (op == ChannelwiseOp::average && count != 0) y = y / set1(count);
-    if (a.bias != nullptr) y = y + load_lanes(a.bias + channel, lanes);
-    if (a.residual != nullptr) {
-      y = y + load_lanes(a.residual + (place + i) * a.residual_stride + channel, lanes);
+    if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
+    if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
+    if (g.residual != nullptr) {
+      y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
     }
-    store_lanes(a.out + (place + i) * a.out_stride + channel, y, lanes);
+    store_lanes(g.out + i * g.out_stride + channel, finished(y, g.finish), lanes);
   }
 }
 
-template <ChannelwiseOp op, int kCount>
-void outputs(const ChannelwiseArgs& a, const Window& window, int64_t place) {
+template <ChannelwiseOp op, int kCount, class Row>
+void outputs(const Group& group) {
+  const Group g = group;
   int64_t channel = 0;
   // Whole vectors with a constant number of lanes, so that loads need no mask.
-  for (; channel + 16 <= a.channels; channel += 16) {
-    outputs_of<op, kCount>(a, window, place, channel, 16);
-  }
-  if (channel < a.channels) {
-    outputs_of<op, kCount>(a, window, place, channel, a.channels - channel);
-  }
+  for (; channel + 16 <= g.channels; channel += 16) outputs_of<op, kCount, Row>(g, channel, 16);
+  if (channel < g.channels) outputs_of<op, kCount, Row>(g, channel, g.channels - channel);
 }
 
-// Outputs [first, last) of one row. Groups whose windows lie inside share the loads of weights.
+constexpr int kGroup = 4;
+using GroupFn = void (*)(const Group&);
+
+// For groups whose windows lie inside the columns of the picture.
+template <ChannelwiseOp op>
+GroupFn inner_of(const WindowSteps& columns) {
+  const bool fixed = op == ChannelwiseOp::depthwise && columns.dilation == 1;
+  if (fixed && columns.kernel == 3 && columns.stride == 1) {
+    return outputs<op, kGroup, FixedTaps<kGroup, 3, 1>>;
+  }
+  if (fixed && columns.kernel == 3 && columns.stride == 2) {
+    return outputs<op, kGroup, FixedTaps<kGroup, 3, 2>>;
+  }
+  if (fixed && columns.kernel == 5 && columns.stride == 1) {
+    return outputs<op, kGroup, FixedTaps<kGroup, 5, 1>>;
+  }
+  if (fixed && columns.kernel == 5 && columns.stride == 2) {
+    return outputs<op, kGroup, FixedTaps<kGroup, 5, 2>>;
+  }
+  return outputs<op, kGroup, AnyTaps<op, kGroup>>;
+}
+
+template <ChannelwiseOp op>
+float count_of(const ChannelwiseArgs& a, const Group& g) {
+  if (op != ChannelwiseOp::average) return 1;
+  const int64_t inside = (g.rows.to - g.rows.from) * (g.columns.to - g.columns.from);
+  return static_cast<float>(a.count_padding ? a.rows.kernel * a.columns.kernel : inside);
+}
+
+// Outputs [first, last) of one row. Groups whose windows reach over the same edges share the loads
+// of weights.
 template <ChannelwiseOp op>
 void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last) {
-  constexpr int kGroup = 4;
+  const GroupFn inner = inner_of<op>(a.columns);
   const int64_t image = line / a.rows.out, y = line % a.rows.out;
   const int64_t top = y * a.rows.stride - a.rows.begin;
   const float* picture = a.x + image * a.image_step + top * a.rows.step;
-  Window window{nullptr, taps_inside(a.rows, top), {}};
+  Group g{nullptr,
+          a.w,
+          a.bias,
+          nullptr,
+          nullptr,
+          taps_inside(a.rows, top),
+          {},
+          a.columns.kernel,
+          a.channels,
+          a.rows.dilation * a.rows.step,
+          a.columns.dilation * a.columns.step,
+          a.columns.stride * a.columns.step,
+          a.out_stride,
+          a.residual_stride,
+          1,
+          a.finish};
   const int64_t place = line * a.columns.out;
   for (int64_t x = first; x < last;) {
     const int64_t left = x * a.columns.stride - a.columns.begin;
-    const int64_t right = left + (kGroup - 1) * a.columns.stride;
-    window.x = picture + left * a.columns.step;
-    window.columns = taps_inside(a.columns, left);
-    const Taps other = taps_inside(a.columns, right);
-    const bool alike = window.columns.from == other.from && window.columns.to == other.to;
-    if (alike && x + kGroup <= last) {
-      outputs<op, kGroup>(a, window, place + x);
-      x += kGroup;
-    } else {
-      outputs<op, 1>(a, window, place + x);
+    g.x = picture + left * a.columns.step;
+    g.out = a.out + (place + x) * a.out_stride;
+    if (a.residual != nullptr) g.residual = a.residual + (place + x) * a.residual_stride;
+    g.columns = taps_inside(a.columns, left);
+    g.count = count_of<op>(a, g);
+    const Taps other = taps_inside(a.columns, left + (kGroup - 1) * a.columns.stride);
+    const bool alike = g.columns.from == other.from && g.columns.to == other.to;
+    if (!alike || x + kGroup > last) {
+      outputs<op, 1, AnyTaps<op, 1>>(g);
       ++x;
+      continue;
     }
+    const bool inside = g.columns.from == 0 && g.columns.to == a.columns.kernel;
+    inside ? inner(g) : outputs<op, kGroup, AnyTaps<op, kGroup>>(g);
+    x += kGroup;
   }
 }
 
@@ -129,7 +200,7 @@ void run_tile(const ChannelwiseArgs& a, int64_t tile) {
   if (a.op == ChannelwiseOp::depthwise) piece<ChannelwiseOp::depthwise>(a, line, first, last);
   if (a.op == ChannelwiseOp::max) piece<ChannelwiseOp::max>(a, line, first, last);
   if (a.op == ChannelwiseOp::average) piece<ChannelwiseOp::average>(a, line, first, last);
-  if (!a.has_program) return;
+  if (a.finish != ChannelwiseFinish::program) return;
   float* out = a.out + (line * a.columns.out + first) * a.out_stride;
   const EltOperand sums{out, a.out_stride, 1};
   a.strip(a.program, {&sums, out, a.out_stride, last - first, a.channels});

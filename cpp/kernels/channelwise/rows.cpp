@@ -29,13 +29,20 @@ std::span<const ChannelwiseRow> channelwise_rows() {
   return kRows;
 }
 
+void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
+  args.program = program;
+  args.finish = is_only(program, EltOp::relu)         ? ChannelwiseFinish::relu
+                : is_only(program, EltOp::hard_swish) ? ChannelwiseFinish::hard_swish
+                                                      : ChannelwiseFinish::program;
+}
+
 void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   // About 10 us of one core, and few enough outputs to be in L1 when the program reads them.
   constexpr int64_t kSteps = 1 << 18, kFloats = 6144;
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t taps = std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
   args.places = std::clamp<int64_t>(std::min(kSteps / taps, kFloats) / channels, 8, 1024);
-  if (args.has_program) args.strip = eltwise_strip(row.isa);
+  if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 
 }  // namespace planck

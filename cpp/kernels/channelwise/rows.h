@@ -11,6 +11,9 @@ inline const ChannelwiseRow& channelwise_row(std::string_view name) {
   return row_of_name(channelwise_rows(), name);
 }
 
+// What ends in the program, in place of it where there is a shorter way.
+void finish_with(ChannelwiseArgs& args, const EltProgram& program);
+
 // Chooses the tiles and what runs the program; called once shapes are set.
 void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args);
 

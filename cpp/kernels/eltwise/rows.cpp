@@ -47,6 +47,11 @@ std::span<const EltwiseRow> eltwise_rows() {
   return kRows;
 }
 
+bool is_only(const EltProgram& program, EltOp op) {
+  return program.instrs == 1 && program.code[0].op == op &&
+         program.code[0].in[0] == kEltOperandSource;
+}
+
 EltStripFn eltwise_strip(Isa isa) {
   for (const EltwiseRow& row : eltwise_rows()) {
     if (row.isa <= isa) return row.strip;

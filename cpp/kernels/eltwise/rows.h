@@ -21,6 +21,9 @@ inline const EltwiseRow& eltwise_row(std::string_view name) {
   return row_of_name(eltwise_rows(), name);
 }
 
+// Whether the program is this one function of operand 0, which some kernels know.
+bool is_only(const EltProgram& program, EltOp op);
+
 // What runs programs as epilogues on that level: the arithmetic is the same on every one.
 EltStripFn eltwise_strip(Isa isa);
 

@@ -244,12 +244,6 @@ void check(const MatmulArgs& args) {
   }
 }
 
-// Programs of one instruction are known to generated kernels.
-bool is_only(const EltProgram* program, EltOp op) {
-  return program != nullptr && program->instrs == 1 && program->code[0].op == op &&
-         program->code[0].in[0] == kEltOperandSource;
-}
-
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
@@ -267,10 +261,10 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
   if (args.windows != nullptr) add_gather(args);
-  plan.gelu = row.isa != Isa::portable && is_only(args.epilogue.program, EltOp::gelu_erf);
-  plan.relu = is_only(args.epilogue.program, EltOp::relu);
-  if (args.epilogue.program != nullptr && !plan.gelu && !plan.relu) {
-    plan.strip = eltwise_strip(row.isa);
+  if (const EltProgram* program = args.epilogue.program; program != nullptr) {
+    plan.gelu = row.isa != Isa::portable && is_only(*program, EltOp::gelu_erf);
+    plan.relu = is_only(*program, EltOp::relu);
+    if (!plan.gelu && !plan.relu) plan.strip = eltwise_strip(row.isa);
   }
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};

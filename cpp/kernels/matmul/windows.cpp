@@ -1,16 +1,23 @@
 #include "kernels/matmul/windows.h"
 
+#include <xmmintrin.h>
+
 #include <algorithm>
 #include <cstring>
 
 namespace planck {
 namespace {
 
-// Few channels are copied faster than memcpy is called.
+// Short runs are copied faster than memcpy is called; the last four overlap those before.
 void copy(const float* from, int64_t count, float* to) {
-  constexpr int64_t kFew = 8;
-  if (count > kFew) {
+  constexpr int64_t kVector = 4, kShort = 128;
+  if (count > kShort) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  } else if (count >= kVector) {
+    for (int64_t i = 0; i < count - kVector; i += kVector) {
+      _mm_storeu_ps(to + i, _mm_loadu_ps(from + i));
+    }
+    _mm_storeu_ps(to + count - kVector, _mm_loadu_ps(from + count - kVector));
   } else {
     for (int64_t i = 0; i < count; ++i) to[i] = from[i];
   }
