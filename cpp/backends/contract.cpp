@@ -23,10 +23,12 @@ class Contract {
     if (has(3)) same_rows(3, y);
   }
 
-  void operator()(const ConvParams& p) const {
+  void operator()(const ConvParams& p) const { convolution(p, p.windows.size()); }
+  void operator()(const WinogradParams& p) const { convolution(p, 2); }
+  void convolution(const auto& p, size_t axes) const {
     const BoundValue &x = in(0), &y = out(0);
     f32_inputs();
-    pictures(x, y, p.windows.size());
+    pictures(x, y, axes);
     expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
            p.channels, " channels do not give ", y, " with ", p.n);
     if (has(2)) weights_of(2, p.n);

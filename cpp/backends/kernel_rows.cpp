@@ -29,6 +29,7 @@ struct Isas {
   bool converts;
   auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ConvParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const WinogradParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ChannelwiseParams&) const { return isa_in(channelwise_rows(), name); }
   auto operator()(const MatmulParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const AttentionParams&) const { return isa_in(attention_rows(), name); }

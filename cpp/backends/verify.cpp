@@ -177,6 +177,7 @@ class Verifier {
     expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
     if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, linear->n, linear->k);
     if (const auto* conv = std::get_if<ConvParams>(&s.params)) weight(s, conv->n, conv->k());
+    if (const auto* conv = std::get_if<WinogradParams>(&s.params)) weight(s, conv->n, conv->k());
   }
 
   // bias and residual of a linear layer, the mask of attention, the residual of a norm
@@ -186,7 +187,8 @@ class Verifier {
       return i >= 2 || (i == 1 && channelwise->kind != ChannelwiseKind::depthwise);
     }
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
-                         std::holds_alternative<ConvParams>(s.params);
+                         std::holds_alternative<ConvParams>(s.params) ||
+                         std::holds_alternative<WinogradParams>(s.params);
     return (product && i >= 2) || (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
   }
@@ -216,6 +218,12 @@ class Verifier {
   static StepArity check(const Step&, const ConvParams& p) {
     epilogue(p.then, 1);
     windows(p.windows);
+    expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
+    return {4, 4};
+  }
+  static StepArity check(const Step&, const WinogradParams& p) {
+    epilogue(p.then, 1);
+    windows({{3, 1, 1, p.begin_y}, {3, 1, 1, p.begin_x}});
     expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
     return {4, 4};
   }

@@ -51,10 +51,11 @@ void check_options(const BuildOptions& options) {
         UsageError("precision is '", options.precision, "'; expected one of ", joined(kKnown)),
         {.expected = joined(kKnown), .got = options.precision});
   }
-  if (options.precision != "graph" && options.precision != "fp32") {
+  constexpr std::string_view kGiven[] = {"graph", "fp32", "fp32-fast"};
+  if (std::ranges::find(kGiven, options.precision) == std::end(kGiven)) {
     throw with(PrecisionError("precision '", options.precision,
-                              "' has no kernels yet; this build gives 'fp32' and 'graph'"),
-               {.expected = "graph, fp32",
+                              "' has no kernels yet; this build gives ", joined(kGiven)),
+               {.expected = joined(kGiven),
                 .got = options.precision,
                 .hint = "precision=\"graph\" takes the types of the model"});
   }
@@ -140,6 +141,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildRep
   plan.precision = options.precision;
   plan.isa = isa_name(this_device().best);
   LowerOptions lower_options;
+  lower_options.fast = options.precision == "fp32-fast";
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
   stage.enter("attaching the source graph", 0.9);

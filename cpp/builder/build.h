@@ -16,7 +16,7 @@
 namespace planck {
 
 struct BuildOptions {
-  std::string precision = "graph";  // "graph" or "fp32"; others are refused with a reason
+  std::string precision = "graph";  // "graph", "fp32" or "fp32-fast"; others are refused
   std::string device = "cpu";
   std::string fallback = "reference";  // or "error"
   std::vector<std::string> disabled_passes;

@@ -28,6 +28,7 @@ class Reselect {
 
   void operator()(const LinearParams& p) { product(p.n, p.k); }
   void operator()(const ConvParams& p) { product(p.n, p.k()); }
+  void operator()(const WinogradParams& p) { product(p.n, p.k()); }
   void operator()(const ChannelwiseParams&) { take(choose_by_isa(channelwise_rows(), forced())); }
   void operator()(const MatmulParams&) {
     const auto typical = [&](int32_t v) {

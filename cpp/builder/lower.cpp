@@ -225,6 +225,7 @@ Origin Lowering::origin_of_inputs(const Step& step) const {
 
 Step& Lowering::add_step(const Node& n, Step step) {
   step.op = n.op->text();
+  if (options_.fast) step.asked = "fp32-fast";
   merge_origin(step.nodes, n.origin);
   step.nodes = origin_of_inputs(step);
   for (const ValueId v : n.inputs) {

@@ -10,6 +10,7 @@
 #include "builder/select.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/winograd/rows.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/pool.h"
@@ -107,6 +108,10 @@ class ConvolutionLowering {
       depthwise(x, bias, residual, y);
       return;
     }
+    if (by_winograd()) {
+      winograd(x, bias, residual, y);
+      return;
+    }
     const int64_t each = out / conv_.group;
     for (int64_t g = 0; g < conv_.group; ++g) {
       product(l_.window(x, g * in, in), l_.window(bias, g * each, each),
@@ -119,6 +124,44 @@ class ConvolutionLowering {
   int32_t readable(int32_t x) {
     const PlanValue& v = l_.at(x);
     return v.strides.back() == Dim(1) || v.shape.back() == Dim(1) ? x : l_.dense(x);
+  }
+
+  // Three times fewer products, a little less exact. Where the picture is so small that weights,
+  // four times as many, come from memory for few products, nothing is won.
+  bool by_winograd() const {
+    constexpr int64_t kFewChannels = 16, kFewOutputs = 100;
+    const auto simple = [](const WindowParams& w) {
+      return w.kernel == 3 && w.stride == 1 && w.dilation == 1;
+    };
+    if (!l_.fast() || conv_.group != 1 || geometry_.windows.size() != 2 ||
+        !std::ranges::all_of(geometry_.windows, simple)) {
+      return false;
+    }
+    const std::vector<Dim>& out = l_.graph.value(n_.outputs[0]).type().dims;
+    const auto area = (out[2] * out[3]).known();
+    return weights_.shape()[0] >= kFewChannels && weights_.shape()[1] >= kFewChannels &&
+           (!area || *area >= kFewOutputs);
+  }
+
+  void winograd(int32_t x, int32_t bias, int32_t residual, int32_t y) {
+    const int64_t n = weights_.shape()[0], channels = weights_.shape()[1];
+    const std::vector<float> points = winograd_weights(weights_.as<float>(), n, channels);
+    std::byte* bytes = nullptr;
+    Tensor matrix = Tensor::make(DType::f32, {kWinogradPoints * channels, n}, &bytes);
+    std::ranges::copy(std::as_bytes(std::span(points)), bytes);
+    const auto choice = select_matmul(n, channels, true, l_.forced());
+    Step step{.op = "",
+              .params = WinogradParams{n, channels, geometry_.windows[0].begin,
+                                       geometry_.windows[1].begin, then_},
+              .inputs = {},
+              .outputs = {y},
+              .kernel = std::string(choice.row->name),
+              .nodes = origin_,
+              .rejected = choice.rejected};
+    step.given = "fp32-fast";
+    const std::string& name = l_.graph.value(n_.inputs[1]).name;
+    step.inputs = {x, l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
+    l_.add_step(n_, std::move(step));
   }
 
   void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first, int64_t count) {

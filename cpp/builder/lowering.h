@@ -18,6 +18,7 @@ namespace planck {
 struct LowerOptions {
   bool allow_reference = true;  // fallback="reference"
   std::string force_kernel = knobs().force_kernel;
+  bool fast = false;  // precision="fp32-fast"
 };
 
 class Lowering {
@@ -26,6 +27,7 @@ class Lowering {
       : graph(g), options_(options), plan(plan) {}
   void run();
   const std::string& forced() const { return options_.force_kernel; }
+  bool fast() const { return options_.fast; }
 
   const Graph& graph;
 

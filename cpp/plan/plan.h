@@ -101,6 +101,20 @@ struct ConvParams {
     return k;
   }
 };
+// As a convolution of 3x3 with stride 1 over two axes; w is transformed (kernels/winograd).
+struct WinogradParams {
+  int64_t n = 0, channels = 0;
+  int64_t begin_y = 0, begin_x = 0;  // padding in front
+  TileProgram then;                  // after bias and residual
+  static void fields(auto& s, auto& visit) {
+    visit("n", s.n);
+    visit("channels", s.channels);
+    visit("begin_y", s.begin_y);
+    visit("begin_x", s.begin_x);
+    visit("then", s.then);
+  }
+  int64_t k() const { return 36 * channels; }
+};
 enum class ChannelwiseKind : uint8_t { depthwise, max, average };
 // x, w?, bias?, residual?: windows in which each channel stays by itself; axes as for convolutions.
 struct ChannelwiseParams {
@@ -178,7 +192,7 @@ struct ReferenceParams {  // any op, by its reference
   }
 };
 using StepParams =
-    std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams,
+    std::variant<LinearParams, ConvParams, WinogradParams, ChannelwiseParams, MatmulParams, AttentionParams,
                  NormParams, SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
                  RangeParams, ReferenceParams>;
 

@@ -38,7 +38,9 @@ def build(
     """Builds a plan that serves every shape the model allows.
 
     model: path of an ONNX file, or its bytes. precision: "graph" takes the types of the graph,
-    "fp32" the same for a float32 model; others raise PrecisionError as long as no kernel exists.
+    "fp32" the same for a float32 model; "fp32-fast" lets the relative rms error of a product or
+    convolution grow to 1e-5 where that saves time (3x3 convolutions by Winograd's F(4x4, 3x3));
+    others raise PrecisionError as long as no kernel exists.
     threads: of the plan's team; None takes CPU affinity and the cgroup's quota.
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.

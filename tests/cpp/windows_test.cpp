@@ -13,6 +13,7 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/winograd/rows.h"
 
 namespace planck {
 namespace {
@@ -110,8 +111,7 @@ struct Convolution {
         for (int64_t t = 0; t < p.taps(); ++t) {
           const int64_t at = p.at(o, t);
           for (int64_t c = 0; at >= 0 && c < p.channels; ++c) {
-            const double term =
-                static_cast<double>(x[at + c]) * w[(t * p.channels + c) * n + j];
+            const double term = static_cast<double>(x[at + c]) * w[(t * p.channels + c) * n + j];
             sum += term, size += std::abs(term);
           }
         }
@@ -140,6 +140,69 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
       if (expected.empty()) expected = got;
       EXPECT_EQ(got, expected) << row.name;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
+    }
+  }
+}
+
+// The same convolution by transforms; `pad` in front, any extent of the output.
+struct Winograd {
+  explicit Winograd(Convolution& convolution) : c(convolution), transposed(c.w.size()) {
+    for (int64_t j = 0; j < c.n; ++j) {  // [n, channels, 9] of [9 * channels, n]
+      for (int64_t i = 0; i < c.p.channels; ++i) {
+        for (int64_t t = 0; t < 9; ++t) {
+          transposed[static_cast<size_t>((j * c.p.channels + i) * 9 + t)] =
+              c.w[(t * c.p.channels + i) * c.n + j];
+        }
+      }
+    }
+  }
+
+  std::vector<float> run(const MatmulRow& row, int threads) {
+    const int64_t k = kWinogradPoints * c.p.channels;
+    const std::vector<float> matrix = winograd_weights(transposed.data(), c.n, c.p.channels);
+    GuardedFloats packed(packed_floats(row, c.n, k));
+    pack_b(row, c.n, k, matrix.data(), c.n, 1, packed.data());
+    TileProgram relu;
+    relu.operands = {Broadcast::none};
+    relu.apply(TileOp::relu, relu.operand(0));
+    const EltProgram program = compile(relu);
+    WinogradArgs args{};
+    args.x = c.x.data(), args.w = packed.data(), args.out = c.out.data();
+    args.bias = c.bias.data(), args.residual = c.residual.data();
+    args.y_axis = c.p.y, args.x_axis = c.p.x;
+    args.images = c.p.images, args.channels = c.p.channels, args.n = c.n;
+    args.image_step = c.p.image_step();
+    args.out_stride = c.n, args.residual_stride = c.n;
+    args.program = &program;
+    c.out.fill(12345);
+    const Job job = plan_winograd(row, args);
+    Team(threads, scratch_bytes(args)).run({&job, 1});
+    return {c.out.data(), c.out.data() + c.out.size()};
+  }
+
+  Convolution& c;
+  std::vector<float> transposed;
+};
+
+TEST(Convolutions, WinogradIsRightAndHasTheSameBitsOnEveryRow) {
+  std::mt19937 random(13);
+  for (int i = 0; i < 60; ++i) {
+    Picture p = picture_of(random, static_cast<int64_t>(random() % 40) + 1);
+    for (WindowSteps* axis : {&p.y, &p.x}) {
+      axis->kernel = 3, axis->stride = 1, axis->dilation = 1;
+      axis->begin = static_cast<int64_t>(random() % 3);
+    }
+    Convolution c(p, static_cast<int64_t>(random() % 70) + 1);
+    Winograd winograd(c);
+    SCOPED_TRACE(testing::PrintToString(c.p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : matmul_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      const std::vector<float> got = winograd.run(row, 1 + i % 3);
+      c.expect_right();
+      if (testing::Test::HasFatalFailure()) return;
+      if (expected.empty()) expected = got;
+      EXPECT_EQ(got, expected) << row.name;
     }
   }
 }

@@ -188,6 +188,24 @@ def test_windows_compare_and_load(case, tmp_path):
         assert np.array_equal(loaded.run(feeds)[name], value)
 
 
+def test_fast_convolutions_stay_within_the_promise():
+    """fp32-fast: relative rms error of a convolution <= 1e-5, and the plan says where it is less."""
+    chain = Chain("N", 32, "H", "W").conv(48, 32, 3, 3, pads=[1] * 4).then("Relu")
+    chain.conv(16, 48, 1, 1)
+    model = chain.bytes()
+    exact, fast = planck.build(model), planck.build(model, precision="fp32-fast")
+    assert [step.given for step in fast.steps if step.op == "planck.Convolution"] == [
+        "fp32-fast",
+        "fp32",
+    ]
+    feeds = {"x": np.random.default_rng(4).normal(size=(2, 32, 21, 18)).astype(np.float32)}
+    (want,), (got,) = exact.run(feeds).values(), fast.run(feeds).values()
+    error = np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2))
+    assert 0 < error < 1e-5
+    one_thread = planck.build(model, precision="fp32-fast", threads=1)
+    assert np.array_equal(next(iter(one_thread.run(feeds).values())), got)
+
+
 def test_resnet_is_convolutions_with_epilogues(model_path, reference):
     path = model_path("resnet50", "mini")
     plan = planck.build(path, fallback="error")

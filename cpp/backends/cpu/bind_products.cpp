@@ -7,6 +7,7 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/winograd/rows.h"
 
 namespace planck {
 namespace {
@@ -113,6 +114,32 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   args.k = params.k();
   args.windows = &windows;
   return bind_weighted(c, step, params.then, std::move(bound), args);
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const WinogradParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  WinogradArgs& args = bound.make<WinogradArgs>();
+  const std::vector<WindowParams> windows{{3, 1, 1, params.begin_y}, {3, 1, 1, params.begin_x}};
+  args.y_axis = window_steps(x, out, windows, 0);
+  args.x_axis = window_steps(x, out, windows, 1);
+  args.images = x.shape[0];
+  args.channels = params.channels;
+  args.n = params.n;
+  args.image_step = x.strides[0];
+  args.out_stride = out.row_stride();
+  if (step.inputs[3] >= 0) args.residual_stride = c.at(step.inputs[3]).row_stride();
+  if (!params.then.body.empty()) args.program = &bound.make<EltProgram>(compile(params.then));
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.w, step.inputs[1]);
+  bound.relocate(args.bias, step.inputs[2]);
+  bound.relocate(args.residual, step.inputs[3]);
+  bound.relocate(args.out, step.outputs[0]);
+  bound.jobs.push_back(plan_winograd(matmul_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  bound.flops =
+      2.0 * 9 * static_cast<double>(out.rows() * params.n) * static_cast<double>(params.channels);
+  return bound;
 }
 
 BoundStep bind(const BindContext& c, const Step& step, const ChannelwiseParams& params) {
