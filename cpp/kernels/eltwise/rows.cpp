@@ -74,7 +74,7 @@ EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const Eltwise
   const size_t outer = loop.dims.size() - 2;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::vector<int64_t>& strides = loop.strides[i + 1];
-    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1]};
+    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1], inputs[i].bools};
     std::copy_n(strides.begin(), outer, args.outer_strides[i]);
   }
   return args;
