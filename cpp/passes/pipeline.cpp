@@ -11,6 +11,7 @@ std::vector<Pass> pipeline() {
   return {
       pass_dead_code(),      // what nobody reads need not be looked at again
       pass_drop_identity(),  // exporters leave hundreds; patterns then need no detours
+      pass_expand_guard(),   // before infer, which then knows what is behind the guards
       pass_infer(),          // contents that the importer could not see, so that shapes are known
       pass_fold(),           // shape arithmetic and weights become constants
       pass_shapes(),         // needs what infer found; kills the chains of Shape nodes

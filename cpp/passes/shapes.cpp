@@ -29,11 +29,16 @@ Refusal unknown_shape(const Graph& g, ValueId v) {
   return refuse("the run alone knows the shape ", g.value(v).type());
 }
 
+struct Wish {  // of a Slice for one axis
+  int64_t axis, step;
+  Dim start, end;
+};
+
 // What Crop needs of one axis of a Slice; nothing where clamping cannot be decided.
 struct Window {
   Dim start, end;
 };
-std::optional<Window> cropped(const Dim& start, const Dim& end, const Dim& extent) {
+std::optional<Window> cropped(const Wish& wish, const Dim& extent) {
   constexpr int64_t kToTheEnd = INT32_MAX;  // how exporters spell it; no extent is as large
   const auto resolve = [&](const Dim& at) -> std::optional<Dim> {
     if (at.is_constant() && at.constant() >= kToTheEnd) return extent;
@@ -42,7 +47,10 @@ std::optional<Window> cropped(const Dim& start, const Dim& end, const Dim& exten
     // extent - 3 counts from the front: it is an extent that the exporter computed.
     return (at - extent).is_constant() ? std::optional(at) : std::nullopt;
   };
-  const auto first = resolve(start), last = resolve(end);
+  const auto first = resolve(wish.start);
+  auto last = resolve(wish.end);
+  // Taken for an extent, as inference has it: below 0 the crop's own extent is refused.
+  if (!last && wish.step == 1 && wish.end.bounds({}).high > 0) last = smaller(wish.end, extent);
   if (!first || !last) return std::nullopt;
   return Window{*first, *last};
 }
@@ -51,11 +59,6 @@ using DimList = std::vector<Dim>;
 std::optional<DimList> known_input(const Graph& g, const Node& n, size_t i) {
   return n.input(i) == kAbsent ? std::nullopt : g.value(n.input(i)).fact.dims();
 }
-
-struct Wish {  // of a Slice for one axis
-  int64_t axis, step;
-  Dim start, end;
-};
 
 // Every axis of a Slice; a refusal where a number that Crop needs is not known.
 std::variant<std::vector<Wish>, Refusal> wishes_of(const Graph& g, const Node& n) {
@@ -86,7 +89,7 @@ std::optional<Outcome> slice(const Graph& g, const Node& n) {
   DimList needed;
   for (const Wish& wish : std::get<0>(wishes)) {
     const Dim& extent = dims[static_cast<size_t>(wish.axis)];
-    const auto range = cropped(wish.start, wish.end, extent);
+    const auto range = cropped(wish, extent);
     if (!range || at_least(range->start - range->end, 1)) {
       return refuse("[", wish.start, ", ", wish.end, ") of ", extent,
                     " is clamped in the run alone");
