@@ -170,13 +170,15 @@ std::string lower_add_norm(Lowering& l, const Node& n) {
 std::string lower_softmax(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (x.dtype != DType::f32) return "only fp32 softmax has kernels";
-  if (x.rank() == 0 || checked_axis(n.as<ops::Softmax>().axis, x.rank()) != x.rank() - 1) {
+  const bool log = n.is("LogSoftmax");
+  const int64_t axis = log ? n.as<ops::LogSoftmax>().axis : n.as<ops::Softmax>().axis;
+  if (x.rank() == 0 || checked_axis(axis, x.rank()) != x.rank() - 1) {
     return "it runs along another axis than the last";
   }
   const auto choice = choose_by_isa(softmax_rows(), l.forced());
   const int32_t source = l.rows(l.value(n.inputs[0]));
   l.add_step(n, {.op = "",
-                 .params = SoftmaxParams{},
+                 .params = SoftmaxParams{log},
                  .inputs = {source},
                  .outputs = {l.make_output(n, 0)},
                  .kernel = std::string(choice.row->name),

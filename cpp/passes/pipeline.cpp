@@ -17,6 +17,8 @@ std::vector<Pass> pipeline() {
       pass_shapes(),         // needs what infer found; kills the chains of Shape nodes
       pass_merge_views(),    // Unsqueeze after Unsqueeze is one view by now
       pass_simplify(),       // after fold: neutral elements are constants
+      pass_hoist_crop(),     // after shapes, which makes crops of slices
+      pass_fold(),           // the products of whole tables
       pass_cse(),            // after shapes: equal chains have become equal nodes
       pass_drop_identity(),  // views and broadcasts to the same shape
 #define PLANCK_FUSION_ROW(name) fusion_##name(),

@@ -49,7 +49,9 @@ std::optional<Window> cropped(const Wish& wish, const Dim& extent) {
   };
   const auto first = resolve(wish.start);
   auto last = resolve(wish.end);
-  // Taken for an extent, as inference has it: below 0 the crop's own extent is refused.
+  // As inference has it: an end below 0 makes the crop's own extent negative, which is refused.
+  const bool from_back = wish.end.is_constant() && wish.end.constant() < 0;
+  if (from_back && !extent.is_constant()) last = extent + wish.end;
   if (!last && wish.step == 1 && wish.end.bounds({}).high > 0) last = smaller(wish.end, extent);
   if (!first || !last) return std::nullopt;
   return Window{*first, *last};
