@@ -119,6 +119,30 @@ std::optional<Outcome> range(const Graph& g, const Node& n) {
       g, n, ops::Count{start->front(), step->front(), type.dims[0], info(type.dtype).onnx}, {});
 }
 
+// Tile repeats a row of blocks: each repeated axis gets an axis of 1 in front, which is stretched.
+std::optional<Outcome> tile(const Graph& g, const Node& n) {
+  const auto repeats = known_input(g, n, 1);
+  if (!repeats) return refuse("the repeats are known in the run alone");
+  if (!bound_at(g, n.inputs[0], dims_of(g, n.outputs[0]))) return unknown_shape(g, n.outputs[0]);
+  const DimList& dims = dims_of(g, n.inputs[0]);
+  DimList apart, stretched;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    const Dim& by = (*repeats)[i];
+    const bool plain = by == Dim(1) || dims[i] == Dim(1);
+    if (!plain) {
+      apart.emplace_back(1);
+      stretched.push_back(by);
+    }
+    apart.push_back(dims[i]);
+    stretched.push_back(dims[i] == Dim(1) ? by : dims[i]);
+  }
+  Patch patch(g, n.id);
+  const ValueId blocks = patch.add(ops::View{apart}, {n.inputs[0]});
+  const ValueId row = patch.add(ops::Broadcast{stretched}, {blocks});
+  patch.replace(n.outputs[0], patch.add(ops::View{dims_of(g, n.outputs[0])}, {row}));
+  return patch;
+}
+
 std::optional<Outcome> shapes(const Graph& g, const Node& n) {
   if (n.outputs.empty() || n.outputs[0] == kAbsent) return std::nullopt;
   const DimList& dims = dims_of(g, n.outputs[0]);
@@ -138,6 +162,7 @@ std::optional<Outcome> shapes(const Graph& g, const Node& n) {
   }
   if (n.is("Slice")) return slice(g, n);
   if (n.is("Range")) return range(g, n);
+  if (n.is("Tile")) return tile(g, n);
   return std::nullopt;
 }
 
