@@ -12,6 +12,9 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
+#include "kernels/index/rows.h"
+#include "kernels/integer/rows.h"
+#include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
@@ -41,6 +44,9 @@ class Reselect {
   void operator()(const SoftmaxParams&) { take(choose_by_isa(softmax_rows(), forced())); }
   void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
+  void operator()(const IntegerParams&) { take(choose_by_isa(integer_rows(), forced())); }
+  void operator()(const IndexParams&) { take(choose_by_isa(index_rows(), forced())); }
+  void operator()(const LaneParams&) { take(choose_by_isa(lane_rows(), forced())); }
   void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
   void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
   void operator()(const CopyParams&) {
@@ -119,12 +125,13 @@ Plan loaded(const LoadOptions& options, const std::string& name, auto&& read) {
 }  // namespace
 
 Plan load_plan(const std::string& path, const LoadOptions& options) {
-  const auto read = [&] { return read_file(path, options.limits.plan_bytes, "plan_bytes"); };
-  return with_context([&] { return loaded(options, path, read); }, "load of ", path);
+  const std::string& name = options.name.empty() ? path : options.name;
+  const auto read = [&] { return read_file(path, options.limits.plan_bytes, "plan_bytes", name); };
+  return with_context([&] { return loaded(options, name, read); }, "load of ", name);
 }
 
 Plan load_plan(const Bytes& bytes, const LoadOptions& options) {
-  return loaded(options, "bytes", [&] {
+  return loaded(options, options.name.empty() ? "bytes" : options.name, [&] {
     within("plan_bytes", options.limits.plan_bytes, static_cast<int64_t>(bytes.span.size()),
            "bytes of a plan");
     return bytes;

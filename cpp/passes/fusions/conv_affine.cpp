@@ -12,9 +12,8 @@ namespace planck {
 namespace {
 
 Pat pattern() {
-  const Pat conv =
-      named("conv", op("planck.Convolution", {var("x"), constant("w"),
-                                              either({absent(), constant("bias")})}));
+  const Pat conv = named("conv", op("planck.Convolution", {var("x"), constant("w"),
+                                                           either({absent(), constant("bias")})}));
   return either({op("Add", {conv, constant("c")}), op("Mul", {conv, constant("c")}),
                  op("Sub", {conv, constant("c")}), op("Div", {conv, constant("c")})});
 }
