@@ -29,6 +29,7 @@ constexpr LowerRow kLower[] = {
     {"LayerNormalization", lower_norm},
     {"planck.AddLayerNorm", lower_add_norm},
     {"Softmax", lower_softmax},
+    {"LogSoftmax", lower_softmax},
     {"planck.Convolution", lower_convolution},
     {"MaxPool", lower_pool},
     {"AveragePool", lower_pool},

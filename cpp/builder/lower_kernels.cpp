@@ -180,12 +180,13 @@ std::string lower_softmax(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (x.dtype != DType::f32) return "only fp32 softmax has kernels";
   if (x.rank() == 0) return "it has no axis";
-  const std::vector<int64_t> order =
-      axis_last(checked_axis(n.as<ops::Softmax>().axis, x.rank()), x.rank());
+  const bool log = n.is("LogSoftmax");
+  const int64_t axis = log ? n.as<ops::LogSoftmax>().axis : n.as<ops::Softmax>().axis;
+  const std::vector<int64_t> order = axis_last(checked_axis(axis, x.rank()), x.rank());
   const auto choice = choose_by_isa(softmax_rows(), l.forced());
   const int32_t source = l.rows(l.permuted(l.value(n.inputs[0]), order));
   l.add_step(n, {.op = "",
-                 .params = SoftmaxParams{},
+                 .params = SoftmaxParams{log},
                  .inputs = {source},
                  .outputs = {l.make_permuted_output(n, 0, order)},
                  .kernel = std::string(choice.row->name),

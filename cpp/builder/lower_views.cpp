@@ -44,10 +44,11 @@ std::string lower_broadcast(Lowering& l, const Node& n) {
   const size_t skip = shape.size() - window.shape.size();
   for (size_t i = 0; i < window.shape.size(); ++i) {
     const Dim& from = window.shape[i];
-    if (from == shape[skip + i]) {
+    const Dim& to = shape[skip + i];
+    if (from == to || from == max(to, Dim(0))) {  // no extent is below 0
       strides[skip + i] = window.strides[i];
     } else if (from != Dim(1)) {
-      return cat("extent ", from, " against ", shape[skip + i], " is known at run time only");
+      return cat("extent ", from, " against ", to, " is known at run time only");
     }
   }
   window.strides = std::move(strides);

@@ -134,7 +134,8 @@ struct NormParams {  // x, residual?, gain, bias?
   static void fields(auto& s, auto& visit) { visit("epsilon", s.epsilon); }
 };
 struct SoftmaxParams {  // over the last axis
-  static void fields(auto&, auto&) {}
+  bool log = false;
+  static void fields(auto& s, auto& visit) { visit("log", s.log); }
 };
 struct EltwiseParams {  // operands of the program, broadcast
   TileProgram program;

@@ -46,10 +46,11 @@ BoundStep bind(const BindContext& c, const Step& step, const NormParams& params)
   return bound;
 }
 
-BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams&) {
+BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& params) {
   BoundStep bound;
   const BoundValue& x = c.at(step.inputs[0]);
   SoftmaxArgs& args = bound.make<SoftmaxArgs>();
+  args.log = params.log;
   args.rows = x.rows();
   args.n = x.columns();
   args.x_stride = x.row_stride();
