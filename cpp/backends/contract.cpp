@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "kernels/layout/rows.h"
+#include "plan/view.h"
 
 namespace planck {
 namespace {
@@ -185,28 +186,14 @@ class Contract {
     }
   }
 
-  static bool dense(const BoundValue& v) {
-    int64_t want = 1;
-    for (size_t i = v.shape.size(); i-- > 0;) {
-      if (v.shape[i] != 1 && v.strides[i] != want) return v.count() == 0;
-      want *= v.shape[i];
-    }
-    return true;
-  }
+  // Strides of a value without elements mean nothing.
+  static bool dense(const BoundValue& v) { return v.count() == 0 || is_dense(v); }
   static bool unit_columns(const BoundValue& v) {
     return v.shape.empty() || v.shape.back() <= 1 || v.strides.back() == 1;
   }
 
-  // All leading axes together walk with one stride.
   void rows(const BoundValue& v) const {
-    bool good = unit_columns(v);
-    int64_t want = v.row_stride();
-    for (size_t i = v.shape.size(); i-- > 1;) {
-      if (v.shape[i - 1] == 1) continue;
-      good = good && v.strides[i - 1] == want;
-      want *= v.shape[i - 1];
-    }
-    expect(good || v.count() == 0, v, " does not lie in rows");
+    expect(v.count() == 0 || has_rows(v), v, " does not lie in rows");
   }
 
   // Batch, one axis for each window, channels; y lies in rows. How far windows reach is no matter:

@@ -9,6 +9,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
+#include "plan/view.h"
 
 namespace planck {
 namespace {
@@ -112,14 +113,9 @@ class Verifier {
       expect(in_range(p.value, plan_.values), "the port '", p.name, "' names value ", p.value);
       const PlanValue& v = at(p.value);
       const PlanBuffer& b = buffer_of(p.value);
-      Dim want(1);
-      bool dense = v.offset == Dim(0);
-      for (size_t k = v.shape.size(); k-- > 0;) {
-        dense = dense && (v.shape[k] == Dim(1) || v.strides[k] == want);
-        want = want * v.shape[k];
-      }
       expect(b.kind == kind && b.index == static_cast<int32_t>(i) && v.dtype == p.dtype &&
-                 v.shape == p.shape && dense && b.elements == want,
+                 v.shape == p.shape && v.offset == Dim(0) && is_dense(v) &&
+                 b.elements == product(v.shape),
              "the port '", p.name, "' does not fit its buffer");
     }
     // No other buffer may stand for the caller's memory.
@@ -191,8 +187,7 @@ class Verifier {
     }
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
                          std::holds_alternative<ConvParams>(s.params);
-    return (product && i >= 2) ||
-           (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
+    return (product && i >= 2) || (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
   }
 

@@ -75,27 +75,28 @@ Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, i
   return copy_range(file, offset, length, name);
 }
 
-Bytes read_file(const std::string& path, int64_t limit, const char* option) {
+Bytes read_file(const std::string& path, int64_t limit, const char* option,
+                const std::string& name) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const Handle file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (!file || fstat(file.get(), &facts) != 0) {
-    throw with(FileError("cannot open '", path, "': ", std::strerror(errno)),
+    throw with(FileError("cannot open '", name, "': ", std::strerror(errno)),
                {.expected = "a readable file", .got = std::strerror(errno)});
   }
   if (!S_ISREG(facts.st_mode)) {
-    throw with(FileError("'", path, "' is not a regular file"), {.expected = "a regular file"});
+    throw with(FileError("'", name, "' is not a regular file"), {.expected = "a regular file"});
   }
   if (facts.st_size > limit) {
     throw with(
-        LimitError("'", path, "' has ", facts.st_size, " bytes; the limit ", option, " is ", limit),
+        LimitError("'", name, "' has ", facts.st_size, " bytes; the limit ", option, " is ", limit),
         {.hint = cat("raise limits.", option, " if you trust this file"),
          .limit = limit,
          .need = facts.st_size,
          .option = option});
   }
   try {
-    return read_range(file, facts, 0, facts.st_size, path);
+    return read_range(file, facts, 0, facts.st_size, name);
   } catch (const ExternalDataError& e) {  // here the file is the model itself
     throw FileError(e.what());
   }

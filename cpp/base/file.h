@@ -47,8 +47,10 @@ void release(const Bytes& bytes);
 Bytes read_range(const Handle& file, const struct stat& facts, int64_t offset, int64_t length,
                  const std::string& name);
 
-// A whole regular file. FileError; LimitError above `limit` bytes, naming the option.
-Bytes read_file(const std::string& path, int64_t limit, const char* option);
+// A whole regular file. FileError; LimitError above `limit` bytes, naming the option. Errors call
+// the file by `name`.
+Bytes read_file(const std::string& path, int64_t limit, const char* option,
+                const std::string& name);
 
 // Writes a file that is whole or absent: a temporary file in the same folder, which `body` fills
 // by calling its argument, then fsync, rename, fsync of the folder. FileError says what failed;

@@ -1,8 +1,8 @@
 #pragma once
 // Where a sleeping thread wakes. A kernel whose processors are all busy likes to put the woken
-// thread behind the one that wakes it, where it waits for a time slice (2 to 3 ms seen) while that
-// one works on alone. So the waker takes its own processor out of the sleeper's mask, and the
-// sleeper puts its mask back as soon as it runs.
+// thread behind the one that wakes it, where it waits for a whole time slice while that one works
+// on alone. So the waker takes its own processor out of the sleeper's mask, and the sleeper puts
+// its mask back as soon as it runs.
 #include <sched.h>
 #include <sys/types.h>
 

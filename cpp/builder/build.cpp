@@ -96,7 +96,14 @@ class Stage {
 };
 
 ImportOptions import_options(const BuildOptions& options) {
-  return {options.limits, options.external_data_dir};
+  for (const auto& [name, extent] : options.dims) {
+    if (extent < 0) {
+      throw with(UsageError("dims.", name, " is ", extent, "; expected at least 0"),
+                 {.expected = "at least 0", .got = cat(extent)});
+    }
+  }
+  return {options.limits, options.external_data_dir, options.dims, options.initializers,
+          options.fed_initializers};
 }
 
 // Reports how many of each op the model became, our ops and those that fusions make.

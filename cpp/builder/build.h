@@ -1,6 +1,9 @@
 #pragma once
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,9 +21,12 @@ struct BuildOptions {
   std::string fallback = "reference";  // or "error"
   std::vector<std::string> disabled_passes;
   int64_t stop_after_patch = -1;
-  Limits limits;                         // build_timeout too
-  std::string external_data_dir;         // for build_bytes; a file's own folder otherwise
-  std::shared_ptr<const Cancel> cancel;  // from any thread
+  std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
+  std::map<std::string, Tensor> initializers;  // in place of the model's, of the same type
+  std::set<std::string> fed_initializers;      // those among the inputs that every run is to give
+  Limits limits;                               // build_timeout too
+  std::string external_data_dir;               // for build_bytes; a file's own folder otherwise
+  std::shared_ptr<const Cancel> cancel;        // from any thread
   // Called with a stage and how much of the build is done, 0 to 1: where a stage begins, and every
   // 20 ms or so inside it. False cancels.
   std::function<bool(std::string_view stage, double done)> progress;

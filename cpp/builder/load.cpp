@@ -119,12 +119,13 @@ Plan loaded(const LoadOptions& options, const std::string& name, auto&& read) {
 }  // namespace
 
 Plan load_plan(const std::string& path, const LoadOptions& options) {
-  const auto read = [&] { return read_file(path, options.limits.plan_bytes, "plan_bytes"); };
-  return with_context([&] { return loaded(options, path, read); }, "load of ", path);
+  const std::string& name = options.name.empty() ? path : options.name;
+  const auto read = [&] { return read_file(path, options.limits.plan_bytes, "plan_bytes", name); };
+  return with_context([&] { return loaded(options, name, read); }, "load of ", name);
 }
 
 Plan load_plan(const Bytes& bytes, const LoadOptions& options) {
-  return loaded(options, "bytes", [&] {
+  return loaded(options, options.name.empty() ? "bytes" : options.name, [&] {
     within("plan_bytes", options.limits.plan_bytes, static_cast<int64_t>(bytes.span.size()),
            "bytes of a plan");
     return bytes;

@@ -16,6 +16,7 @@ struct LoadOptions {
   Limits limits;        // load_timeout, plan_bytes, plan_metadata_bytes
   bool verify = false;  // hash the weights too
   Repack repack = Repack::automatic;
+  std::string name;  // what reports and errors call the plan; empty: its path
 };
 
 // Reads, checks and, for another instruction set, chooses kernels anew and packs the weights for

@@ -18,13 +18,27 @@ struct EltRow {
   TileOp tile;
 };
 constexpr EltRow kEltRows[] = {
-    {"Add", TileOp::add},       {"Sub", TileOp::sub},   {"Mul", TileOp::mul},
-    {"Div", TileOp::div},       {"Pow", TileOp::pow},   {"Neg", TileOp::neg},
-    {"Abs", TileOp::abs},       {"Sqrt", TileOp::sqrt}, {"Reciprocal", TileOp::reciprocal},
-    {"Exp", TileOp::exp},       {"Log", TileOp::log},   {"Erf", TileOp::erf},
-    {"Tanh", TileOp::tanh},     {"Relu", TileOp::relu}, {"Sigmoid", TileOp::sigmoid},
-    {"Gelu", TileOp::gelu_erf}, {"Min", TileOp::min},   {"Max", TileOp::max},
-    {"Clip", TileOp::min},      {"PRelu", TileOp::relu}, {"HardSigmoid", TileOp::min},
+    {"Add", TileOp::add},
+    {"Sub", TileOp::sub},
+    {"Mul", TileOp::mul},
+    {"Div", TileOp::div},
+    {"Pow", TileOp::pow},
+    {"Neg", TileOp::neg},
+    {"Abs", TileOp::abs},
+    {"Sqrt", TileOp::sqrt},
+    {"Reciprocal", TileOp::reciprocal},
+    {"Exp", TileOp::exp},
+    {"Log", TileOp::log},
+    {"Erf", TileOp::erf},
+    {"Tanh", TileOp::tanh},
+    {"Relu", TileOp::relu},
+    {"Sigmoid", TileOp::sigmoid},
+    {"Gelu", TileOp::gelu_erf},
+    {"Min", TileOp::min},
+    {"Max", TileOp::max},
+    {"Clip", TileOp::min},
+    {"PRelu", TileOp::relu},
+    {"HardSigmoid", TileOp::min},
     {"HardSwish", TileOp::hard_swish},
 };
 
@@ -229,8 +243,7 @@ void Lowering::flush(ValueId id) {
   const std::vector<int64_t> order = common_order(*this, sources, graph.value(id).type().dims);
   const bool plain = std::ranges::is_sorted(order);
   for (const int32_t source : sources) {
-    step.inputs.push_back(
-        dense(plain ? source : permuted(with_rank(source, order.size()), order)));
+    step.inputs.push_back(dense(plain ? source : permuted(with_rank(source, order.size()), order)));
   }
   step.outputs = {make_permuted_output(n, 0, order)};
   add_step(n, std::move(step));

@@ -55,9 +55,11 @@ Geometry geometry_of(const Lowering& l, const Node& n, const Windowed& w, const 
 // Every output reads one place: the convolution is a product of rows.
 bool is_pointwise(const Geometry& g, const Windowed& w) {
   const auto no_pad = [](int64_t pad) { return pad == 0; };
-  return std::ranges::all_of(g.windows, [](const WindowParams& p) {
-    return p.kernel == 1 && p.stride == 1 && p.begin == 0;
-  }) && (w.auto_pad != "NOTSET" || std::ranges::all_of(w.pads, no_pad));
+  return std::ranges::all_of(g.windows,
+                             [](const WindowParams& p) {
+                               return p.kernel == 1 && p.stride == 1 && p.begin == 0;
+                             }) &&
+         (w.auto_pad != "NOTSET" || std::ranges::all_of(w.pads, no_pad));
 }
 
 // Output channels [first, first + count) of weights [M,C,..] as a matrix [taps * C, count].
@@ -119,8 +121,7 @@ class ConvolutionLowering {
     return v.strides.back() == Dim(1) || v.shape.back() == Dim(1) ? x : l_.dense(x);
   }
 
-  void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first,
-               int64_t count) {
+  void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first, int64_t count) {
     const Tensor matrix = taps_by_channels(weights_, first, count);
     const int64_t channels = weights_.shape()[1];
     const auto choice = select_matmul(count, matrix.shape()[0], true, l_.forced());
@@ -134,8 +135,8 @@ class ConvolutionLowering {
     const bool pointwise = is_pointwise(geometry_, conv_);
     if (pointwise) step.params = LinearParams{count, channels, then_};
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
-    step.inputs = {pointwise ? l_.rows(x) : x,
-                   l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
+    step.inputs = {pointwise ? l_.rows(x) : x, l_.make_constant(packed(name, matrix, step.kernel)),
+                   bias, residual};
     l_.add_step(n_, std::move(step));
   }
 
@@ -199,7 +200,9 @@ std::string lower_pool(Lowering& l, const Node& n) {
   const bool readable = l.at(x).strides.back() == Dim(1) || l.at(x).shape.back() == Dim(1);
   l.add_step(n, {.op = "",
                  .params = ChannelwiseParams{max ? ChannelwiseKind::max : ChannelwiseKind::average,
-                                             std::move(geometry.windows), counts, {}},
+                                             std::move(geometry.windows),
+                                             counts,
+                                             {}},
                  .inputs = {readable ? x : l.dense(x), -1, -1, -1},
                  .outputs = {l.make_permuted_output(n, 0, order)},
                  .kernel = std::string(choice.row->name),

@@ -42,12 +42,15 @@ std::span<const char* const> subgraph_names(const std::string& op) {
 
 class ModelBuilder {
  public:
-  ModelBuilder(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads)
+  ModelBuilder(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads,
+               const ImportOptions& options)
       : model_(model),
         ops_(ops),
         payloads_(payloads),
         opsets_(model.opset_import()),
-        functions_(model, ops, payloads.limits) {}
+        functions_(model, ops, payloads.limits),
+        options_(options),
+        dims_(options.dims) {}
 
   Graph run() {
     if (!model_.has_graph()) throw GraphError("the model has no graph");
@@ -57,7 +60,13 @@ class ModelBuilder {
     Scope scope(graph, model_.graph().node(), nullptr);
     Frame frame;
     frame.opsets = &opsets_;
+    check_fed();
     fill(scope, model_.graph(), frame);
+    for (const auto& [name, tensor] : options_.initializers) {
+      if (!replaced_.contains(name)) {
+        throw with(UsageError("the model has no initializer '", name, "'"), {.got = name});
+      }
+    }
     return graph;
   }
 
@@ -78,11 +87,39 @@ class ModelBuilder {
     };
     for (const onnx::TensorProto& t : proto.initializer()) {
       if (t.name().empty()) throw GraphError("an initializer has no name");
-      add(t.name(), read_tensor(t, payloads_));
+      if (!options_.fed_initializers.contains(t.name())) add(t.name(), initializer(t));
     }
     for (const onnx::SparseTensorProto& t : proto.sparse_initializer()) {
       if (t.values().name().empty()) throw GraphError("a sparse initializer has no name");
       add(t.values().name(), read_sparse(t, payloads_));
+    }
+  }
+
+  // The caller's tensor of this name, else the model's.
+  Tensor initializer(const onnx::TensorProto& proto) {
+    const auto it = options_.initializers.find(proto.name());
+    if (it == options_.initializers.end()) return read_tensor(proto, payloads_);
+    const Tensor& given = it->second;
+    const Shape shape(proto.dims().begin(), proto.dims().end());
+    const DType dtype = element_type(proto.data_type());
+    if (given.dtype() != dtype || given.shape() != shape) {
+      const std::string want = cat(dtype, shape_text(shape)), got = cat(given.type());
+      throw with(UsageError("the initializer '", proto.name(), "' is ", want, ", given is ", got),
+                 {.expected = want, .got = got});
+    }
+    replaced_.insert(proto.name());
+    return given;
+  }
+
+  void check_fed() const {
+    const auto& initializers = model_.graph().initializer();
+    const auto& inputs = model_.graph().input();
+    for (const std::string& name : options_.fed_initializers) {
+      const auto has_name = [&](const auto& proto) { return proto.name() == name; };
+      if (std::ranges::none_of(initializers, has_name) || std::ranges::none_of(inputs, has_name)) {
+        throw with(UsageError("the model has no input '", name, "' with an initializer"),
+                   {.got = name});
+      }
     }
   }
 
@@ -419,15 +456,18 @@ class ModelBuilder {
   Payloads& payloads_;
   Opsets opsets_;
   Functions functions_;
+  const ImportOptions& options_;
   DimNames dims_;
   std::shared_ptr<std::vector<SourceNode>> sources_ = std::make_shared<std::vector<SourceNode>>();
+  std::set<std::string> replaced_;  // initializers that the caller gave
   int64_t nodes_ = 0;
 };
 
 }  // namespace
 
-Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads) {
-  return ModelBuilder(model, ops, payloads).run();
+Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads,
+                  const ImportOptions& options) {
+  return ModelBuilder(model, ops, payloads, options).run();
 }
 
 }  // namespace planck::importer

@@ -4,6 +4,7 @@
 namespace planck::importer {
 
 // The one walk over all graphs of a parsed model.
-Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads);
+Graph build_graph(const onnx::ModelProto& model, const OpTable& ops, Payloads& payloads,
+                  const ImportOptions& options);
 
 }  // namespace planck::importer

@@ -28,7 +28,10 @@ Dim DimNames::symbol(const std::string& key, const std::string& wish) {
   return Dim::symbol(it->second);
 }
 
-Dim DimNames::named(const std::string& name) { return symbol(name, readable(name)); }
+Dim DimNames::named(const std::string& name) {
+  const auto it = fixed_.find(name);
+  return it != fixed_.end() ? Dim(it->second) : symbol(name, readable(name));
+}
 
 Dim DimNames::unknown(const std::string& input, int64_t axis) {
   const std::string suffix = cat(':', axis);

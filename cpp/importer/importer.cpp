@@ -27,14 +27,15 @@ onnx::ModelProto parse(const std::string& bytes, const Limits& limits) {
 }
 
 Graph import_model(const Bytes& bytes, const std::string& folder, const OpTable& ops,
-                   const Limits& limits) {
+                   const ImportOptions& options) {
+  const Limits& limits = options.limits;
   within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
          "bytes of a model");
   const std::string kept = importer::scan(bytes.span, limits);
   within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes to be parsed");
   const onnx::ModelProto model = parse(kept, limits);
   importer::Payloads payloads{bytes, importer::ExternalData(folder), limits};
-  return importer::build_graph(model, ops, payloads);
+  return importer::build_graph(model, ops, payloads, options);
 }
 
 // The folder that a path names its file in; "." for a bare name.
@@ -48,8 +49,8 @@ std::string folder_of(const std::string& path) {
 
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options) {
   const auto body = [&] {
-    const Bytes bytes = read_file(path, options.limits.model_bytes, "model_bytes");
-    return import_model(bytes, folder_of(path), ops, options.limits);
+    const Bytes bytes = read_file(path, options.limits.model_bytes, "model_bytes", path);
+    return import_model(bytes, folder_of(path), ops, options);
   };
   return with_context([&] { return typed(body); }, "import of ", path);
 }
@@ -57,7 +58,7 @@ Graph import_file(const std::string& path, const OpTable& ops, const ImportOptio
 Graph import_bytes(std::span<const std::byte> bytes, const OpTable& ops,
                    const ImportOptions& options) {
   const auto body = [&] {
-    return import_model({bytes, nullptr}, options.external_data_dir, ops, options.limits);
+    return import_model({bytes, nullptr}, options.external_data_dir, ops, options);
   };
   return with_context([&] { return typed(body); }, "import of a model in memory");
 }

@@ -5,6 +5,8 @@
 // Non-goals: optimising. What the file says is what the graph says, at the newest opset.
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <set>
 #include <span>
 #include <string>
 
@@ -18,11 +20,15 @@ inline constexpr int64_t kNewestOpset = 28;
 
 struct ImportOptions {
   Limits limits;
-  std::string external_data_dir;  // for import_bytes; a file's own folder otherwise
+  std::string external_data_dir;             // for import_bytes; a file's own folder otherwise
+  std::map<std::string, int64_t> dims = {};  // extents of symbolic dimensions, by their ONNX names
+  std::map<std::string, Tensor> initializers = {};  // in place of the model's, of the same type
+  std::set<std::string> fed_initializers = {};  // those among the inputs that every run is to give
 };
 
 // Errors: FileError, ParseError (not the format), GraphError (breaks a rule of ONNX),
-// UnsupportedError (names every op that is missing), ExternalDataError, VersionError, LimitError.
+// UnsupportedError (names every op that is missing), ExternalDataError, VersionError, LimitError,
+// UsageError (an option does not fit the model).
 // Constants may keep the file mapped for as long as they live.
 Graph import_file(const std::string& path, const OpTable& ops, const ImportOptions& options = {});
 

@@ -92,7 +92,9 @@ class Restorer {
     const Json &outputs = field(json_, "outputs"), &names = field(json_, "output_names");
     if (outputs.size() != names.size()) fail("outputs and their names differ in number");
     for (size_t i = 0; i < outputs.size(); ++i) {
-      out_.graph.add_output(ids_[index(outputs[i], ids_.size())], names[i].get<std::string>());
+      const ValueId v = ids_[index(outputs[i], ids_.size())];
+      if (!known(v)) fail("an output that nothing produces");
+      out_.graph.add_output(v, names[i].get<std::string>());
     }
     return std::move(out_);
   }
@@ -120,6 +122,7 @@ class Restorer {
     type.dtype = *dtype;
     for (const Json& d : field(json, "dims")) read(d, type.dims.emplace_back());
     const auto name = field(json, "name").get<std::string>();
+    known_.push_back(is_input || json.contains("data") || json.contains("weight"));
     if (is_input) {
       ids_.push_back(out_.graph.add_input(name, std::move(type)));
     } else if (json.contains("data")) {
@@ -151,14 +154,18 @@ class Restorer {
     n.op = out_.graph.table->find(op);
     if (n.op == nullptr) fail("an op that this library does not have");
     n.attrs = n.op->parse(field(json, "attrs"));
-    for (const Json& i : field(json, "in")) n.inputs.push_back(operand(i));
-    for (const Json& i : field(json, "out")) {
-      n.outputs.push_back(operand(i));
-      if (n.outputs.back() == kAbsent) continue;
-      const Value& v = out_.graph.value(n.outputs.back());
-      const bool given = std::ranges::find(out_.graph.inputs, v.id) != out_.graph.inputs.end();
-      if (v.producer != kNoNode || v.is_constant() || given) fail("a value with two producers");
+    // In order, so that whoever walks from a value to what it is made of comes to an end.
+    for (const Json& i : field(json, "in")) {
+      n.inputs.push_back(operand(i));
+      if (!known(n.inputs.back())) fail("a node reads a value before it is there");
     }
+    for (const Json& i : field(json, "out")) n.outputs.push_back(operand(i));
+    for (const ValueId v : n.outputs) {
+      if (v == kAbsent) continue;
+      if (known(v)) fail("a value with two producers");
+      known_[static_cast<size_t>(v)] = true;
+    }
+    check_arity(*n.op, n.inputs.size(), n.outputs.size());
     n.origin = field(json, "origin").get<Origin>();
     out_.graph.add_node(std::move(n));
   }
@@ -167,9 +174,13 @@ class Restorer {
     return ids_[index(json, ids_.size())];
   }
 
+  // Whether it is an input, a constant, or an output of a node so far.
+  bool known(ValueId v) const { return v == kAbsent || known_[static_cast<size_t>(v)]; }
+
   const Json& json_;
   ArchivedGraph out_;
   std::vector<ValueId> ids_;
+  std::vector<bool> known_;  // by value
 };
 
 }  // namespace

@@ -22,8 +22,9 @@ struct ArchivedGraph {
   std::map<ValueId, int64_t> weights;  // values whose contents lie elsewhere: index
 };
 
-// Every id and attribute is checked; facts are taken as written, so `graph` is for evaluation, not
-// for passes. CorruptError.
+// Every id, attribute and number of operands is checked, and that each node reads only what comes
+// before it; facts are taken as written, so whoever evaluates checks types (ops/evaluate.h), and no
+// pass runs on `graph`. CorruptError.
 ArchivedGraph read_archive(std::span<const std::byte> bytes, const OpTable& ops);
 
 }  // namespace planck

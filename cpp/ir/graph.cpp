@@ -133,22 +133,11 @@ void Graph::forget(ValueId id) {
 std::vector<Fact> infer_outputs(const OpDef& op, const void* attrs,
                                 std::span<const Fact* const> facts, size_t outputs,
                                 std::string_view fresh_name) {
-  const auto given = static_cast<int>(facts.size());
-  if (given < op.min_inputs || (op.max_inputs >= 0 && given > op.max_inputs)) {
-    throw GraphError(op.text(), " takes ", op.min_inputs,
-                     op.max_inputs < 0               ? std::string(" or more")
-                     : op.max_inputs > op.min_inputs ? cat(" to ", op.max_inputs)
-                                                     : std::string(),
-                     " inputs, got ", given);
-  }
+  check_arity(op, facts.size(), outputs);
   for (int i = 0; i < op.min_inputs; ++i) {
     if (facts[static_cast<size_t>(i)] == nullptr) {
       throw GraphError("input ", i, " of ", op.text(), " is required");
     }
-  }
-  if (static_cast<int>(outputs) < op.min_outputs ||
-      (op.max_outputs >= 0 && static_cast<int>(outputs) > op.max_outputs)) {
-    throw GraphError(op.text(), " cannot have ", outputs, " outputs");
   }
   std::vector<Fact> out(outputs);
   Inference call{facts, out,

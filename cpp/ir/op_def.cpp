@@ -31,6 +31,25 @@ Json OpDef::print(const void* attrs) const {
   return json;
 }
 
+namespace {
+
+void check_count(const OpDef& op, std::string_view what, size_t got, int low, int high) {
+  const auto count = static_cast<int64_t>(got);
+  if (count >= low && (high < 0 || count <= high)) return;
+  GraphError error(op.text(), ' ', what == "inputs" ? "takes " : "gives ", low,
+                   high < 0 ? " or more" : (high == low ? "" : cat(" to ", high)), ' ', what,
+                   ", got ", got);
+  error.fields.op_type = op.name;
+  throw error;
+}
+
+}  // namespace
+
+void check_arity(const OpDef& op, size_t inputs, size_t outputs) {
+  check_count(op, "inputs", inputs, op.min_inputs, op.max_inputs);
+  check_count(op, "outputs", outputs, op.min_outputs, op.max_outputs);
+}
+
 const OpDef* OpTable::find(std::string_view text) const {
   const auto it = defs_.find(text);
   return it == defs_.end() ? nullptr : it->second;

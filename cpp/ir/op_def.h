@@ -82,6 +82,9 @@ struct Arity {
   int min_inputs, max_inputs, min_outputs = 1, max_outputs = 1;
 };
 
+// How many inputs and outputs a node of the op may have, absent ones included. GraphError.
+void check_arity(const OpDef& op, size_t inputs, size_t outputs);
+
 template <class Op>
 OpDef make_op_def(std::string_view domain, int version) {
   return {

@@ -1,26 +1,13 @@
 #include "ops/evaluate.h"
 
 #include "base/checked.h"
+#include "ir/graph.h"
 #include "ops/support.h"
 
 namespace planck {
 
-namespace {
-
-void check_count(const OpDef& op, std::string_view what, size_t got, int low, int high) {
-  const auto count = static_cast<int64_t>(got);
-  if (count >= low && (high < 0 || count <= high)) return;
-  GraphError error(op.text(), " has ", got, " ", what, ", expected ", low,
-                   high < 0 ? " or more" : (high == low ? "" : cat(" to ", high)));
-  error.fields.op_type = op.name;
-  throw error;
-}
-
-}  // namespace
-
 void evaluate(const OpDef& op, const void* attrs, Evaluation& call) {
-  check_count(op, "inputs", call.in.size(), op.min_inputs, op.max_inputs);
-  check_count(op, "outputs", call.out.size(), op.min_outputs, op.max_outputs);
+  check_arity(op, call.in.size(), call.out.size());
   for (size_t i = 0; i < static_cast<size_t>(op.min_inputs); ++i) {
     if (!call.has(i)) throw GraphError(op.text(), " lacks its input ", i);
   }
@@ -35,6 +22,32 @@ void evaluate(const OpDef& op, const void* attrs, Evaluation& call) {
     }
     wrap(out);
   }
+}
+
+void check_types(const OpDef& op, const void* attrs, std::span<const Fact* const> in,
+                 std::span<const std::optional<DType>> out) {
+  std::vector<Fact> inferred;
+  try {
+    inferred = infer_outputs(op, attrs, in, out.size(), "run");
+  } catch (const GraphError& e) {
+    throw with(RunError(e.what()), e.fields);
+  }
+  for (size_t i = 0; i < out.size(); ++i) {
+    const DType dtype = inferred[i].type.dtype;
+    if (!out[i] || dtype == *out[i]) continue;
+    throw with(
+        RunError(op.text(), " gives ", dtype, ", the plan says ", *out[i]),
+        {.expected = std::string(dtype_name(*out[i])), .got = std::string(dtype_name(dtype))});
+  }
+}
+
+Fact fact_of(const Wide& value) {
+  Fact fact;
+  fact.type = {value.dtype, {value.shape.begin(), value.shape.end()}};
+  if (value.count() <= kMostContents) {
+    fact.constant = std::make_shared<const Tensor>(narrow(value));
+  }
+  return fact;
 }
 
 }  // namespace planck

@@ -39,9 +39,9 @@ void explain_step(const Plan& plan, size_t index, std::ostringstream& out) {
 }  // namespace
 
 std::string_view family(const StepParams& params) {
-  static constexpr std::string_view kNames[] = {"linear",  "conv", "channelwise", "matmul",  "attention", "norm",
-                                                "softmax", "eltwise", "embed",     "copy",
-                                                "reduce",  "range",   "reference"};
+  static constexpr std::string_view kNames[] = {
+      "linear",  "conv",  "channelwise", "matmul", "attention", "norm",     "softmax",
+      "eltwise", "embed", "copy",        "reduce", "range",     "reference"};
   static_assert(std::size(kNames) == std::variant_size_v<StepParams>);
   return kNames[params.index()];
 }

@@ -177,9 +177,10 @@ struct ReferenceParams {  // any op, by its reference
     visit("attrs", s.attrs);
   }
 };
-using StepParams = std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams, NormParams,
-                                SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
-                                RangeParams, ReferenceParams>;
+using StepParams =
+    std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams,
+                 NormParams, SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
+                 RangeParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

@@ -11,16 +11,6 @@ std::vector<Dim> dense_strides(std::span<const Dim> shape) {
   return strides;
 }
 
-bool is_dense(const PlanValue& v) {
-  Dim want(1);
-  for (size_t i = v.shape.size(); i-- > 0;) {
-    if (v.shape[i] == Dim(1)) continue;  // never stepped
-    if (v.strides[i] != want) return false;
-    want = want * v.shape[i];
-  }
-  return true;
-}
-
 PlanValue permuted_view(PlanValue v, std::span<const int64_t> perm) {
   const std::vector<Dim> shape = v.shape, strides = v.strides;
   for (size_t i = 0; i < perm.size(); ++i) {
@@ -57,19 +47,6 @@ std::optional<std::vector<int64_t>> memory_order(const PlanValue& v) {
   }
   order.insert(order.end(), inside.rbegin(), inside.rend());
   return order;
-}
-
-bool has_rows(const PlanValue& v) {
-  if (v.shape.empty()) return true;
-  const size_t last = v.shape.size() - 1;
-  if (v.strides[last] != Dim(1) && v.shape[last] != Dim(1)) return false;
-  size_t inner = last;  // the innermost leading axis that is stepped
-  for (size_t i = last; i-- > 0;) {
-    if (v.shape[i] == Dim(1)) continue;
-    if (inner != last && v.strides[i] != v.strides[inner] * v.shape[inner]) return false;
-    inner = i;
-  }
-  return true;
 }
 
 namespace {

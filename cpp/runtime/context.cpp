@@ -78,6 +78,30 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
   return out;
 }
 
+void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
+                std::span<const void* const> inputs, std::span<void* const> outputs,
+                std::vector<std::byte*>& bases) {
+  const auto base = [&](size_t i) -> const void* {
+    const PlanBuffer& b = plan.buffers[i];
+    const auto index = static_cast<size_t>(b.index);
+    switch (b.kind) {
+      case BufferKind::arena:
+        return arena + binding.memory.offsets[i];
+      case BufferKind::input:
+        return inputs[index];
+      case BufferKind::output:
+        return outputs[index];
+      case BufferKind::constant:
+        return plan.constants[index].tensor.data();
+    }
+    return nullptr;
+  };
+  bases.resize(plan.buffers.size());
+  for (size_t i = 0; i < bases.size(); ++i) {
+    bases[i] = static_cast<std::byte*>(const_cast<void*>(base(i)));
+  }
+}
+
 Context::Context(const Plan& plan, int threads, const Limits& limits)
     : plan_(plan),
       limits_(limits),
@@ -160,25 +184,7 @@ void Context::set_addresses(Binding& binding, OutputSink& sink) {
     const BoundValue& v = binding.values[static_cast<size_t>(plan_.outputs[i].value)];
     output_data_.push_back(sink.output(i, plan_.outputs[i], v.shape));
   }
-  bases_.resize(plan_.buffers.size());
-  for (size_t i = 0; i < bases_.size(); ++i) {
-    const PlanBuffer& b = plan_.buffers[i];
-    const auto index = static_cast<size_t>(b.index);
-    switch (b.kind) {
-      case BufferKind::arena:
-        bases_[i] = arena_.data() + binding.memory.offsets[i];
-        break;
-      case BufferKind::input:
-        bases_[i] = static_cast<std::byte*>(const_cast<void*>(input_data_[index]));
-        break;
-      case BufferKind::output:
-        bases_[i] = static_cast<std::byte*>(output_data_[index]);
-        break;
-      case BufferKind::constant:
-        bases_[i] = const_cast<std::byte*>(plan_.constants[index].tensor.data());
-        break;
-    }
-  }
+  find_bases(plan_, binding, arena_.data(), input_data_, output_data_, bases_);
   for (const Binding::Patch& p : binding.patches) {
     *p.slot = bases_[static_cast<size_t>(p.buffer)] + p.bytes;
   }

@@ -31,6 +31,10 @@ struct Binding {
 };
 
 std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings);
+// Where each buffer of the plan begins in a run.
+void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
+                std::span<const void* const> inputs, std::span<void* const> outputs,
+                std::vector<std::byte*>& bases);
 
 // Huge-page friendly memory that only grows.
 class Arena {

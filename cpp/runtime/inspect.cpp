@@ -64,7 +64,13 @@ class Atlas {
     if (static_cast<size_t>(it->second) >= plan.source.weights.size()) {
       throw CorruptError("the source graph names weight ", it->second);
     }
-    return widen(source_weight(plan, plan.source.weights[static_cast<size_t>(it->second)]));
+    const SourceWeight& weight = plan.source.weights[static_cast<size_t>(it->second)];
+    const TensorType declared{weight.dtype, {weight.shape.begin(), weight.shape.end()}};
+    if (declared != graph().value(v).type()) {
+      throw CorruptError(label(graph(), v), " is ", graph().value(v).type(),
+                         " in the source graph, and its weight is ", declared);
+    }
+    return widen(source_weight(plan, weight));
   }
 
   TensorFacts facts(ValueId v) const {
@@ -74,14 +80,14 @@ class Atlas {
     const Node& n = graph().node(value.producer);
     if (!n.origin.empty()) out.node = plan.nodes[static_cast<size_t>(n.origin[0])].name;
     out.op_type = n.op->text();
-    const auto step = finished.find(v);
-    out.step = step != finished.end() ? step->second : step_of.at(n.id);
+    const auto step = finished_.find(v);
+    out.step = step != finished_.end() ? step->second : step_of.at(n.id);
     if (out.step >= 0) out.kernel = plan.steps[static_cast<size_t>(out.step)].kernel;
     return out;
   }
 
  private:
-  std::map<ValueId, int32_t> finished;  // held value -> the step that finishes its buffer
+  std::map<ValueId, int32_t> finished_;  // held value -> the step that finishes its buffer
 
   void find_writers() {
     std::vector<int32_t> last(plan.buffers.size(), -1);
@@ -107,7 +113,7 @@ class Atlas {
       const bool computed = source.producer != kNoNode && source.type().dtype == v.dtype;
       if (!computed || !held.emplace(id, static_cast<int32_t>(i)).second) continue;
       held_after[static_cast<size_t>(step)].push_back(id);
-      finished[id] = step;
+      finished_[id] = step;
     }
   }
 
@@ -138,7 +144,10 @@ class Walk {
         replay_(atlas.plan, inputs, options.threads > 0 ? options.threads : this_device().cores),
         bindings_(replay_.bindings()) {
     if (g_.inputs.size() != inputs.size()) throw CorruptError("the source graph has other inputs");
-    for (size_t i = 0; i < inputs.size(); ++i) actual_[g_.inputs[i]] = inputs[i];
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      expect_declared(g_.inputs[i], inputs[i].dtype(), inputs[i].shape());
+      actual_[g_.inputs[i]] = inputs[i];
+    }
     for (const Node& n : g_.nodes()) {
       for (const ValueId v : std::set(n.inputs.begin(), n.inputs.end())) {
         if (v != kAbsent) ++uses_[v];
@@ -195,14 +204,34 @@ class Walk {
     }
   }
 
+  // The graph came with the plan, so that nothing in it is true before it was checked.
   std::vector<Wide> evaluate_on(const Node& n, const std::vector<const Wide*>& in) {
     std::vector<Wide> out(n.outputs.size());
+    std::vector<std::optional<DType>> declared(out.size());
     for (size_t i = 0; i < out.size(); ++i) {
-      if (n.outputs[i] != kAbsent) out[i].dtype = g_.value(n.outputs[i]).type().dtype;
+      if (n.outputs[i] == kAbsent) continue;
+      declared[i] = g_.value(n.outputs[i]).type().dtype;
+      out[i].dtype = *declared[i];
     }
-    Evaluation call{in, out, &bindings_};
-    evaluate(*n.op, n.attrs.get(), call);
+    try {
+      check_inputs(n, in, declared);
+      Evaluation call{in, out, &bindings_};
+      evaluate(*n.op, n.attrs.get(), call);
+    } catch (const GraphError& e) {
+      throw with(RunError(e.what()), e.fields);
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (declared[i]) expect_declared(n.outputs[i], out[i].dtype, out[i].shape);
+    }
     return out;
+  }
+
+  auto there(auto& tensors, ValueId v) const {
+    const auto it = tensors.find(v);
+    if (it == tensors.end()) {
+      throw CorruptError(label(g_, v), " is read before a step of the plan gives it");
+    }
+    return it;
   }
 
   // Constants of a node, widened once for both evaluations.
@@ -226,10 +255,41 @@ class Walk {
   void advance(size_t s) {
     before(s);
     replay_.run_step(s);
-    for (const ValueId v : atlas_.held_after[s]) actual_[v] = replay_.value(atlas_.held.at(v));
+    for (const ValueId v : atlas_.held_after[s]) {
+      const Tensor& a = actual_[v] = replay_.value(atlas_.held.at(v));
+      expect_declared(v, a.dtype(), a.shape());
+    }
     for (const ValueId v : atlas_.held_after[s]) held(v);
     for (const NodeId n : atlas_.nodes_of[s]) evaluate_node(n);
     for (const ValueId v : atlas_.held_after[s]) release(v);
+  }
+
+  static void check_inputs(const Node& n, const std::vector<const Wide*>& in,
+                           std::span<const std::optional<DType>> declared) {
+    std::vector<Fact> facts(in.size());
+    std::vector<const Fact*> given(in.size(), nullptr);
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (in[i] == nullptr) continue;
+      facts[i] = fact_of(*in[i]);
+      given[i] = &facts[i];
+    }
+    check_types(*n.op, n.attrs.get(), given, declared);
+  }
+
+  // RunError unless the value has the type that the source graph gives it, as far as the symbols
+  // of the inputs say it.
+  void expect_declared(ValueId id, DType dtype, const Shape& shape) const {
+    const TensorType& type = g_.value(id).type();
+    bool fits = dtype == type.dtype && shape.size() == type.dims.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) {
+      const bool known = std::ranges::all_of(
+          type.dims[i].symbols(), [&](const std::string& s) { return bindings_.contains(s); });
+      fits = !known || type.dims[i].eval(bindings_) == shape[i];
+    }
+    if (fits) return;
+    throw with(RunError(label(g_, id), " is ", dtype, shape_text(shape), " in this run, the model ",
+                        "of the plan says ", type),
+               {.expected = cat(type), .got = cat(dtype, shape_text(shape))});
   }
 
   void evaluate_node(NodeId n) {
@@ -278,10 +338,7 @@ class Walk {
       } else if (const auto w = wide.find(v); w != wide.end()) {
         in.push_back(&w->second);
       } else {
-        const auto a = actual_.find(v);
-        if (a == actual_.end()) {
-          throw InternalError("'", g_.value(v).name, "' is not there when it is read");
-        }
+        const auto a = there(actual_, v);
         in.push_back(&(wide[v] = widen(a->second)));
         if (uses_[v] == 1) actual_.erase(a);  // this node is its last reader
       }
@@ -400,7 +457,7 @@ class Comparison : public Walk {
         continue;
       }
       const auto c = constants.find(v);
-      in.push_back(c != constants.end() ? &c->second : &reference_.at(v));
+      in.push_back(c != constants.end() ? &c->second : &there(reference_, v)->second);
     }
     std::vector<Wide> out = evaluate_on(n, in);
     for (size_t i = 0; i < out.size(); ++i) {

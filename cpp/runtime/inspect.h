@@ -21,6 +21,14 @@ struct TensorFacts {
   int32_t step = -1;          // of the plan; -1: no step computes it
   std::string kernel;
   bool held = false;  // the plan holds it; else it was evaluated again
+  static void fields(auto& s, auto& visit) {
+    visit("name", s.name);
+    visit("node", s.node);
+    visit("op_type", s.op_type);
+    visit("step", s.step);
+    visit("kernel", s.kernel);
+    visit("held", s.held);
+  }
 };
 
 struct TensorRow {

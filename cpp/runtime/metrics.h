@@ -18,6 +18,20 @@ struct ErrorSums {
   int64_t argmax_rows = 0, argmax_equal = 0;  // rows along the last axis
   int64_t misplaced = 0;  // NaN or infinity in one and not, or another, in the other
   int64_t unequal = 0;    // elements that differ at all
+  static void fields(auto& s, auto& visit) {
+    visit("count", s.count);
+    visit("reference2", s.reference2);
+    visit("actual2", s.actual2);
+    visit("error2", s.error2);
+    visit("dot", s.dot);
+    visit("max_abs", s.max_abs);
+    visit("reference_max", s.reference_max);
+    visit("median_relative", s.median_relative);
+    visit("argmax_rows", s.argmax_rows);
+    visit("argmax_equal", s.argmax_equal);
+    visit("misplaced", s.misplaced);
+    visit("unequal", s.unequal);
+  }
 };
 
 // Positions where both hold the same NaN or infinity agree and enter no sum.

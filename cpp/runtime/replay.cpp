@@ -53,36 +53,29 @@ Replay::Replay(const Plan& plan, std::vector<Tensor> inputs, int threads)
       binding_(make_binding(plan, symbols_)),
       team_(threads, binding_->scratch_bytes) {
   arena_.reserve(binding_->memory.bytes);
+  std::vector<const void*> given;
+  std::vector<void*> results;
+  for (const Tensor& t : inputs_) given.push_back(t.data());
   for (const PlanPort& p : plan.outputs) {
     std::byte* bytes = nullptr;
     const BoundValue& v = binding_->values[static_cast<size_t>(p.value)];
     outputs_.push_back(Tensor::make(v.dtype, v.shape, &bytes));
+    results.push_back(bytes);
   }
-  for (size_t i = 0; i < plan.buffers.size(); ++i) {
-    const PlanBuffer& b = plan.buffers[i];
-    const auto index = static_cast<size_t>(b.index);
-    const std::byte* base = b.kind == BufferKind::arena
-                                ? arena_.data() + binding_->memory.offsets[i]
-                            : b.kind == BufferKind::input  ? inputs_[index].data()
-                            : b.kind == BufferKind::output ? outputs_[index].data()
-                                                           : plan.constants[index].tensor.data();
-    bases_.push_back(const_cast<std::byte*>(base));
-  }
+  find_bases(plan, *binding_, arena_.data(), given, results, bases_);
 }
 
-void Replay::set_bases(std::span<std::byte* const> bases, size_t step) {
+void Replay::run_jobs(std::span<std::byte* const> bases, size_t step) {
   for (const Relocation& r : binding_->steps[step].relocations) {
     const BoundValue& v = binding_->values[static_cast<size_t>(r.value)];
     *r.slot = bases[static_cast<size_t>(v.buffer)] + v.offset * size_of(v.dtype);
   }
-}
-
-void Replay::run_step(size_t step) {
-  set_bases(bases_, step);
   std::vector<Job> jobs = binding_->steps[step].jobs;
   std::erase_if(jobs, [](const Job& job) { return job.tiles == 0; });
   team_.run(jobs);
 }
+
+void Replay::run_step(size_t step) { run_jobs(bases_, step); }
 
 Tensor Replay::gather(int32_t id, const std::byte* base) const {
   const BoundValue& v = binding_->values[static_cast<size_t>(id)];
@@ -117,16 +110,17 @@ Replay::Alone::Alone(Replay& replay, size_t step, std::span<const Tensor> values
   };
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i].data() == nullptr) continue;
-    copy_elements(replay.binding_->values[static_cast<size_t>(s.inputs[i])], memory(s.inputs[i]),
-                  const_cast<std::byte*>(values[i].data()), false);
+    const BoundValue& v = replay.binding_->values[static_cast<size_t>(s.inputs[i])];
+    if (values[i].dtype() != v.dtype || values[i].count() != v.count()) {
+      throw RunError("input ", i, " has ", values[i].count(), " elements of ", values[i].dtype(),
+                     " in the reference, ", v.count(), " of ", v.dtype, " in the plan");
+    }
+    copy_elements(v, memory(s.inputs[i]), const_cast<std::byte*>(values[i].data()), false);
   }
   for (const int32_t v : s.outputs) {
     if (v >= 0) memory(v);
   }
-  replay.set_bases(bases_, step);
-  std::vector<Job> jobs = replay.binding_->steps[step].jobs;
-  std::erase_if(jobs, [](const Job& job) { return job.tiles == 0; });
-  replay.team_.run(jobs);
+  replay.run_jobs(bases_, step);
 }
 
 Tensor Replay::Alone::read(int32_t id) const {

@@ -34,7 +34,7 @@ class Replay {
   };
 
  private:
-  void set_bases(std::span<std::byte* const> bases, size_t step);
+  void run_jobs(std::span<std::byte* const> bases, size_t step);
   Tensor gather(int32_t id, const std::byte* base) const;
   int64_t buffer_bytes(int32_t buffer) const;
 

@@ -37,6 +37,13 @@ struct SessionStats {
   int64_t allocations = 0;  // of arenas, staging buffers and scratch; a repeated shape makes none
   int64_t copies = 0;       // of feeds that had to be converted
   int64_t arena_bytes = 0;  // of all contexts
+  static void fields(auto& s, auto& visit) {
+    visit("runs", s.runs);
+    visit("bindings", s.bindings);
+    visit("allocations", s.allocations);
+    visit("copies", s.copies);
+    visit("arena_bytes", s.arena_bytes);
+  }
 };
 
 // What one step of a run took, and the floating-point operations of its products.

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "arrays.h"
 #include "bindings.h"
 #include "builder/build.h"
 #include "limits.h"
@@ -31,6 +32,25 @@ constexpr Option kOptions[] = {
      }},
     {"stop_after_patch",
      [](BuildOptions& o, const py::handle& v) { o.stop_after_patch = v.cast<int64_t>(); }},
+    {"dims",
+     [](BuildOptions& o, const py::handle& v) {
+       for (const auto& [name, extent] : v.cast<py::dict>()) {
+         const auto key = name.cast<std::string>();
+         o.dims[key] = whole_number("dims." + key, extent);
+       }
+     }},
+    {"initializers",
+     [](BuildOptions& o, const py::handle& v) {
+       for (const auto& [name, value] : v.cast<py::dict>()) {
+         const auto key = name.cast<std::string>();
+         const auto array = dense_array(py::reinterpret_borrow<py::object>(value), key);
+         o.initializers.emplace(key, tensor_of(array, key));
+       }
+     }},
+    {"fed_initializers",
+     [](BuildOptions& o, const py::handle& v) {
+       o.fed_initializers = v.cast<std::set<std::string>>();
+     }},
     {"external_data_dir",
      [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},
     {"limits",

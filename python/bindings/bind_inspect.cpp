@@ -30,34 +30,6 @@ std::vector<Tensor> inputs_from(const Plan& plan, const py::dict& feeds) {
   return inputs;
 }
 
-py::dict row_of(const TensorFacts& f) {
-  py::dict out;
-  out["name"] = f.name;
-  out["node"] = f.node;
-  out["op_type"] = f.op_type;
-  out["step"] = f.step;
-  out["kernel"] = f.kernel;
-  out["held"] = f.held;
-  return out;
-}
-
-py::dict sums_of(const ErrorSums& s) {
-  py::dict out;
-  out["count"] = s.count;
-  out["reference2"] = s.reference2;
-  out["actual2"] = s.actual2;
-  out["error2"] = s.error2;
-  out["dot"] = s.dot;
-  out["max_abs"] = s.max_abs;
-  out["reference_max"] = s.reference_max;
-  out["median_relative"] = s.median_relative;
-  out["argmax_rows"] = s.argmax_rows;
-  out["argmax_equal"] = s.argmax_equal;
-  out["misplaced"] = s.misplaced;
-  out["unequal"] = s.unequal;
-  return out;
-}
-
 InspectOptions inspect_options(int threads, const py::object& progress) {
   InspectOptions options;
   options.threads = threads;
@@ -91,11 +63,11 @@ py::list compare_py(const PyPlan& self, const py::dict& feeds, const py::object&
   }
   py::list out;
   for (const TensorRow& r : rows) {
-    py::dict row = row_of(r.facts);
+    py::dict row = dict_of(r.facts);
     row["dtype"] = std::string(info(r.dtype).numpy);
     row["shape"] = py::tuple(py::cast(r.shape));
-    row["cumulative"] = sums_of(r.cumulative);
-    row["isolated"] = r.isolated_known ? py::object(sums_of(r.isolated)) : py::none();
+    row["cumulative"] = dict_of(r.cumulative);
+    row["isolated"] = r.isolated_known ? py::object(dict_of(r.isolated)) : py::none();
     row["scale2"] = r.scale2;
     out.append(row);
   }
@@ -124,7 +96,7 @@ py::dict tap_py(const PyPlan& self, const py::dict& feeds,
 
 py::list facts_py(const PyPlan& self) {
   py::list out;
-  for (const TensorFacts& f : tensor_facts(self.plan())) out.append(row_of(f));
+  for (const TensorFacts& f : tensor_facts(self.plan())) out.append(dict_of(f));
   return out;
 }
 

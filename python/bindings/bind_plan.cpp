@@ -46,21 +46,27 @@ class ArraySink : public OutputSink {
 
   static py::array checked(const PlanPort& port, std::span<const int64_t> shape,
                            const py::handle& given) {
-    const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
     if (!py::isinstance<py::array>(given)) {
+      const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
       throw with(FeedError("out['", port.name, "'] is not a NumPy array; expected ", want),
                  {.expected = want});
     }
     const auto array = py::reinterpret_borrow<py::array>(given);
-    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
     const bool fits = dtype_of_array(array, port.name) == port.dtype &&
                       std::ranges::equal(shape_of(array), shape);
     if (!fits || !array.writeable() || (array.flags() & py::array::c_style) == 0) {
-      throw with(FeedError("out['", port.name, "']: expected a writable C-contiguous ", want,
-                           ", got ", got),
-                 {.expected = want, .got = got});
+      refuse(port, shape, array);
     }
     return array;
+  }
+
+  [[noreturn]] static void refuse(const PlanPort& port, std::span<const int64_t> shape,
+                                  const py::array& array) {
+    const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
+    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
+    throw with(
+        FeedError("out['", port.name, "']: expected a writable C-contiguous ", want, ", got ", got),
+        {.expected = want, .got = got});
   }
 
   const py::dict* given_;
@@ -86,8 +92,9 @@ struct FeedArrays {
   }
 };
 
+// times: a list that gets (seconds, flops) of every step.
 py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>& out,
-             double timeout, std::shared_ptr<Cancel> cancel) {
+             double timeout, std::shared_ptr<Cancel> cancel, std::optional<py::list> times) {
   const LogCall log_call(false);
   const FeedArrays given(feeds);
   if (out) {
@@ -100,24 +107,13 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
     }
   }
   ArraySink sink(out ? &*out : nullptr);
-  {
-    const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink, {timeout, std::move(cancel), nullptr});
-  }
-  return sink.result(self.plan());
-}
-
-py::list trace(PyPlan& self, const py::dict& feeds) {
-  const FeedArrays given(feeds);
-  ArraySink sink(nullptr);
   Trace steps;
   {
     const py::gil_scoped_release release;
-    self.session().run(given.feeds, sink, {.timeout = 0, .cancel = nullptr, .trace = &steps});
+    self.session().run(given.feeds, sink, {timeout, std::move(cancel), times ? &steps : nullptr});
   }
-  py::list out;
-  for (const StepTime& step : steps) out.append(py::make_tuple(step.seconds, step.flops));
-  return out;
+  for (const StepTime& step : steps) times->append(py::make_tuple(step.seconds, step.flops));
+  return sink.result(self.plan());
 }
 
 py::list ports(const std::vector<PlanPort>& all) {
@@ -176,17 +172,6 @@ py::dict report(const PyPlan& self) {
   return out;
 }
 
-py::dict stats(PyPlan& self) {
-  const SessionStats s = self.session().stats();
-  py::dict out;
-  out["runs"] = s.runs;
-  out["bindings"] = s.bindings;
-  out["allocations"] = s.allocations;
-  out["copies"] = s.copies;
-  out["arena_bytes"] = s.arena_bytes;
-  return out;
-}
-
 // The bytes of the plan file, piece by piece, to a Python callable. A piece is valid during the
 // call.
 void write(const PyPlan& self, const py::function& sink) {
@@ -208,9 +193,10 @@ LoadOptions load_options(bool verify, const std::string& repack, const py::dict&
 }
 
 std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
-                                  int threads, const py::dict& limits) {
+                                  int threads, const py::dict& limits, std::string name) {
   const LogCall log_call(true);
-  const LoadOptions options = load_options(verify, repack, limits);
+  LoadOptions options = load_options(verify, repack, limits);
+  options.name = std::move(name);
   const py::gil_scoped_release release;
   return make_py_plan(load_plan(path, options), {threads, options.limits});
 }
@@ -230,6 +216,18 @@ std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std
       {threads, options.limits});
 }
 
+void bind_loading(py::module_& m) {
+  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
+  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
+        py::arg("threads"), py::arg("limits"));
+  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
+    std::string copy = plan;
+    rehash_plan(std::as_writable_bytes(std::span(copy)));
+    return py::bytes(copy);
+  });
+}
+
 }  // namespace
 
 std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options) {
@@ -239,7 +237,7 @@ std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options) {
 void bind_plan(py::module_& m) {
   py::class_<PyPlan, std::shared_ptr<PyPlan>>(m, "Plan")
       .def("run", run, py::arg("feeds"), py::arg("out") = py::none(), py::arg("timeout") = 0.0,
-           py::arg("cancel") = nullptr)
+           py::arg("cancel") = nullptr, py::arg("times") = py::none())
       .def(
           "save",
           [](const PyPlan& self, const std::string& path) {
@@ -248,14 +246,13 @@ void bind_plan(py::module_& m) {
           },
           py::arg("path"))
       .def("write", write, py::arg("sink"))
-      .def("trace", trace, py::arg("feeds"))
       .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
       .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
       .def_property_readonly("outputs",
                              [](const PyPlan& self) { return ports(self.plan().outputs); })
       .def_property_readonly("steps", steps)
       .def_property_readonly("report", report)
-      .def_property_readonly("stats", stats)
+      .def_property_readonly("stats", [](PyPlan& self) { return dict_of(self.session().stats()); })
       .def_property_readonly("nodes",
                              [](const PyPlan& self) {
                                py::list out;
@@ -269,15 +266,7 @@ void bind_plan(py::module_& m) {
                              [](const PyPlan& self) { return self.plan().constant_bytes(); })
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
       .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
-  m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
-  m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
-  m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
-    std::string copy = plan;
-    rehash_plan(std::as_writable_bytes(std::span(copy)));
-    return py::bytes(copy);
-  });
+  bind_loading(m);
 }
 
 }  // namespace planck

@@ -40,7 +40,8 @@ from planck.limits import Limits
 from planck.plan import Plan, Port, Stats, Step, load
 
 if TYPE_CHECKING:
-    from planck import models
+    from planck import models, ort
+    from planck.ort import InferenceSession
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "FeedError",
     "FileError",
     "GraphError",
+    "InferenceSession",
     "InternalError",
     "LimitError",
     "Limits",
@@ -83,6 +85,7 @@ __all__ = [
     "knobs",
     "load",
     "models",
+    "ort",
 ]
 
 
@@ -109,9 +112,11 @@ def knobs() -> str:
 
 
 def __getattr__(name: str) -> Any:
-    """Loads `planck.models` on first use, so that `import planck` stays quick."""
-    if name == "models":
-        import importlib
+    """Loads what NumPy or more stands behind on first use, so that `import planck` stays quick."""
+    import importlib
 
-        return importlib.import_module("planck.models")
+    if name in ("models", "ort"):
+        return importlib.import_module(f"planck.{name}")
+    if name == "InferenceSession":
+        return importlib.import_module("planck.ort").InferenceSession
     raise AttributeError(f"module 'planck' has no attribute {name!r}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
 from planck.limits import LimitsLike, as_dict
 from planck.plan import Plan
+
+if TYPE_CHECKING:
+    from planck.plan import Array
 
 Precision = Literal["graph", "fp32", "fp32-fast", "tf32", "bf16", "fp16", "int8", "fp8", "auto"]
 Progress = Callable[[str, float], object]
@@ -24,6 +27,9 @@ def build(
     fallback: Literal["reference", "error"] = "reference",
     disabled_passes: Sequence[str] = (),
     stop_after_patch: int = -1,
+    dims: Mapping[str, int] | None = None,
+    initializers: Mapping[str, Array] | None = None,
+    fed_initializers: Collection[str] = (),
     limits: LimitsLike = "default",
     external_data_dir: str | None = None,
     progress: bool | Progress = False,
@@ -37,6 +43,9 @@ def build(
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
     stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
+    dims: extents by the names of the model's symbolic dimensions; names it lacks are ignored.
+    initializers: arrays in place of the model's, of their type. fed_initializers: inputs with an
+    initializer, which then has no effect: runs must give them.
     limits: "tight" is for models from strangers; planck.Limits or a dict sets single ones, such as
     {"build_timeout": 10}. They hold for the plan's runs too. external_data_dir: folder of weight
     files for a model given as bytes. progress: True draws a bar on stderr; a callback gets (stage,
@@ -60,6 +69,9 @@ def build(
         "fallback": fallback,
         "disabled_passes": list(disabled_passes),
         "stop_after_patch": stop_after_patch,
+        "dims": {} if dims is None else dict(dims),
+        "initializers": {} if initializers is None else dict(initializers),
+        "fed_initializers": set(fed_initializers),
         "limits": as_dict(limits),
     }
     if cancel is not None:

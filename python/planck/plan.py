@@ -83,13 +83,15 @@ class Plan:
         *,
         timeout: float | None = None,
         cancel: _core.Cancel | None = None,
+        times: list[StepTime] | None = None,
     ) -> dict[str, Array]:
         """Runs the model on arrays and returns its outputs by name.
 
         feeds: an array for each input, of its dtype and rank; int32 is taken where the model says
         int64; arrays that are not C-contiguous are copied once. out: arrays to write outputs
         into, of exactly their shape and dtype, writable and C-contiguous. timeout: seconds; None
-        takes the limit run_timeout. cancel: a planck.Cancel that another thread may ask.
+        takes the limit run_timeout. cancel: a planck.Cancel that another thread may ask. times: a
+        list to which the time of every step is appended, in the order of `steps`.
         Errors: FeedError names the input, what was expected and what came; RunError for a value
         that is wrong, such as an index outside its table; LimitError, TimeoutError,
         CancelledError. The plan stays usable.
@@ -107,7 +109,11 @@ class Plan:
         if timeout is not None and not timeout > 0:
             raise _core.UsageError(f"timeout is {timeout}; expected more than 0 seconds")
         outputs = None if out is None else dict(out)
-        return self._core.run(dict(feeds), outputs, timeout or 0.0, cancel)
+        rows: list[tuple[float, float]] | None = None if times is None else []
+        results = self._core.run(dict(feeds), outputs, timeout or 0.0, cancel, rows)
+        if times is not None:
+            times.extend(StepTime(*row) for row in rows or ())
+        return results
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan file: the old file stays until the new one is whole.
@@ -151,15 +157,15 @@ class Plan:
         >>> plan.taps(feeds, [scores])[scores].shape
         (2, 4, 5, 5)
         """
-        if names is not None:
-            known = {fact["name"] for fact in _core.tensor_facts(self._core)}
-            if missing := [name for name in names if name not in known]:
+        wanted = None if names is None else set(names)
+        taps = _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        for name in names or ():
+            if name not in taps:
                 raise _core.UsageError(
-                    f"the model has no tensor {missing[0]!r} that a node produces; "
+                    f"the model has no tensor {name!r} that a node produces; "
                     "plan.tensors lists them"
                 )
-        wanted = None if names is None else set(names)
-        return _core.tap_tensors(self._core, dict(feeds), wanted, 0)
+        return taps
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -182,7 +188,9 @@ class Plan:
 
     def trace(self, feeds: Mapping[str, Array]) -> tuple[StepTime, ...]:
         """Runs the model once and returns the time of every step, in the order of `steps`."""
-        return tuple(StepTime(*row) for row in self._core.trace(dict(feeds)))
+        times: list[StepTime] = []
+        self.run(feeds, times=times)
+        return tuple(times)
 
     def explain(self) -> str:
         """The plan as text: steps, kernels chosen and rejected, ONNX nodes, refusals of fusions."""
@@ -305,7 +313,7 @@ def load(
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
             opened = f"/proc/self/fd/{file.fileno()}"
-            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds))
+            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds, path))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise

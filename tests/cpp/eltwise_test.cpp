@@ -40,7 +40,7 @@ const Function kFunctions[] = {
     {TileOp::sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, 2.4, 0.8},
     {TileOp::gelu_erf, [](double x) { return x * 0.5 * std::erfc(-x / M_SQRT2); }, 0, 1.7},
     {TileOp::gelu_tanh, exact_gelu_tanh, 0, 1.3},
-    {TileOp::swish, [](double x) { return x / (1 + std::exp(-x)); }, 3.4, 0},
+    {TileOp::swish, [](double x) { return x / (1 + std::exp(-x)); }, 0, 1.7},
     {TileOp::hard_swish, exact_hard_swish, 0, 1.2},
 };
 

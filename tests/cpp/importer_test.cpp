@@ -179,6 +179,43 @@ TEST(Importer, InitializersAmongInputsAreConstants) {
   EXPECT_EQ(import(model).inputs.size(), 1u);
 }
 
+TEST(Importer, InitializersAmongInputsMayBeFed) {
+  ModelProto model = addition();
+  ImportOptions options;
+  options.fed_initializers = {"w"};
+  expect_failure(model, "UsageError", "no input 'w' with an initializer", options);
+  add_input(*model.mutable_graph(), "w", {"2"});
+  const Graph g = import(model, options);
+  ASSERT_EQ(g.inputs.size(), 2u);
+  EXPECT_FALSE(g.value(g.inputs[1]).is_constant());
+}
+
+TEST(Importer, InitializersOfTheCaller) {
+  const ModelProto model = addition();
+  const float values[] = {7, 8};
+  ImportOptions options;
+  options.initializers["w"] = Tensor::of<float>(DType::f32, {2}, values);
+  const Graph g = import(model, options);
+  const Value& w = g.value(g.node(g.first()).inputs[1]);
+  EXPECT_EQ(w.fact.constant->as<float>()[1], 8.0f);
+  options.initializers["w"] = Tensor::of<float>(DType::f32, {2, 1}, values);
+  expect_failure(model, "UsageError", "is f32[2], given is f32[2,1]", options);
+  options.initializers = {{"v", Tensor::scalar(1)}};
+  expect_failure(model, "UsageError", "no initializer 'v'", options);
+}
+
+TEST(Importer, NamedDimensionsMayBeFixed) {
+  ModelProto model = model_of();
+  GraphProto& g = *model.mutable_graph();
+  add_input(g, "x", {"a-b", "c", "a-b"});
+  add_node(g, "Relu", {"x"}, {"y"});
+  add_output(g, "y");
+  ImportOptions options;
+  options.dims = {{"a-b", 5}, {"unknown", 7}};
+  const Graph graph = import(model, options);
+  EXPECT_EQ(graph.value(graph.inputs[0]).type().dims, (std::vector<Dim>{5, Dim::symbol("c"), 5}));
+}
+
 TEST(Importer, OddDimensionNamesStayApart) {
   ModelProto model = model_of();
   GraphProto& g = *model.mutable_graph();

@@ -181,9 +181,11 @@ TEST(Infer, ErrorsNameWhatWasExpectedAndGot) {
        "Gelu: approximate is 'erf', expected none or tanh"},
       {"planck.View", R"({"shape":[4]})", {f32({2, 3})}, "f32[2,3] has no view of shape [4]"},
       {"planck.Linear",
-       R"({"activation":"swish"})",
+       R"({"activation":"cube"})",
        {f32({2, 3}), f32({3, 4})},
-       "'swish' is no activation, expected relu, gelu, gelu_tanh, tanh, sigmoid or ''"},
+       "'cube' is no activation, expected relu, gelu, gelu_tanh, tanh, sigmoid, swish, hard_swish "
+       "or "
+       "''"},
       {"planck.Attention",
        R"({"heads":5})",
        {f32({2, 3, 8}), f32({2, 3, 8}), f32({2, 3, 8})},

@@ -97,6 +97,23 @@ void run(Plan plan, const Limits& limits) {
   session.run(feeds, sink);
 }
 
+// Evaluates the source graph that the plan carries.
+void compare(const Plan& plan, const Limits& limits) {
+  tensor_facts(plan);
+  std::vector<Tensor> inputs;
+  for (const PlanPort& port : plan.inputs) {
+    if (!modest(port)) return;
+    inputs.push_back(feed_for(port).tensor);
+  }
+  GuardOptions options;
+  options.limits = &limits;
+  options.seconds = limits.run_timeout;
+  const Guard guard(std::move(options));
+  const GuardScope scope(&guard);
+  compare_tensors(plan, std::move(inputs), nullptr,
+                  {.threads = 1, .isolated = true, .progress = {}});
+}
+
 // --- subjects: what may be damaged
 // ------------------------------------------------------------------
 
@@ -135,7 +152,7 @@ void use_plan(const std::string&, const Bytes8& bytes) {
   std::ranges::copy(span_of(bytes), copy);
   Plan plan =
       load_plan(Bytes{{copy, bytes.size()}, std::make_shared<const Tensor>(owner)}, options);
-  typed([&] { tensor_facts(plan); });  // reads the source graph too
+  typed([&] { compare(plan, options.limits); });  // reads the source graph too
   run(std::move(plan), options.limits);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -173,6 +174,19 @@ def test_digest(plan: planck.Plan, tmp_path: Path) -> None:
         planck.load(path, expect_sha256="0" * 64)
     with pytest.raises(planck.FileError):
         planck.load(tmp_path / "missing.plan", expect_sha256="0" * 64)
+
+
+def test_a_file_with_a_digest_keeps_its_name(plan: planck.Plan, tmp_path: Path) -> None:
+    path = tmp_path / "bert.plan"
+    plan.save(path)
+    assert planck.load(path, expect_sha256=plan.sha256).report["model"] == str(path)
+    path.write_bytes(b"no plan")
+    digest = hashlib.sha256(b"no plan").hexdigest()
+    with pytest.raises(planck.CorruptError) as caught:
+        planck.load(path, expect_sha256=digest)
+    assert f"load of {path}" in str(caught.value) and "/proc" not in str(caught.value)
+    with pytest.raises(planck.LimitError, match=r"bert\.plan"):
+        planck.load(path, expect_sha256=digest, limits={"plan_bytes": 1})
 
 
 def test_truncated_at_every_length(small: bytes) -> None:

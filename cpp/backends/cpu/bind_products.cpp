@@ -26,7 +26,8 @@ MatmulNext next_weights(const Plan& plan, const Step& step) {
   const auto index = static_cast<size_t>(&step - plan.steps.data());
   for (size_t i = index + 1; i < plan.steps.size(); ++i) {
     const StepParams& params = plan.steps[i].params;
-    if (!std::holds_alternative<LinearParams>(params) && !std::holds_alternative<ConvParams>(params)) {
+    if (!std::holds_alternative<LinearParams>(params) &&
+        !std::holds_alternative<ConvParams>(params)) {
       continue;
     }
     const PlanValue& w = plan.values[static_cast<size_t>(plan.steps[i].inputs[1])];

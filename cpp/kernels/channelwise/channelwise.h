@@ -25,13 +25,13 @@ struct ChannelwiseArgs {
   float* out;
   WindowSteps rows, columns;
   int64_t images, channels;
-  int64_t image_step;                    // of x
-  int64_t out_stride, residual_stride;   // from place to place, all axes alike
-  bool count_padding;                    // average: over all taps
-  bool has_program;                      // operand 0 is the sum so far
+  int64_t image_step;                   // of x
+  int64_t out_stride, residual_stride;  // from place to place, all axes alike
+  bool count_padding;                   // average: over all taps
+  bool has_program;                     // operand 0 is the sum so far
   EltProgram program;
-  EltStripFn strip;                      // runs it
-  int64_t places;                        // of one tile, in one row of the output
+  EltStripFn strip;  // runs it
+  int64_t places;    // of one tile, in one row of the output
 };
 
 #define PLANCK_CHANNELWISE(name, isa) \

@@ -18,7 +18,7 @@ constexpr int64_t kEnoughTiles = 24;
 constexpr int64_t kFewTiles = 16;
 // Windows are gathered again for every group of panels: as few groups as keep a team busy.
 constexpr int64_t kGatherTiles = 8;
-// About 20 us of one core: a ticket costs some 0.1 us.
+// Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 20;
 
 int64_t items(const MatmulArgs& args) {

@@ -6,7 +6,7 @@
 
 namespace planck {
 
-inline constexpr int64_t kNormTile = 8192;  // elements: 10 rows of 768, about 3 us
+inline constexpr int64_t kNormTile = 8192;  // elements: 10 rows of 768
 
 // Row by row: s = (x + bias) + residual; out = (s - mean s) / sqrt(var s + eps) * gain + offset.
 // var is the mean square deviation. Null pointers leave their term out. Strides count floats.

@@ -6,7 +6,7 @@
 
 namespace planck {
 
-inline constexpr int64_t kSoftmaxTile = 8192;  // elements: 64 rows of 128, about 6 us
+inline constexpr int64_t kSoftmaxTile = 8192;  // elements: 64 rows of 128
 
 // out = exp(x - max x) / sum exp(x - max x) over each row of n; a row whose maximum is -inf or +inf
 // gives what the formula gives (NaN). Strides count floats; out may be x (same stride).

@@ -1,5 +1,6 @@
 // passes/fusions/conv.cpp; y = conv(x, w) + bias with constant weights, ready for an epilogue
 #include "ops/conv.h"
+
 #include "passes/passes.h"
 #include "passes/tools.h"
 

@@ -8,9 +8,9 @@ namespace planck {
 namespace {
 
 Pat pattern() {
-  return activation_of_product(
-      named("product", op("planck.Convolution", {var("x"), var("w"), either({absent(), var("bias")}),
-                                                 either({absent(), var("residual")})})));
+  return activation_of_product(named(
+      "product", op("planck.Convolution", {var("x"), var("w"), either({absent(), var("bias")}),
+                                           either({absent(), var("residual")})})));
 }
 
 Outcome rewrite(const Graph& g, const Match& m) {

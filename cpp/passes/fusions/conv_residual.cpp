@@ -21,7 +21,8 @@ Outcome rewrite(const Graph& g, const Match& m) {
     if (!activation.empty()) reason = cat(label(g, v), " ends in ", activation, " already");
     if (!reason.empty()) continue;
     Patch patch(g, m.at());
-    patch.replace(m.root(), patch.add(conv->as<ops::Convolution>(), with_residual(*conv, m.node())));
+    patch.replace(m.root(),
+                  patch.add(conv->as<ops::Convolution>(), with_residual(*conv, m.node())));
     return patch;
   }
   return Refusal{reason};

@@ -1,0 +1,1 @@
+"""The place from which scripts import the error types of ONNX Runtime."""

@@ -1,0 +1,242 @@
+// Convolutions, depthwise convolutions and pools of every row against loops in double, between
+// guard pages; bits equal between rows, cuts and threads.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/team.h"
+#include "guarded.h"
+#include "kernel_rows.h"
+#include "kernels/channelwise/rows.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/matmul/rows.h"
+
+namespace planck {
+namespace {
+
+// Pictures [images, rows, columns, channels] with gaps between places, as windows of larger
+// buffers have them.
+struct Picture {
+  int64_t images = 1, channels = 1, gap = 0;
+  WindowSteps y, x;
+
+  int64_t place() const { return channels + gap; }
+  int64_t floats() const { return images * y.in * x.in * place() - gap; }
+  int64_t outputs() const { return images * y.out * x.out; }
+  int64_t taps() const { return y.kernel * x.kernel; }
+  int64_t image_step() const { return y.in * x.in * place(); }
+
+  // The element that a tap of a window reads, -1 in the padding.
+  int64_t at(int64_t output, int64_t tap) const {
+    const int64_t image = output / (y.out * x.out);
+    const int64_t row = output / x.out % y.out * y.stride - y.begin + tap / x.kernel * y.dilation;
+    const int64_t column = output % x.out * x.stride - x.begin + tap % x.kernel * x.dilation;
+    if (row < 0 || row >= y.in || column < 0 || column >= x.in) return -1;
+    return image * image_step() + row * y.step + column * x.step;
+  }
+};
+
+std::ostream& operator<<(std::ostream& out, const Picture& p) {
+  const auto axis = [&](const WindowSteps& a) {
+    out << " " << a.in << "->" << a.out << " k" << a.kernel << " s" << a.stride << " d"
+        << a.dilation << " b" << a.begin;
+  };
+  out << p.images << " x " << p.channels << " gap " << p.gap;
+  axis(p.y), axis(p.x);
+  return out;
+}
+
+WindowSteps axis_of(std::mt19937& random, int64_t most) {
+  const auto up_to = [&](int64_t n) { return static_cast<int64_t>(random() % n) + 1; };
+  WindowSteps a;
+  a.in = up_to(most), a.kernel = up_to(4), a.stride = up_to(3), a.dilation = up_to(2);
+  a.begin = up_to(a.kernel) - 1;
+  a.out = up_to(most);  // any extent: windows may lie wholly in the padding
+  return a;
+}
+
+Picture picture_of(std::mt19937& random, int64_t channels) {
+  Picture p;
+  p.images = static_cast<int64_t>(random() % 2) + 1;
+  p.channels = channels;
+  p.gap = random() % 3 == 0 ? 3 : 0;
+  p.y = random() % 3 == 0 ? WindowSteps{} : axis_of(random, 7);
+  p.x = axis_of(random, 12);
+  p.x.step = p.place();
+  p.y.step = p.x.in * p.place();
+  return p;
+}
+
+struct Convolution {
+  Convolution(const Picture& picture, int64_t columns)
+      : p(picture),
+        n(columns),
+        x(p.floats()),
+        w(p.taps() * p.channels * n),
+        bias(n),
+        residual(p.outputs() * n),
+        out(p.outputs() * n) {
+    x.randomize(1), w.randomize(2), bias.randomize(3), residual.randomize(4);
+    x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
+  }
+
+  std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {}) {
+    const int64_t k = p.taps() * p.channels;
+    GuardedFloats packed(packed_floats(row, n, k));
+    pack_b(row, n, k, w.data(), n, 1, packed.data());
+    MatmulWindows windows{p.y, p.x, p.channels, p.image_step()};
+    MatmulArgs args;
+    args.m = p.outputs(), args.n = n, args.k = k;
+    args.a = x.data(), args.windows = &windows;
+    args.b = packed.data();
+    args.c = out.data(), args.c_stride = n;
+    args.epilogue.bias = bias.data();
+    args.epilogue.residual = residual.data(), args.epilogue.residual_stride = n;
+    args.epilogue.relu = true;
+    args.cut = cut;
+    out.fill(12345);
+    const Job job = plan_matmul(row, args);
+    Team(threads, scratch_bytes(args)).run({&job, 1});
+    return {out.data(), out.data() + out.size()};
+  }
+
+  void expect_right() const {
+    for (int64_t o = 0; o < p.outputs(); ++o) {
+      for (int64_t j = 0; j < n; ++j) {
+        double sum = static_cast<double>(bias[j]) + residual[o * n + j], size = 3;
+        for (int64_t t = 0; t < p.taps(); ++t) {
+          const int64_t at = p.at(o, t);
+          for (int64_t c = 0; at >= 0 && c < p.channels; ++c) {
+            const double term =
+                static_cast<double>(x[at + c]) * w[(t * p.channels + c) * n + j];
+            sum += term, size += std::abs(term);
+          }
+        }
+        ASSERT_NEAR(out[o * n + j], std::max(sum, 0.0), size * 1e-5) << "output " << o << ", " << j;
+      }
+    }
+  }
+
+  Picture p;
+  int64_t n;
+  GuardedFloats x, w, bias, residual, out;
+};
+
+TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
+  std::mt19937 random(7);
+  for (int i = 0; i < 120; ++i) {
+    Convolution c(picture_of(random, static_cast<int64_t>(random() % 20) + 1),
+                  static_cast<int64_t>(random() % 40) + 1);
+    SCOPED_TRACE(testing::PrintToString(c.p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : matmul_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      const std::vector<float> got = c.run(row, 1 + i % 3);
+      c.expect_right();
+      if (testing::Test::HasFatalFailure()) return;
+      if (expected.empty()) expected = got;
+      EXPECT_EQ(got, expected) << row.name;
+      EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
+    }
+  }
+}
+
+struct Channelwise {
+  explicit Channelwise(const Picture& picture)
+      : p(picture),
+        x(p.floats()),
+        w(p.taps() * p.channels),
+        bias(p.channels),
+        residual(p.outputs() * p.channels),
+        out(p.outputs() * p.channels) {
+    x.randomize(1), w.randomize(2), bias.randomize(3), residual.randomize(4);
+    x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
+  }
+
+  std::vector<float> run(const ChannelwiseRow& row, ChannelwiseOp op, bool padding) {
+    ChannelwiseArgs args{};
+    args.op = op;
+    args.x = x.data();
+    args.out = out.data(), args.out_stride = p.channels;
+    args.rows = p.y, args.columns = p.x;
+    args.images = p.images, args.channels = p.channels, args.image_step = p.image_step();
+    args.count_padding = padding;
+    if (op == ChannelwiseOp::depthwise) {
+      args.w = w.data(), args.bias = bias.data();
+      args.residual = residual.data(), args.residual_stride = p.channels;
+      TileProgram relu;
+      relu.operands = {Broadcast::none};
+      relu.apply(TileOp::relu, relu.operand(0));
+      args.has_program = true;
+      args.program = compile(relu);
+    }
+    out.fill(12345);
+    plan_channelwise(row, args);
+    run_all_tiles(row, args);
+    return {out.data(), out.data() + out.size()};
+  }
+
+  double expected(ChannelwiseOp op, bool padding, int64_t output, int64_t channel) const {
+    double sum = op == ChannelwiseOp::max ? -kInfinity : 0;
+    int64_t inside = 0;
+    for (int64_t t = 0; t < p.taps(); ++t) {
+      const int64_t at = p.at(output, t);
+      if (at < 0) continue;
+      const double v = x[at + channel];
+      ++inside;
+      if (op == ChannelwiseOp::depthwise) sum += v * w[t * p.channels + channel];
+      if (op == ChannelwiseOp::average) sum += v;
+      if (op == ChannelwiseOp::max) sum = std::max(sum, v);
+    }
+    if (op == ChannelwiseOp::average) {
+      const int64_t count = padding ? p.taps() : inside;
+      return count == 0 ? 0 : sum / static_cast<double>(count);
+    }
+    if (op == ChannelwiseOp::max) return sum;
+    return std::max(sum + bias[channel] + residual[output * p.channels + channel], 0.0);
+  }
+
+  void expect_right(ChannelwiseOp op, bool padding) const {
+    for (int64_t o = 0; o < p.outputs(); ++o) {
+      for (int64_t c = 0; c < p.channels; ++c) {
+        const double want = expected(op, padding, o, c);
+        const float got = out[o * p.channels + c];
+        if (std::isinf(want)) {
+          ASSERT_EQ(got, want);
+        } else {
+          ASSERT_NEAR(got, want, 2e-5) << "output " << o << ", channel " << c;
+        }
+      }
+    }
+  }
+
+  Picture p;
+  GuardedFloats x, w, bias, residual, out;
+};
+
+TEST(ChannelwiseWindows, EveryRowIsRightAndHasTheSameBits) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 150; ++i) {
+    Channelwise c(picture_of(random, static_cast<int64_t>(random() % 50) + 1));
+    SCOPED_TRACE(testing::PrintToString(c.p));
+    for (const ChannelwiseOp op :
+         {ChannelwiseOp::depthwise, ChannelwiseOp::max, ChannelwiseOp::average}) {
+      const bool padding = random() % 2 == 0;
+      std::vector<float> expected;
+      for (const ChannelwiseRow& row : channelwise_rows()) {
+        if (!this_device().has(row.isa)) continue;
+        const std::vector<float> got = c.run(row, op, padding);
+        c.expect_right(op, padding);
+        if (testing::Test::HasFatalFailure()) return;
+        if (expected.empty()) expected = got;
+        EXPECT_EQ(got, expected) << row.name << " op " << static_cast<int>(op);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace planck

@@ -1,0 +1,198 @@
+"""Convolutions, pools and what surrounds them, built and run beside ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+import planck
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from tests.conftest import relative_gap  # noqa: E402
+
+
+class Chain:
+    """A model that is written node after node; each reads what the one before it gave."""
+
+    def __init__(self, *shape: int | str) -> None:
+        self.random = np.random.default_rng(5)
+        self.inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.last = "x"
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> Chain:
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        self.last = name
+        return self
+
+    def then(self, op: str, *more: str, **attributes: Any) -> Chain:
+        return self.add(op, self.last, *more, **attributes)
+
+    def weight(self, value: Any) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def normal(self, *shape: int, scale: float = 0.1) -> str:
+        return self.weight(self.random.normal(scale=scale, size=shape))
+
+    def conv(self, *shape: int, **attributes: Any) -> Chain:
+        return self.then("Conv", self.normal(*shape), self.normal(shape[0]), **attributes)
+
+    def batch_norm(self, channels: int) -> Chain:
+        positive = [self.weight(self.random.uniform(0.5, 2, channels)) for _ in range(2)]
+        shift = [self.normal(channels) for _ in range(2)]
+        return self.then("BatchNormalization", positive[0], shift[0], shift[1], positive[1])
+
+    def hard_swish(self) -> Chain:
+        x = self.last
+        self.then("Add", self.weight(3)).then("Clip", self.weight(0), self.weight(6))
+        return self.add("Mul", x, self.last).then("Div", self.weight(6))
+
+    def bytes(self) -> bytes:
+        output = helper.make_tensor_value_info(self.last, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "chain", self.inputs, [output], self.weights)
+        imports = [helper.make_opsetid("", 17)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=9)
+        return bytes(model.SerializeToString())
+
+
+@dataclass
+class Case:
+    name: str
+    chain: Chain
+    shapes: list[tuple[int, ...]]
+    kernels: dict[str, int] = field(default_factory=dict)  # families, by the start of their names
+
+
+def residual_block() -> Chain:
+    c = Chain("N", 16, "H", "W").conv(16, 16, 1, 1).then("Relu")
+    kept = c.last
+    c.conv(16, 16, 3, 3, pads=[1] * 4).batch_norm(16)
+    return c.add("Add", c.last, kept).then("Relu")
+
+
+def squeeze() -> Chain:
+    c = Chain("N", 8, "H", "W").conv(24, 8, 1, 1).hard_swish()
+    x = c.last
+    c.then("GlobalAveragePool").conv(6, 24, 1, 1).then("Relu").conv(24, 6, 1, 1)
+    return c.then("HardSigmoid", alpha=0.2, beta=0.5).add("Mul", x, c.last)
+
+
+def joined() -> Chain:
+    c = Chain("N", 4, "H", "W").conv(6, 4, 1, 1)
+    first = c.last
+    c.conv(5, 6, 3, 3, pads=[1] * 4)
+    c.nodes.append(helper.make_node("Concat", [first, c.last], ["joined"], axis=1))
+    c.last = "joined"
+    return c.conv(7, 11, 1, 1)
+
+
+def sequence() -> Chain:
+    """[N,T,C] through a convolution over T and back, as speech models have it."""
+    c = Chain("N", "T", 20).then("Transpose", perm=[0, 2, 1]).conv(40, 20, 1)
+    return c.conv(40, 1, 15, pads=[7, 7], group=40).then("Transpose", perm=[0, 2, 1])
+
+
+STEM = Chain("N", 3, "H", "W").conv(16, 3, 7, 7, pads=[3] * 4, strides=[2, 2]).batch_norm(16)
+STEM.then("Relu").then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+SCALED = Chain("N", 5, "H", "W").conv(9, 5, 3, 3).hard_swish()
+SCALED.then("Mul", SCALED.weight(0.7)).then("Add", SCALED.weight(-0.2))
+
+CASES = [
+    Case("stem", STEM, [(1, 3, 40, 37), (2, 3, 9, 9)], {"matmul": 1, "channelwise": 1}),
+    Case("scaled tail", SCALED, [(2, 5, 8, 9)], {"matmul": 1}),
+    Case("residual", residual_block(), [(1, 16, 14, 13), (3, 16, 1, 2)], {"matmul": 2}),
+    Case("squeeze and excite", squeeze(), [(2, 8, 10, 7)], {"matmul": 3, "reduce": 1}),
+    Case("concat", joined(), [(2, 4, 6, 7)], {"matmul": 3}),
+    Case("sequence", sequence(), [(2, 50, 20), (1, 3, 20)], {"matmul": 1, "channelwise": 1}),
+    Case(
+        "strided, dilated",
+        Chain("N", 8, "H", "W").conv(16, 8, 3, 5, dilations=[2, 1], strides=[1, 2], pads=[2] * 4),
+        [(2, 8, 10, 12)],
+    ),
+    Case(
+        "depthwise",
+        Chain("N", 30, "H", "W").conv(30, 1, 5, 5, group=30, pads=[2] * 4, strides=[2, 2]),
+        [(2, 30, 9, 9)],
+        {"channelwise": 1},
+    ),
+    Case(
+        "groups",
+        Chain("N", 12, "H", "W").conv(18, 4, 3, 3, group=3, pads=[1] * 4).then("Relu"),
+        [(2, 12, 9, 8)],
+        {"matmul": 3},
+    ),
+    Case(
+        "average",
+        Chain("N", 6, "H", "W").then(
+            "AveragePool", kernel_shape=[3, 2], strides=[2, 2], pads=[1, 1, 0, 0]
+        ),
+        [(2, 6, 9, 8)],
+        {"channelwise": 1},
+    ),
+    Case(
+        "average over padding",
+        Chain("N", 6, "H", "W").then(
+            "AveragePool", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1
+        ),
+        [(2, 6, 9, 8)],
+        {"channelwise": 1},
+    ),
+    Case(
+        "same",
+        Chain(2, 6, 9, 8)
+        .conv(4, 6, 3, 3, auto_pad="SAME_UPPER", strides=[2, 2])
+        .then("MaxPool", kernel_shape=[2, 2], auto_pad="SAME_LOWER"),
+        [(2, 6, 9, 8)],
+        {"matmul": 1, "channelwise": 1},
+    ),
+    Case("global maximum", Chain("N", 6, "H", "W").then("GlobalMaxPool"), [(2, 6, 5, 7)]),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_windows_agree_with_onnx_runtime(case):
+    model = case.chain.bytes()
+    plan = planck.build(model, fallback="error")
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    for shape in case.shapes:
+        feeds = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+        (got,) = plan.run(feeds).values()
+        assert relative_gap(got, session.run(None, feeds)[0]) < 2e-5
+    families = Counter(step.kernel.split("_")[0] for step in plan.steps)
+    assert {name: families[name] for name in case.kernels} == case.kernels
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_windows_compare_and_load(case, tmp_path):
+    """Every tensor of the file is there, and a plan on disk gives the same bits."""
+    plan = planck.build(case.chain.bytes())
+    feeds = {"x": np.random.default_rng(2).normal(size=case.shapes[0]).astype(np.float32)}
+    rows = planck.compare(plan, reference="double", data=[feeds]).rows
+    assert {row.name for row in rows} >= {n.output[0] for n in case.chain.nodes}
+    assert not [row.name for row in rows if row.floating and row.cumulative.sqnr_db < 90]
+    plan.save(tmp_path / "chain.plan")
+    loaded = planck.load(tmp_path / "chain.plan")
+    for name, value in plan.run(feeds).items():
+        assert np.array_equal(loaded.run(feeds)[name], value)
+
+
+def test_resnet_is_convolutions_with_epilogues(model_path, reference):
+    path = model_path("resnet50", "mini")
+    plan = planck.build(path, fallback="error")
+    assert not {"BatchNormalization", "Relu", "Add", "Mul"} & {step.op for step in plan.steps}
+    feeds = planck.models.feeds("resnet50", (2, 64, 64), seed=3, size="mini")
+    want = reference(path, feeds)
+    got = plan.run(feeds)
+    assert all(relative_gap(got[name], want[name]) < 2e-5 for name in want)
