@@ -1,5 +1,6 @@
 // passes/fold.cpp: nodes whose inputs are all constant, and values whose contents are known
-// numbers, become constants.
+// numbers, become constants. What that tells of shapes further on is inferred on the way, so that
+// arithmetic on shapes through any op folds in one go.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -80,6 +81,7 @@ class Fold {
   std::optional<Patch> next(const Graph& g, NodeId from, PassReport& report) {
     for (const Node& n : g.nodes_from(from)) {
       check_guard();
+      if (auto patch = sharper_facts(g, n)) return patch;
       if (auto patch = has_constant_inputs(g, n) ? whole(g, n, report) : known(g, n)) return patch;
     }
     return std::nullopt;

@@ -4,6 +4,9 @@
 
 namespace planck {
 
+// What inference knows of the node's outputs by now and the graph does not, if there is anything.
+std::optional<Patch> sharper_facts(const Graph& g, const Node& n);
+
 Pass pass_cse();
 Pass pass_dead_code();
 Pass pass_drop_identity();
