@@ -99,6 +99,8 @@ class Fold {
       throw;
     } catch (const CancelledError&) {
       throw;
+    } catch (const UsageError&) {  // an attribute has a symbol, whose value the run brings
+      return std::nullopt;
     } catch (const Error& e) {  // the run will say the same, if it gets here at all
       report.refuse("fold", g, n, e.what());
       return std::nullopt;
