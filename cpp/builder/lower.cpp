@@ -31,11 +31,13 @@ constexpr LowerRow kLower[] = {
     {"Softmax", lower_softmax},
     {"LogSoftmax", lower_softmax},
     {"planck.Convolution", lower_convolution},
+    {"ConvTranspose", lower_conv_transpose},
     {"MaxPool", lower_pool},
     {"AveragePool", lower_pool},
     {"GlobalAveragePool", lower_global_pool},
     {"GlobalMaxPool", lower_global_pool},
     {"Concat", lower_concat},
+    {"Resize", lower_resize},
     {"planck.Embedding", lower_embedding},
     {"ReduceSum", lower_reduce},
     {"ReduceMean", lower_reduce},
@@ -187,6 +189,23 @@ int32_t Lowering::permuted(int32_t id, const std::vector<int64_t>& perm) {
     view_origin_[it->second] = Origin(origin->second);
   }
   return it->second;
+}
+
+int32_t Lowering::restrided(int32_t id, std::vector<Dim> shape, std::vector<Dim> strides) {
+  PlanValue view = at(id);
+  view.name.clear();
+  view.shape = std::move(shape);
+  view.strides = std::move(strides);
+  plan.values.push_back(std::move(view));
+  const auto made = static_cast<int32_t>(plan.values.size() - 1);
+  if (const auto origin = view_origin_.find(id); origin != view_origin_.end()) {
+    view_origin_[made] = Origin(origin->second);
+  }
+  return made;
+}
+
+int32_t Lowering::make_scratch(const TensorType& type) {
+  return new_value(type, "", BufferKind::arena, 0, dense_strides(type.dims));
 }
 
 int32_t Lowering::window(int32_t id, int64_t axis, const Dim& start, const Dim& extent) {
