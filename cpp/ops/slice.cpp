@@ -44,11 +44,20 @@ std::optional<Dim> symbolic_start(const Dim& start, const Dim& extent) {
   return *from_end >= 0 ? extent : larger(start, 0);
 }
 
-std::optional<Dim> symbolic_end(const Dim& end, const Dim& extent) {
+// A length that an exporter computed, such as (T-1)//2 of a convolution, is an extent wherever the
+// run gets that far. One below 0 would count from the back in ONNX; here it makes the slice's own
+// extent negative, so that such a run fails when its shapes are bound. Wider steps could round it
+// up to 0.
+bool taken_for_extent(const Dim& end, int64_t step) {
+  return at_least(end, 0) || (step == 1 && end.bounds({}).high > 0);
+}
+
+std::optional<Dim> symbolic_end(const Dim& end, int64_t step, const Dim& extent) {
   if (!end.is_constant()) {
     // extent - 3 and L + 3 mean the same whether or not they would clamp at 0: see below.
-    return (end - extent).is_constant() || at_least(end, 0) ? std::optional(smaller(end, extent))
-                                                            : std::nullopt;
+    return (end - extent).is_constant() || taken_for_extent(end, step)
+               ? std::optional(smaller(end, extent))
+               : std::nullopt;
   }
   if (end.constant() >= kToTheEnd) return extent;
   return end.constant() < 0 ? extent + end : smaller(end, extent);
@@ -65,7 +74,7 @@ std::optional<Dim> symbolic_count(const Dim& start, const Dim& end, int64_t step
                        end.constant() <= -kToTheEnd && step > -kToTheEnd;
     return whole ? std::optional(floordiv(extent - step - 1, -step)) : std::nullopt;
   }
-  const auto first = symbolic_start(start, extent), last = symbolic_end(end, extent);
+  const auto first = symbolic_start(start, extent), last = symbolic_end(end, step, extent);
   if (!first || !last) return std::nullopt;
   const bool tail = start.is_constant() && start.constant() < 0 && *last == extent;
   const Dim length = tail ? smaller(Dim(0) - start, extent) : *last - *first;
