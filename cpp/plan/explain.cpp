@@ -41,7 +41,7 @@ void explain_step(const Plan& plan, size_t index, std::ostringstream& out) {
 std::string_view family(const StepParams& params) {
   static constexpr std::string_view kNames[] = {
       "linear",  "conv",  "channelwise", "matmul", "attention", "norm",     "softmax",
-      "eltwise", "embed", "copy",        "reduce", "range",     "reference"};
+      "eltwise", "embed", "copy",        "reduce", "range",     "resample", "reference"};
   static_assert(std::size(kNames) == std::variant_size_v<StepParams>);
   return kNames[params.index()];
 }

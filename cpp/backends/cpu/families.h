@@ -16,6 +16,7 @@ BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& 
 BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const RangeParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const ResampleParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams& params);
 
 }  // namespace planck
