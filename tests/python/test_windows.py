@@ -189,7 +189,7 @@ def test_windows_compare_and_load(case, tmp_path):
 
 
 def test_fast_convolutions_stay_within_the_promise():
-    """fp32-fast: relative rms error of a convolution <= 1e-5, and the plan says where it is less."""
+    """fp32-fast: relative rms error of a convolution <= 1e-5; the plan says where it is less."""
     chain = Chain("N", 32, "H", "W").conv(48, 32, 3, 3, pads=[1] * 4).then("Relu")
     chain.conv(16, 48, 1, 1)
     model = chain.bytes()
