@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -22,6 +23,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/code.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/reduce/rows.h"
 
 namespace planck {
 namespace {
@@ -255,6 +257,32 @@ void mean_benchmark(benchmark::State& state, const std::string& group) {
   state.counters["best"] = std::exp(mean.log_best / mean.count);
 }
 
+// --- reductions -------------------------------------------------------------------------------
+
+struct Reduction {
+  int64_t outer, count, inner;
+};
+
+void reduce_benchmark(benchmark::State& state, const ReduceRow& row, const Reduction& r,
+                      int threads) {
+  const Floats x = random_floats(r.outer * r.count * r.inner);
+  const Floats out = random_floats(r.outer * r.inner);
+  const ReduceArgs args{ReduceOp::mean, ReduceType::f32, x.get(), out.get(),
+                        r.outer,        r.count,         r.inner};
+  const Job job = row.job(args);
+  Team& team = team_of(threads);
+  team.run({&job, 1});
+  double best = std::numeric_limits<double>::infinity();
+  for ([[maybe_unused]] auto _ : state) {
+    const Clock::time_point start = Clock::now();
+    team.run({&job, 1});
+    const double took = seconds(start);
+    state.SetIterationTime(took);
+    best = std::min(best, took);
+  }
+  state.counters["GBps"] = 4e-9 * static_cast<double>(r.outer * r.count * r.inner) / best;
+}
+
 // --- attention -------------------------------------------------------------------------------
 
 void attention_benchmark(benchmark::State& state, const AttentionRow& row, int64_t length,
@@ -320,6 +348,14 @@ void add_all() {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
     for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
     add_products(row, 128, 1);
+  }
+  // The last axis, a middle one, and rows of a softmax over another axis; all fit into L2 and L3.
+  for (const ReduceRow& row : reduce_rows()) {
+    if (!this_device().has(row.isa)) continue;
+    for (const Reduction& r : {Reduction{4096, 256, 1}, {16, 512, 256}, {64, 1024, 7}}) {
+      add(cat(row.name, '/', r.outer, 'x', r.count, 'x', r.inner), kRounds,
+          [=, &row](auto& state) { reduce_benchmark(state, row, r, threads); });
+    }
   }
   for (const AttentionRow& row : attention_rows()) {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;

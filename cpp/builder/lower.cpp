@@ -19,6 +19,7 @@ constexpr LowerRow kLower[] = {
     {"planck.View", lower_view},
     {"planck.Crop", lower_crop},
     {"planck.Broadcast", lower_broadcast},
+    {"planck.Fill", lower_fill},
     {"Transpose", lower_transpose},
     {"Split", lower_split},
     {"Gather", lower_gather},
@@ -268,7 +269,7 @@ void Lowering::make_view(const Node& n, size_t i, PlanValue window, int32_t sour
     merge_origin(origin, it->second);
   }
   view_origin_[made] = std::move(origin);
-  if (n.is("planck.Broadcast")) broadcast_of_[made] = unbroadcast(source);
+  if (n.is("planck.Broadcast") || n.is("planck.Fill")) broadcast_of_[made] = unbroadcast(source);
 }
 
 Origin Lowering::origin_of_inputs(const Step& step) const {

@@ -123,6 +123,7 @@ using Lower = std::string (*)(Lowering&, const Node&);  // empty: done; else why
 std::string lower_view(Lowering& l, const Node& n);
 std::string lower_crop(Lowering& l, const Node& n);
 std::string lower_broadcast(Lowering& l, const Node& n);
+std::string lower_fill(Lowering& l, const Node& n);
 std::string lower_transpose(Lowering& l, const Node& n);
 std::string lower_split(Lowering& l, const Node& n);
 std::string lower_gather(Lowering& l, const Node& n);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/guard.h"
 #include "kernels/index/index_impl.h"
 #include "kernels/simd/row_blocks.h"
 
@@ -30,6 +31,7 @@ void scatter(const IndexArgs& a) {
   const T* data = static_cast<const T*>(a.data);
   T* out = static_cast<T*>(a.out);
   for (int64_t r = 0; r < a.rows; ++r) {
+    check_guard_at(static_cast<size_t>(r));
     const int64_t at = place_of(a, r);
     if (at < 0) continue;
     std::memcpy(out + at, data + r * a.inner, static_cast<size_t>(a.inner) * sizeof(T));

@@ -1,6 +1,7 @@
 #include "kernels/index/rows.h"
 
 #include "base/checked.h"
+#include "base/guard.h"
 #include "kernels/index/index_impl.h"
 #include "kernels/simd/row_blocks.h"
 
@@ -32,6 +33,7 @@ std::span<const IndexRow> index_rows() {
 BadIndex first_bad_index(const IndexArgs& a) {
   const int64_t rows = a.repeat && a.rows > a.block ? a.block : a.rows;
   for (int64_t r = 0; r < rows; ++r) {
+    check_guard_at(static_cast<size_t>(r));
     for (int32_t k = 0; k < a.width; ++k) {
       const int64_t index = index_at(a, r * a.width + k);
       if (place_in(index, a.extents[k]) < 0) return {r * a.width + k, index, a.extents[k]};

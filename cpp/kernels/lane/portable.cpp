@@ -2,6 +2,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "base/guard.h"
 #include "kernels/lane/rows.h"
 
 namespace planck {
@@ -17,6 +18,7 @@ void sum(const LaneArgs& a, const LaneTile& t) {
   using Sum = std::conditional_t<std::is_floating_point_v<T>, double, uint64_t>;
   Sum sums[kLaneBlock] = {};
   for (int64_t step = 0; step < a.count; ++step) {
+    check_guard_at(static_cast<size_t>(step));
     const int64_t i = a.reverse ? a.count - 1 - step : step;
     const int64_t at = (t.outer * a.count + i) * a.inner + t.from;
     const T* x = static_cast<const T*>(a.x) + at;
@@ -37,6 +39,7 @@ bool below(T a, T b) {
 template <class T>
 void top(const LaneArgs& a, const LaneTile& t, int64_t* order) {
   for (int64_t c = t.from; c < t.from + t.columns; ++c) {
+    check_guard();
     const T* x = static_cast<const T*>(a.x) + t.outer * a.count * a.inner + c;
     const auto better = [&](int64_t i, int64_t j) {
       const T p = x[i * a.inner], q = x[j * a.inner];
@@ -68,6 +71,7 @@ void arg(const LaneArgs& a, const LaneTile& t) {
   std::copy_n(x, t.columns, values);
   std::fill_n(best, t.columns, int64_t{0});
   for (int64_t i = 1; i < a.count; ++i) {
+    check_guard_at(static_cast<size_t>(i));
     for (int64_t c = 0; c < t.columns; ++c) {
       const T v = x[i * a.inner + c];
       if (!wins(v, values[c], a.largest) && !(a.last && !wins(values[c], v, a.largest))) continue;
