@@ -210,7 +210,13 @@ class Contract {
 
   void operator()(const ReduceParams& p) const {
     const BoundValue &x = in(0), &y = out(0);
-    f32_inputs();
+    expect(x.dtype == y.dtype, x, " and ", y, " differ in their types");
+    const bool whole = p.kind == ReduceKind::sum || p.kind == ReduceKind::max ||
+                       p.kind == ReduceKind::min || p.kind == ReduceKind::product;
+    expect(x.dtype == DType::f32 || (whole && is_index(x)), "the type of ", x);
+    const bool extreme = p.kind == ReduceKind::max || p.kind == ReduceKind::min;
+    expect(x.count() > 0 || y.count() == 0 || !extreme || x.dtype == DType::f32,
+           "no greatest or smallest element of ", x);
     const auto first = static_cast<size_t>(p.axes.front()),
                last = static_cast<size_t>(p.axes.back());
     expect(last < x.shape.size() && dense(x) && dense(y), "the axes of ", x, " end before ", last);

@@ -19,6 +19,7 @@ constexpr LowerRow kLower[] = {
     {"planck.View", lower_view},
     {"planck.Crop", lower_crop},
     {"planck.Broadcast", lower_broadcast},
+    {"planck.Fill", lower_fill},
     {"Transpose", lower_transpose},
     {"Split", lower_split},
     {"Gather", lower_gather},
@@ -31,11 +32,13 @@ constexpr LowerRow kLower[] = {
     {"Softmax", lower_softmax},
     {"LogSoftmax", lower_softmax},
     {"planck.Convolution", lower_convolution},
+    {"ConvTranspose", lower_conv_transpose},
     {"MaxPool", lower_pool},
     {"AveragePool", lower_pool},
     {"GlobalAveragePool", lower_global_pool},
     {"GlobalMaxPool", lower_global_pool},
     {"Concat", lower_concat},
+    {"Resize", lower_resize},
     {"planck.Embedding", lower_embedding},
     {"ReduceSum", lower_reduce},
     {"ReduceMean", lower_reduce},
@@ -189,6 +192,23 @@ int32_t Lowering::permuted(int32_t id, const std::vector<int64_t>& perm) {
   return it->second;
 }
 
+int32_t Lowering::restrided(int32_t id, std::vector<Dim> shape, std::vector<Dim> strides) {
+  PlanValue view = at(id);
+  view.name.clear();
+  view.shape = std::move(shape);
+  view.strides = std::move(strides);
+  plan.values.push_back(std::move(view));
+  const auto made = static_cast<int32_t>(plan.values.size() - 1);
+  if (const auto origin = view_origin_.find(id); origin != view_origin_.end()) {
+    view_origin_[made] = Origin(origin->second);
+  }
+  return made;
+}
+
+int32_t Lowering::make_scratch(const TensorType& type) {
+  return new_value(type, "", BufferKind::arena, 0, dense_strides(type.dims));
+}
+
 int32_t Lowering::window(int32_t id, int64_t axis, const Dim& start, const Dim& extent) {
   const auto i = static_cast<size_t>(axis);
   if (id < 0 || at(id).shape[i] == extent) return id;
@@ -249,7 +269,7 @@ void Lowering::make_view(const Node& n, size_t i, PlanValue window, int32_t sour
     merge_origin(origin, it->second);
   }
   view_origin_[made] = std::move(origin);
-  if (n.is("planck.Broadcast")) broadcast_of_[made] = unbroadcast(source);
+  if (n.is("planck.Broadcast") || n.is("planck.Fill")) broadcast_of_[made] = unbroadcast(source);
 }
 
 Origin Lowering::origin_of_inputs(const Step& step) const {

@@ -249,7 +249,6 @@ void Lowering::flush(ValueId id) {
 
 std::string lower_reduce(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
-  if (x.dtype != DType::f32) return "only fp32 reductions have kernels";
   std::vector<int64_t> axes;
   if (n.input(1) == kAbsent) {
     for (int64_t i = 0; i < x.rank(); ++i) axes.push_back(i);
@@ -266,6 +265,12 @@ std::string lower_reduce(Lowering& l, const Node& n) {
       {"ReduceL1", ReduceKind::l1},        {"ReduceL2", ReduceKind::l2},
       {"ReduceProd", ReduceKind::product}, {"ReduceSumSquare", ReduceKind::sum_square}};
   const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
+  constexpr ReduceKind kExact[] = {ReduceKind::sum, ReduceKind::max, ReduceKind::min,
+                                   ReduceKind::product};
+  const bool counted = x.dtype == DType::s32 || x.dtype == DType::s64;
+  if (x.dtype != DType::f32 && !(counted && std::ranges::count(kExact, kind->second) > 0)) {
+    return cat("no kernel for this reduction of ", x.dtype);
+  }
   return reduce_step(l, n, kind->second, axes);
 }
 

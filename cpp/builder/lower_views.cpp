@@ -1,11 +1,15 @@
 // Ops that move no data: windows into the buffer of their input.
+#include <cmath>
+
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
+#include "ops/fill.h"
 #include "ops/gather.h"
 #include "ops/slice.h"
 #include "ops/split.h"
 #include "ops/transpose.h"
+#include "passes/tools.h"
 
 namespace planck {
 
@@ -52,6 +56,19 @@ std::string lower_broadcast(Lowering& l, const Node& n) {
     }
   }
   window.strides = std::move(strides);
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+// One number, seen everywhere.
+std::string lower_fill(Lowering& l, const Node& n) {
+  const auto& fill = n.as<ops::Fill>();
+  const TensorType& type = l.graph.value(n.outputs[0]).type();
+  constexpr double kMost = 0x1p62;
+  if (!is_float(type.dtype) && !(std::abs(fill.value) < kMost)) return "its number does not fit";
+  const int32_t source = l.make_constant({"", filled(type.dtype, {}, fill.value), {}});
+  PlanValue window = l.at(source);
+  window.strides.assign(type.dims.size(), Dim(0));
   l.make_view(n, 0, std::move(window), source);
   return "";
 }

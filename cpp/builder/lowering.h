@@ -49,6 +49,8 @@ class Lowering {
   // Part of the value along an axis, the last one unless told otherwise; -1 stays -1.
   int32_t window(int32_t id, int64_t axis, const Dim& start, const Dim& extent);
   int32_t window(int32_t id, int64_t start, int64_t extent);
+  // The same memory under other extents and strides.
+  int32_t restrided(int32_t id, std::vector<Dim> shape, std::vector<Dim> strides);
   // What a kernel that broadcasts by itself may read instead of a broadcast view.
   int32_t unbroadcast(int32_t id) const;
   // The same of a graph value; adds the nodes that became no step to the origin.
@@ -62,6 +64,8 @@ class Lowering {
   // Output i of the node is a window into an existing buffer.
   void make_view(const Node& n, size_t i, PlanValue window, int32_t source);
   int32_t make_constant(PlanConstant constant);
+  // Dense memory that only steps of one node use.
+  int32_t make_scratch(const TensorType& type);
 
   // --- steps ---
   // Adds a step; its ONNX nodes are those of the node, of its constants and of views between.
@@ -117,6 +121,7 @@ using Lower = std::string (*)(Lowering&, const Node&);  // empty: done; else why
 std::string lower_view(Lowering& l, const Node& n);
 std::string lower_crop(Lowering& l, const Node& n);
 std::string lower_broadcast(Lowering& l, const Node& n);
+std::string lower_fill(Lowering& l, const Node& n);
 std::string lower_transpose(Lowering& l, const Node& n);
 std::string lower_split(Lowering& l, const Node& n);
 std::string lower_gather(Lowering& l, const Node& n);
@@ -130,9 +135,11 @@ std::string lower_softmax(Lowering& l, const Node& n);
 std::string lower_embedding(Lowering& l, const Node& n);
 std::string lower_eltwise(Lowering& l, const Node& n);
 std::string lower_convolution(Lowering& l, const Node& n);
+std::string lower_conv_transpose(Lowering& l, const Node& n);
 std::string lower_pool(Lowering& l, const Node& n);
 std::string lower_global_pool(Lowering& l, const Node& n);
 std::string lower_concat(Lowering& l, const Node& n);
+std::string lower_resize(Lowering& l, const Node& n);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
 std::string lower_integer(Lowering& l, const Node& n);
@@ -157,6 +164,8 @@ std::vector<int64_t> axis_last(int64_t axis, int64_t rank);
 bool ends_in_cast(const Graph& g, const Node& n);
 // The step of such a pair.
 void lower_compared(Lowering& l, const Node& compare, const Node& cast);
+// The order of [N,C,..] in which the channels are the last axis.
+std::vector<int64_t> channels_last(size_t rank);
 // Whether lower_eltwise takes the op: a chain may go on through it.
 bool is_eltwise(const Graph& g, const Node& n);
 // Whether the value's only reader is element-wise over the same shape, so that it need not be

@@ -177,12 +177,28 @@ Contents sliced_contents(const Inference& call, const std::vector<int64_t>& axes
 
 }  // namespace
 
+bool is_open_end(const Dim& end, const TensorType& x, int64_t axis) {
+  if (!end.is_constant() || end.constant() < 1) return false;
+  constexpr double kMostBytes = 0x1p46;  // 64 TiB, above what machines hold
+  double bytes = static_cast<double>(end.constant()) * static_cast<double>(size_of(x.dtype));
+  for (int64_t i = 0; i < x.rank(); ++i) {
+    const auto extent = x.dims[static_cast<size_t>(i)].known();
+    if (i != axis && extent) bytes *= static_cast<double>(*extent);
+  }
+  return end.constant() >= kToTheEnd || bytes > kMostBytes;
+}
+
 void Slice::infer(Inference& call) const {
   const auto& data = call.at(0).type;
   const auto count = slice_count(call);
   const auto axes = count ? axes_of(call, *count) : std::nullopt;
   if (!axes) return set_type(call, 0, data.dtype, fresh_dims(call, 0, data.dims.size()));
-  const auto wishes = wishes_of(call, *count);
+  auto wishes = wishes_of(call, *count);
+  for (size_t i = 0; i < axes->size(); ++i) {
+    if (wishes[i].end && is_open_end(*wishes[i].end, data, (*axes)[i])) {
+      wishes[i].end = Dim(INT64_MAX);
+    }
+  }
   std::vector<Dim> dims = data.dims;
   bool known = true;
   for (size_t i = 0; i < axes->size(); ++i) {

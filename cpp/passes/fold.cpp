@@ -1,5 +1,6 @@
 // passes/fold.cpp: nodes whose inputs are all constant, and values whose contents are known
-// numbers, become constants.
+// numbers, become constants. What that tells of shapes further on is inferred on the way, so that
+// arithmetic on shapes through any op folds in one go.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -91,6 +92,7 @@ class Fold {
   std::optional<Patch> next(const Graph& g, NodeId from, PassReport& report) {
     for (const Node& n : g.nodes_from(from)) {
       check_guard();
+      if (auto patch = sharper_facts(g, n)) return patch;
       if (auto patch = has_constant_inputs(g, n) ? whole(g, n, report) : known(g, n)) return patch;
     }
     return std::nullopt;
@@ -108,6 +110,8 @@ class Fold {
       throw;
     } catch (const CancelledError&) {
       throw;
+    } catch (const UsageError&) {  // an attribute has a symbol, whose value the run brings
+      return std::nullopt;
     } catch (const Error& e) {  // the run will say the same, if it gets here at all
       report.refuse("fold", g, n, e.what());
       return std::nullopt;

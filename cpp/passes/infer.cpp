@@ -37,8 +37,15 @@ bool sharpen(Fact& known, const Fact& fresh) {
   if (fresh.contents && known.contents && fresh.contents->size() == known.contents->size()) {
     changed = sharpen(*known.contents, *fresh.contents) || changed;
   }
-  if (fresh.contents && !known.contents && known.constant == nullptr) {
+  if (!fresh.contents || known.constant != nullptr) return changed;
+  if (!known.contents || known.contents->size() != fresh.contents->size()) {
+    if (known.contents) return changed;
     known.contents = fresh.contents;
+    return true;
+  }
+  for (size_t i = 0; i < known.contents->size(); ++i) {
+    if (!says_more((*fresh.contents)[i], (*known.contents)[i])) continue;
+    (*known.contents)[i] = (*fresh.contents)[i];
     changed = true;
   }
   return changed;
@@ -91,6 +98,12 @@ std::optional<Patch> infer(const Graph& g, NodeId from, PassReport&) {
 }
 
 }  // namespace
+
+std::optional<Patch> sharper_facts(const Graph& g, const Node& n) {
+  Sharpener sharpener(g, n.id);
+  sharpener.visit(n);
+  return sharpener.take();
+}
 
 Pass pass_infer() { return {"infer", infer}; }
 

@@ -4,6 +4,10 @@
 
 namespace planck {
 
+// What inference knows of the node's outputs by now and the graph does not, if there is anything.
+std::optional<Patch> sharper_facts(const Graph& g, const Node& n);
+
+Pass pass_crop_first();
 Pass pass_cse();
 Pass pass_dead_code();
 Pass pass_drop_identity();
@@ -14,5 +18,6 @@ Pass pass_infer();
 Pass pass_merge_views();
 Pass pass_shapes();
 Pass pass_simplify();
+Pass pass_slice_updates();
 
 }  // namespace planck

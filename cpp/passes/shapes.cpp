@@ -89,8 +89,9 @@ std::optional<Outcome> slice(const Graph& g, const Node& n) {
   const DimList& dims = dims_of(g, n.inputs[0]);
   ops::Crop crop;
   DimList needed;
-  for (const Wish& wish : std::get<0>(wishes)) {
+  for (Wish wish : std::get<0>(wishes)) {
     const Dim& extent = dims[static_cast<size_t>(wish.axis)];
+    if (ops::is_open_end(wish.end, g.value(n.inputs[0]).type(), wish.axis)) wish.end = extent;
     const auto range = cropped(wish, extent);
     if (!range || at_least(range->start - range->end, 1)) {
       return refuse("[", wish.start, ", ", wish.end, ") of ", extent,

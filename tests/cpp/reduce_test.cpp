@@ -52,10 +52,10 @@ void check_reduce(const ReduceRow& row) {
       x.randomize(5, 1.5f);
       if (x.size() > 40) x[x.size() / 2] = kNotANumber, x[3] = kInfinity, x[x.size() - 1] = -3e38f;
       x.read_only();
-      ReduceArgs args{op, x.data(), out.data(), s.outer, s.count, s.inner};
+      ReduceArgs args{op, ReduceType::f32, x.data(), out.data(), s.outer, s.count, s.inner};
       run_all_tiles(row, args);
       args.out = same.data();
-      run_all_tiles(reduce_row("reduce_f32_128_portable"), args);
+      run_all_tiles(reduce_row("reduce_any_128_portable"), args);
       expect_same_bits(out.data(), same.data(), out.size());
       for (int64_t i = 0; i < out.size(); ++i) {
         std::vector<double> terms;
@@ -68,7 +68,41 @@ void check_reduce(const ReduceRow& row) {
   }
 }
 
-#define PLANCK_REDUCE(name, isa) \
+// Integers wrap; their bits are the same whatever the order.
+template <class T>
+void check_integers(const ReduceRow& row, ReduceType type) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  using U = std::make_unsigned_t<T>;
+  for (const ReduceShape& s : kShapes) {
+    if (s.count == 0) continue;
+    SCOPED_TRACE(cat(s.outer, " x ", s.count, " x ", s.inner));
+    Guarded<T> x(s.outer * s.count * s.inner), out(s.outer * s.inner);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      x[i] = static_cast<T>(static_cast<U>(i * 7919) * U{2654435761u});
+    }
+    for (const ReduceOp op : {ReduceOp::sum, ReduceOp::max, ReduceOp::min, ReduceOp::product}) {
+      run_all_tiles(row, ReduceArgs{op, type, x.data(), out.data(), s.outer, s.count, s.inner});
+      for (int64_t i = 0; i < out.size(); ++i) {
+        U sum = op == ReduceOp::product ? 1 : 0;
+        T top = std::numeric_limits<T>::min(), low = std::numeric_limits<T>::max();
+        for (int64_t r = 0; r < s.count; ++r) {
+          const T v = x[(i / s.inner * s.count + r) * s.inner + i % s.inner];
+          sum = op == ReduceOp::product ? static_cast<U>(sum * static_cast<U>(v))
+                                        : static_cast<U>(sum + static_cast<U>(v));
+          top = std::max(top, v), low = std::min(low, v);
+        }
+        const T want = op == ReduceOp::max ? top : op == ReduceOp::min ? low : static_cast<T>(sum);
+        ASSERT_EQ(out[i], want) << i;
+      }
+    }
+  }
+}
+
+#define PLANCK_REDUCE(name, isa)                                 \
+  TEST(ReduceIntegers, name) {                                   \
+    check_integers<int32_t>(reduce_row(#name), ReduceType::s32); \
+    check_integers<int64_t>(reduce_row(#name), ReduceType::s64); \
+  }                                                              \
   TEST(Reduce, name) { check_reduce(reduce_row(#name)); }
 #include "kernels/reduce/kernels.inc"
 #undef PLANCK_REDUCE

@@ -180,6 +180,10 @@ BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& param
   const auto last = static_cast<size_t>(params.axes.back());
   ReduceArgs& args = bound.make<ReduceArgs>();
   args.op = static_cast<ReduceOp>(params.kind);
+  const DType dtype = c.at(step.inputs[0]).dtype;
+  args.type = dtype == DType::f32   ? ReduceType::f32
+              : dtype == DType::s32 ? ReduceType::s32
+                                    : ReduceType::s64;
   args.outer = checked_count(std::span(shape).first(first));
   args.count = checked_count(std::span(shape).subspan(first, last + 1 - first));
   args.inner = checked_count(std::span(shape).subspan(last + 1));

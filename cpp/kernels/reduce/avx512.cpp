@@ -13,7 +13,7 @@ inline double square_root(double x) { return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set_s
 
 namespace planck {
 
-void reduce_f32_128_avx512(const void* args, int64_t tile, const Worker&) {
+void reduce_any_128_avx512(const void* args, int64_t tile, const Worker&) {
   run_tile(*static_cast<const ReduceArgs*>(args), tile);
 }
 

@@ -11,7 +11,7 @@ inline double square_root(double x) { return __builtin_sqrt(x); }
 
 namespace planck {
 
-void reduce_f32_128_portable(const void* args, int64_t tile, const Worker&) {
+void reduce_any_128_portable(const void* args, int64_t tile, const Worker&) {
   run_tile(*static_cast<const ReduceArgs*>(args), tile);
 }
 

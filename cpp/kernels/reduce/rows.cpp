@@ -5,7 +5,7 @@
 namespace planck {
 namespace {
 
-#define PLANCK_REDUCE(name, isa) static_assert(std::string_view(#name) == "reduce_f32_128_" #isa);
+#define PLANCK_REDUCE(name, isa) static_assert(std::string_view(#name) == "reduce_any_128_" #isa);
 #include "kernels/reduce/kernels.inc"
 #undef PLANCK_REDUCE
 
