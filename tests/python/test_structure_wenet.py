@@ -140,6 +140,11 @@ def test_every_node_is_covered(name: str, size: str) -> None:
     assert not plan.unused
 
 
+@pytest.mark.parametrize("name", ["wenet_encoder", "wenet_decoder"])
+def test_nothing_runs_by_reference(name: str) -> None:
+    planck.build(path_of(name, "mini"), fallback="error")
+
+
 VARIANTS: list[dict[str, Any]] = [
     {"opset": 12},
     {"opset": 18},
