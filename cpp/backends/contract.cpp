@@ -112,7 +112,8 @@ class Contract {
         expect(dtype == DType::f32 || dtype == DType::b8, c_.at(v), " is neither float32 nor bool");
       }
     }
-    broadcasts();
+    expect(dense(out(0)), "the output ", out(0), " is not dense");
+    for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
   }
 
   void operator()(const IntegerParams& p) const {

@@ -177,6 +177,29 @@ TileProgram composed(TileProgram first, const TileProgram& then) {
 
 namespace {
 
+// The order in which a window is walked: that of memory, or with the axis of neighbours last where
+// the window leaves gaps. Nothing where no elements are neighbours.
+std::optional<std::vector<int64_t>> walking_order(const PlanValue& v) {
+  if (auto order = memory_order(v)) return order;
+  std::vector<int64_t> order(v.shape.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto at = std::ranges::find_if(order, [&](int64_t axis) {
+    const auto i = static_cast<size_t>(axis);
+    return v.strides[i] == Dim(1) && v.shape[i] != Dim(1);
+  });
+  if (at == order.end()) return std::nullopt;
+  std::rotate(at, at + 1, order.end());
+  return order;
+}
+
+// Whether kernels may read the window as it is: the elements of its innermost axis are neighbours.
+bool has_neighbours(const PlanValue& v) {
+  for (size_t i = v.shape.size(); i-- > 0;) {
+    if (v.shape[i] != Dim(1)) return v.strides[i] == Dim(1);
+  }
+  return true;
+}
+
 // The order in which the operands of full shape lie in memory, so that none is copied; the plain
 // one where they differ.
 std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>& operands,
@@ -187,7 +210,7 @@ std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>&
   for (const int32_t id : operands) {
     const PlanValue& v = l.plan.values[static_cast<size_t>(id)];
     if (v.shape != dims) continue;
-    const auto order = memory_order(v);
+    const auto order = walking_order(v);
     if (!order || (common && *common != *order)) return plain;
     common = order;
   }
@@ -217,7 +240,8 @@ void Lowering::flush(ValueId id) {
   const std::vector<int64_t> order = common_order(*this, sources, graph.value(id).type().dims);
   const bool plain = std::ranges::is_sorted(order);
   for (const int32_t source : sources) {
-    step.inputs.push_back(dense(plain ? source : permuted(with_rank(source, order.size()), order)));
+    const int32_t x = plain ? source : permuted(with_rank(source, order.size()), order);
+    step.inputs.push_back(has_neighbours(at(x)) ? x : dense(x));
   }
   step.outputs = {make_permuted_output(n, 0, order)};
   add_step(n, std::move(step));

@@ -109,11 +109,15 @@ std::vector<int64_t> mask_index(const Evaluation& call, const Shape& scores) {
   return call.has(3) ? broadcast_index(call.at(3).shape, scores) : std::vector<int64_t>();
 }
 
+// scores * scale + mask; where it hides, a mask of -inf takes the place of the score.
 void add_mask(const Evaluation& call, const std::vector<int64_t>& mask, std::vector<double>& scores,
-              size_t first, double scale) {
+              size_t first, double scale, bool hides) {
   for (size_t i = 0; i < scores.size(); ++i) {
     scores[i] *= scale;
-    if (!mask.empty()) scores[i] += call.at(3).real.at(static_cast<size_t>(mask[first + i]));
+    if (mask.empty()) continue;
+    const double added = call.at(3).real.at(static_cast<size_t>(mask[first + i]));
+    scores[i] =
+        hides && added == -std::numeric_limits<double>::infinity() ? added : scores[i] + added;
   }
 }
 
@@ -164,7 +168,8 @@ void Attention::reference(Evaluation& call) const {
     const auto keys = transposed(head_of(call.at(1), k, heads, b, h), k.length, k.width);
     product(head_of(call.at(0), q, heads, b, h).data(), keys.data(), scores.data(),
             {q.length, k.length, q.width});
-    add_mask(call, mask, scores, static_cast<size_t>(at) * scores.size(), scale);
+    add_mask(call, mask, scores, static_cast<size_t>(at) * scores.size(), scale,
+             masked_rows_zero != 0);
     for (int64_t l = 0; l < q.length; ++l) {
       const auto columns = static_cast<size_t>(k.length);
       softmax_row(std::span(scores).subspan(static_cast<size_t>(l) * columns, columns),

@@ -192,6 +192,19 @@ TEST(AttentionBits, ItemAloneEqualsItemInBatch) {
   }
 }
 
+TEST(AttentionMask, HidesWhatIsNoNumber) {
+  for (const AttentionRow* row : rows_here()) {
+    for (const float wild : {kInf, -kInf, std::nanf("")}) {
+      Problem problem({.heads = 2, .lq = 20, .lk = 19, .d = 8, .dv = 9, .mask = Mask::full});
+      problem.k[5 * 2 * 8] = wild;  // head 0, key 5
+      for (int64_t i = 0; i < 20; ++i) problem.mask[i * 19 + 5] = -kInf;
+      problem.args.masked_rows_zero = true;
+      problem.run(*row);
+      for (int64_t i = 0; i < 20 * 2 * 9; ++i) EXPECT_TRUE(std::isfinite(problem.out[i])) << i;
+    }
+  }
+}
+
 TEST(AttentionMask, RowsOfMinusInfinity) {
   for (const AttentionRow* row : rows_here()) {
     for (const bool zero : {false, true}) {

@@ -397,6 +397,30 @@ void check_job(const EltwiseRow& row) {
   }
 }
 
+// Operands whose rows have gaps, and one whose elements are not neighbours.
+void check_strides(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  TileProgram p;
+  p.operands = {Broadcast::none, Broadcast::none};
+  p.apply(TileOp::sub, p.operand(0), p.operand(1));
+  const std::vector<int64_t> out_dims = {3, 5, 33}, b_dims = {1, 5, 33};
+  for (const std::vector<int64_t>& strides :
+       {std::vector<int64_t>{300, 40, 1}, {165, 33, 1}, {1, 99, 3}}) {
+    SCOPED_TRACE(joined(strides));
+    GuardedFloats a(2 * strides[0] + 4 * strides[1] + 32 * strides[2] + 1), b(4 * 50 + 33);
+    GuardedFloats out(3 * 5 * 33);
+    a.randomize(1), b.randomize(2);
+    const std::vector<int64_t> b_strides = {7, 50, 1};
+    const EltwiseInput in[] = {{a.data(), out_dims, nullptr, strides},
+                               {b.data(), b_dims, nullptr, b_strides}};
+    run_all_tiles(row, make_eltwise_args(compile(p), in, out.data(), out_dims));
+    for (int64_t i = 0; i < out.size(); ++i) {
+      const int64_t x = i / 165, y = i / 33 % 5, z = i % 33;
+      ASSERT_EQ(out[i], a[x * strides[0] + y * strides[1] + z * strides[2]] - b[y * 50 + z]) << i;
+    }
+  }
+}
+
 // where(mask < x, mask, not mask), stored as bools: masks of any byte, broadcast along either side.
 void check_bools(const EltwiseRow& row) {
   PLANCK_SKIP_WITHOUT(row.isa);
@@ -441,6 +465,7 @@ void check_bools(const EltwiseRow& row) {
   TEST(EltwiseInPlace, name) { check_in_place(eltwise_row(#name)); }      \
   TEST(EltwiseBits, name) { check_bits_of_portable(eltwise_row(#name)); } \
   TEST(EltwiseJob, name) { check_job(eltwise_row(#name)); }               \
+  TEST(EltwiseStrides, name) { check_strides(eltwise_row(#name)); }       \
   TEST(EltwiseBools, name) { check_bools(eltwise_row(#name)); }
 #include "kernels/eltwise/kernels.inc"
 #undef PLANCK_ELTWISE

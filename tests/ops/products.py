@@ -8,6 +8,10 @@ B = normal(5, 4, seed=8)
 N = np.arange(6, dtype=np.int32).reshape(2, 3)
 INNER = "differ in the summed extent"
 Q = normal(2, 3, 8)
+HIDDEN = normal(2, 1, 1, 3)
+HIDDEN[0, 0, 0, 1] = -np.inf
+WILD = Q.copy()
+WILD[0, 1, 0] = np.inf
 ACTIVATIONS = ["", "relu", "gelu", "gelu_tanh", "tanh", "sigmoid"]
 
 CASES = [
@@ -45,6 +49,7 @@ CASES = [
     Case("unknown", "planck.Linear", [A, B], {"activation": "cube"}, fails="is no activation"),
     Case("wide_bias", "planck.Linear", [A, B, normal(2, 3, 4)], fails="does not broadcast"),
     Case("merged", "planck.Attention", [Q, Q, Q, normal(2, 1, 1, 3)], {"heads": 2, "scale": 0.5}),
+    Case("hidden", "planck.Attention", [Q, WILD, Q, HIDDEN], {"heads": 2, "masked_rows_zero": 1}),
     Case("apart", "planck.Attention", [Q[:, None], Q, Q], {"merged": 0}),
     Case("heads", "planck.Attention", [Q, Q, Q], {"heads": 3}, fails="does not divide by 3 heads"),
     Case("no_heads", "planck.Attention", [Q, Q, Q], {"heads": 0}, fails="expected 1 or more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,6 +140,32 @@ def test_every_node_is_covered(name: str, size: str) -> None:
     assert not plan.unused
 
 
+@pytest.mark.parametrize("name", ["wenet_encoder", "wenet_decoder"])
+def test_nothing_runs_by_reference(name: str) -> None:
+    planck.build(path_of(name, "mini"), fallback="error")
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"opset": 12},
+    {"opset": 18},
+    {"layernorm": "two_sub"},
+    {"layernorm": "mul"},
+    {"opset": 17, "layernorm": "op"},
+    {"weights": "fp16"},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("name", ["wenet_encoder", "wenet_decoder"])
+def test_other_spellings_give_the_same_steps(
+    name: str, variant: dict[str, Any], tmp_path: Path
+) -> None:
+    models.write(name, tmp_path / "model.onnx", size="mini", **variant)
+    plan = planck.build(tmp_path / "model.onnx")
+    expected = plan_of(name, "mini")
+    assert Counter(s.op for s in plan.steps) == Counter(s.op for s in expected.steps)
+
+
 # Values.
 
 
@@ -188,7 +215,7 @@ def test_full_gives_what_onnx_runtime_gives(name: str, shape: tuple[int, int]) -
 @pytest.mark.parametrize("shape", [(1, 16), (3, 70)], ids=str)
 @pytest.mark.parametrize("name", ["wenet_encoder", "wenet_decoder"])
 def test_threads_do_not_change_a_bit(name: str, shape: tuple[int, int]) -> None:
-    feeds = models.feeds(name, shape, seed=4, size="mini")  # type: ignore[arg-type]
+    feeds = models.feeds(name, shape, seed=4, size="mini")
     one = plan_of(name, "mini", threads=1).run(feeds)
     two = plan_of(name, "mini", threads=2).run(feeds)
     for output, expected in one.items():
@@ -197,7 +224,7 @@ def test_threads_do_not_change_a_bit(name: str, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["wenet_encoder", "wenet_decoder"])
 def test_fusions_change_values_no_more_than_rounding_does(name: str) -> None:
-    feeds = models.feeds(name, (2, 40), seed=5, size="mini")  # type: ignore[arg-type]
+    feeds = models.feeds(name, (2, 40), seed=5, size="mini")
     fused = plan_of(name, "mini").run(feeds)
     off = ["attention", "repeat", "hoist_crop", "qkv", "linear_activation", "add_layer_norm"]
     plain = planck.build(path_of(name, "mini"), disabled_passes=off).run(feeds)

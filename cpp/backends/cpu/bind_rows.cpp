@@ -67,7 +67,7 @@ BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& para
   std::vector<EltwiseInput> inputs;
   for (const int32_t v : step.inputs) {
     c.expect_broadcast(step, v, c.at(step.outputs[0]).shape);
-    inputs.push_back({nullptr, c.at(v).shape});
+    inputs.push_back({nullptr, c.at(v).shape, nullptr, c.at(v).strides});
   }
   EltwiseArgs& args = bound.make<EltwiseArgs>(
       make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));

@@ -49,7 +49,9 @@ struct AttentionArgs {
   float scale = 1;
   const float* mask = nullptr;  // added to the scaled scores; a stride of 0 repeats it
   int64_t mask_batch = 0, mask_head = 0, mask_row = 0, mask_key = 0;
-  bool masked_rows_zero = false;  // a row of -inf only gives zeros; else NaN, as the formula says
+  // A row of -inf only gives zeros, and a mask of -inf hides NaN and inf too; else what the formula
+  // says, which is NaN.
+  bool masked_rows_zero = false;
 
   // Filled by plan_attention.
   struct Plan {

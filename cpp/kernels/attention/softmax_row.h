@@ -17,7 +17,8 @@ struct ScoreRow {
 
 // Makes the row exp(scale * s + mask - max) in place, max being the largest of scale * s + mask,
 // and returns the sum: 0 for a row of -inf only under masked_rows_zero (without it NaN, as the
-// formula says) and for a row without columns.
+// formula says) and for a row without columns. Under masked_rows_zero a mask of -inf hides a score
+// whatever it is.
 using SoftmaxRowFn = float (*)(const ScoreRow& row);
 
 // x[i] *= factor

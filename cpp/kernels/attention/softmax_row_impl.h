@@ -16,16 +16,22 @@ PLANCK_INLINE F16 only_first(F16 x, int64_t n) {
   return load(lanes);
 }
 
+// Where rows may be masked whole, -inf hides a score whatever it is, also NaN and inf.
+PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
+  const F16 sum = scaled + mask;
+  return row.masked_rows_zero ? select(mask == set1(kMinusInf), mask, sum) : sum;
+}
+
 // scale * s + mask for the sixteen columns from `column` on; n of them exist.
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   const F16 scaled = load(row.scores + column) * set1(row.scale);
   if (row.mask == nullptr) return scaled;
   const float* mask = row.mask + column * row.mask_step;
-  if (row.mask_step == 0) return scaled + set1(*mask);
-  if (row.mask_step == 1) return scaled + (n == 16 ? load(mask) : load_first(mask, n));
+  if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
+  if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i] = mask[i * row.mask_step];
-  return scaled + load(lanes);
+  return masked(row, scaled, load(lanes));
 }
 
 // Leaves the logits in the row. NaN does not count: it comes back through exp.
