@@ -20,6 +20,7 @@ constexpr LowerRow kLower[] = {
     {"planck.View", lower_view},
     {"planck.Crop", lower_crop},
     {"planck.Broadcast", lower_broadcast},
+    {"planck.Fill", lower_fill},
     {"Transpose", lower_transpose},
     {"Split", lower_split},
     {"Gather", lower_gather},
@@ -30,6 +31,7 @@ constexpr LowerRow kLower[] = {
     {"LayerNormalization", lower_norm},
     {"planck.AddLayerNorm", lower_add_norm},
     {"Softmax", lower_softmax},
+    {"LogSoftmax", lower_softmax},
     {"planck.Convolution", lower_convolution},
     {"ConvTranspose", lower_conv_transpose},
     {"MaxPool", lower_pool},
@@ -45,6 +47,34 @@ constexpr LowerRow kLower[] = {
     {"ReduceMin", lower_reduce},
     {"ReduceL2", lower_reduce},
     {"planck.Count", lower_count},
+    {"ReduceL1", lower_reduce},
+    {"ReduceProd", lower_reduce},
+    {"ReduceSumSquare", lower_reduce},
+    // Where formulas do not take the types.
+    {"Add", lower_integer},
+    {"Sub", lower_integer},
+    {"Mul", lower_integer},
+    {"Min", lower_integer},
+    {"Max", lower_integer},
+    {"Equal", lower_integer},
+    {"Less", lower_integer},
+    {"LessOrEqual", lower_integer},
+    {"Greater", lower_integer},
+    {"GreaterOrEqual", lower_integer},
+    {"Where", lower_integer},
+    {"GatherElements", lower_index},
+    {"GatherND", lower_index},
+    {"ScatterElements", lower_index},
+    {"ScatterND", lower_index},
+    {"OneHot", lower_one_hot},
+    {"CumSum", lower_cumsum},
+    {"TopK", lower_topk},
+    {"ArgMax", lower_arg},
+    {"ArgMin", lower_arg},
+    {"Pad", lower_pad},
+    {"Tile", lower_tile},
+    {"DepthToSpace", lower_depth},
+    {"SpaceToDepth", lower_depth},
 };
 
 }  // namespace
@@ -111,6 +141,16 @@ int32_t Lowering::rows(int32_t id) { return id < 0 || has_rows(at(id)) ? id : co
 int32_t Lowering::unbroadcast(int32_t id) const {
   const auto it = broadcast_of_.find(id);
   return it == broadcast_of_.end() ? id : it->second;
+}
+
+int32_t Lowering::unbroadcast(ValueId v, Origin& origin) {
+  const int32_t id = value(v);
+  const int32_t source = unbroadcast(id);
+  if (const auto it = view_origin_.find(id); source != id && it != view_origin_.end()) {
+    merge_origin(origin, it->second);
+  }
+  merge_origin(origin, graph.value(v).origin);
+  return source;
 }
 
 int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
@@ -234,7 +274,7 @@ void Lowering::make_view(const Node& n, size_t i, PlanValue window, int32_t sour
     merge_origin(origin, it->second);
   }
   view_origin_[made] = std::move(origin);
-  if (n.is("planck.Broadcast")) broadcast_of_[made] = unbroadcast(source);
+  if (n.is("planck.Broadcast") || n.is("planck.Fill")) broadcast_of_[made] = unbroadcast(source);
 }
 
 Origin Lowering::origin_of_inputs(const Step& step) const {

@@ -19,8 +19,19 @@ namespace {
 // Dequantised weights would lose their scales, and with them the integer kernels.
 bool keeps_form(const Node& n) { return n.is("DequantizeLinear") || n.is("QuantizeLinear"); }
 
+// Whether an extent of a result follows from the inputs of the run.
+bool depends_on_run(const Graph& g, const Node& n) {
+  return std::ranges::any_of(n.outputs, [&](ValueId v) {
+    if (v == kAbsent) return false;
+    return std::ranges::any_of(dims_of(g, v), [](const Dim& d) {
+      const std::vector<std::string> symbols = d.symbols();
+      return std::ranges::any_of(symbols, [](const auto& s) { return !s.starts_with('?'); });
+    });
+  });
+}
+
 bool has_constant_inputs(const Graph& g, const Node& n) {
-  if (!n.subgraphs.empty() || keeps_form(n)) return false;
+  if (!n.subgraphs.empty() || keeps_form(n) || depends_on_run(g, n)) return false;
   return std::ranges::all_of(n.inputs,
                              [&](ValueId v) { return v == kAbsent || is_constant(g, v); });
 }

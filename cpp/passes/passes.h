@@ -11,7 +11,9 @@ Pass pass_crop_first();
 Pass pass_cse();
 Pass pass_dead_code();
 Pass pass_drop_identity();
+Pass pass_expand_guard();
 Pass pass_fold();  // has a budget, so it is made afresh for each run
+Pass pass_hoist_crop();
 Pass pass_infer();
 Pass pass_merge_views();
 Pass pass_shapes();

@@ -69,7 +69,7 @@ def rows_of(case: Case) -> list[tuple[str, str]]:
     except planck.UnsupportedError as error:
         assert "depends on data" in str(error)  # no plan can hold it yet
         rows = []
-    return [("reference", ""), *rows]
+    return [("reference", ""), *dict.fromkeys(rows)]  # several steps may have the same rows
 
 
 def onnx_attributes(case: Case) -> dict[str, Any]:

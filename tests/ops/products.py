@@ -42,7 +42,7 @@ CASES = [
     ],
     Case("no_bias", "planck.Linear", [Q, normal(8, 3), None, normal(2, 3, 3)]),
     Case("inner", "planck.Linear", [A, A], fails=INNER),
-    Case("unknown", "planck.Linear", [A, B], {"activation": "swish"}, fails="is no activation"),
+    Case("unknown", "planck.Linear", [A, B], {"activation": "cube"}, fails="is no activation"),
     Case("wide_bias", "planck.Linear", [A, B, normal(2, 3, 4)], fails="does not broadcast"),
     Case("merged", "planck.Attention", [Q, Q, Q, normal(2, 1, 1, 3)], {"heads": 2, "scale": 0.5}),
     Case("apart", "planck.Attention", [Q[:, None], Q, Q], {"merged": 0}),

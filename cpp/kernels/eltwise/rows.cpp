@@ -16,26 +16,6 @@ constexpr int64_t kTileElements = 8192;  // 32 KB of output: far above a ticket'
 
 int64_t tiles(const EltwiseArgs& args) { return args.planes.tiles; }
 
-// Steps of a dense operand over the output's dims, 0 where it is repeated.
-std::vector<int64_t> broadcast_strides(std::span<const int64_t> dims,
-                                       std::span<const int64_t> out_dims) {
-  std::vector<int64_t> strides(out_dims.size(), 0);
-  if (dims.size() > out_dims.size()) {
-    throw InternalError("shape [", joined(dims), "] has more dims than [", joined(out_dims), "]");
-  }
-  const size_t lead = out_dims.size() - dims.size();
-  int64_t step = 1;
-  for (size_t i = dims.size(); i-- > 0;) {
-    if (dims[i] != 1 && dims[i] != out_dims[lead + i]) {
-      throw InternalError("shape [", joined(dims), "] does not broadcast to [", joined(out_dims),
-                          "]");
-    }
-    if (dims[i] != 1) strides[lead + i] = step;
-    step *= dims[i];
-  }
-  return strides;
-}
-
 }  // namespace
 
 std::span<const EltwiseRow> eltwise_rows() {
@@ -74,7 +54,7 @@ EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const Eltwise
   const size_t outer = loop.dims.size() - 2;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::vector<int64_t>& strides = loop.strides[i + 1];
-    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1]};
+    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1], inputs[i].bools};
     std::copy_n(strides.begin(), outer, args.outer_strides[i]);
   }
   return args;

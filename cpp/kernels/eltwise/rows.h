@@ -24,10 +24,12 @@ inline const EltwiseRow& eltwise_row(std::string_view name) {
 // What runs programs as epilogues on that level: the arithmetic is the same on every one.
 EltStripFn eltwise_strip(Isa isa);
 
-// One dense operand and its shape, which must broadcast to the shape of the output.
+// One dense operand and its shape, which must broadcast to the shape of the output. Floats unless
+// `bools` is set.
 struct EltwiseInput {
   const float* data;
   std::span<const int64_t> dims;
+  const uint8_t* bools = nullptr;
 };
 
 // Fills the arguments of a step whose output has the given shape (rank 32 at most). Inputs stand
