@@ -301,7 +301,7 @@ std::string lower_conv_transpose(Lowering& l, const Node& n) {
   if (n.input(2) != kAbsent && !l.graph.value(n.input(2)).is_constant()) {
     return "its bias is not constant";
   }
-  const std::string why = why_not_tiles(n.as<ops::ConvTranspose>(), w.fact.constant->shape());
+  std::string why = why_not_tiles(n.as<ops::ConvTranspose>(), w.fact.constant->shape());
   if (!why.empty()) return why;
   l.defer(n, [&l, &n](const Node& last, const TileProgram& tail, Origin origin) {
     emit_tiles(l, n, last, tail, std::move(origin));

@@ -77,7 +77,7 @@ void resize_to(const Resize& op, std::span<ResampledAxis> axes, std::span<const 
   const double scale = common_scale(op, axes);
   for (ResampledAxis& axis : axes) {
     axis.scale = scale;
-    axis.out = static_cast<int64_t>(scale * static_cast<double>(axis.in) + 0.5);
+    axis.out = std::llround(scale * static_cast<double>(axis.in));
   }
 }
 
