@@ -38,6 +38,7 @@ class Gate:
     samples: int = 1
     uncounted: int = 0
     compares: bool = True
+    lines: Callable[[Sequence[Any]], Sequence[Any]] = list  # of the table, from its rows
 
     def grid(self, size: str) -> Sequence[Shape]:
         """The shapes of a model of this size."""
@@ -85,6 +86,7 @@ GATES = {
         tables.detr_table,
         lambda images: all(row.good for row in tables.detr_rows(images)),
         mini_shapes=[(1, *dab_detr.CONFIGS["mini"].image)],
+        lines=tables.detr_rows,
         samples=105,
         uncounted=5,
     ),
