@@ -104,12 +104,82 @@ class Contract {
   }
 
   void operator()(const EltwiseParams&) const {
-    f32_inputs();
-    for (size_t i = 0; i < step_.inputs.size(); ++i) {
-      expect(dense(in(i)), "the operand ", in(i), " is not dense");
-      c_.expect_broadcast(step_, step_.inputs[i], out(0).shape);
+    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
+      for (const int32_t v : *ids) {
+        const DType dtype = c_.at(v).dtype;
+        expect(dtype == DType::f32 || dtype == DType::b8, c_.at(v), " is neither float32 nor bool");
+      }
     }
     expect(dense(out(0)), "the output ", out(0), " is not dense");
+    for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
+  }
+
+  void operator()(const IntegerParams& p) const {
+    const bool select = p.kind == IntegerKind::select;
+    const bool compares = p.kind == IntegerKind::equal || p.kind == IntegerKind::less ||
+                          p.kind == IntegerKind::less_equal;
+    const BoundValue &a = in(select ? 1 : 0), &b = in(select ? 2 : 1), &y = out(0);
+    expect(a.dtype == b.dtype, a, " and ", b, " differ in their types");
+    if (select) expect(in(0).dtype == DType::b8, "the condition ", in(0), " is not bool");
+    if (!select) expect(is_index(a), a, " is neither int32 nor int64");
+    const bool result =
+        compares ? y.dtype == DType::b8 || y.dtype == DType::f32 : y.dtype == a.dtype;
+    expect(result, y, " is not what comes of ", a);
+    broadcasts();
+  }
+
+  void operator()(const IndexParams& p) const {
+    const bool hot = p.kind == IndexKind::one_hot;
+    const BoundValue &x = in(0), &indices = in(1), &y = out(0);
+    expect(is_index(indices), "the indices ", indices, " are neither int32 nor int64");
+    all_dense();
+    expect(x.dtype == y.dtype, x, " and ", y, " differ in their types");
+    if (step_.inputs.size() > 2) {
+      expect(in(2).dtype == x.dtype, x, " and ", in(2), " differ in their types");
+      expect(y.shape == x.shape, x, " and ", y, " differ");
+    }
+    // What is read or written where the indices say.
+    const BoundValue& moved = step_.inputs.size() > 2 ? in(2) : y;
+    const bool whole = hot ? x.count() == 2 && axis_in(y, p.axis) : x.rank() > 0;
+    expect(whole, x, " has no axis for ", indices);
+    if (hot) {
+      expect(indices.shape == without(y.shape, p.axis, 1), indices, " do not give ", y);
+    } else if (p.kind == IndexKind::gather) {
+      expect(axis_in(x, p.axis), x, " has no axis ", p.axis);
+      Shape want = without(x.shape, p.axis, 1);
+      want.insert(want.begin() + p.axis, indices.shape.begin(), indices.shape.end());
+      expect(y.shape == want, indices, " of ", x, " do not give ", y);
+    } else if (p.kind == IndexKind::gather_elements || p.kind == IndexKind::scatter_elements) {
+      expect(axis_in(x, p.axis) && axis_in(indices, p.axis), x, " has no axis ", p.axis);
+      expect(moved.shape == indices.shape, indices, " and ", moved, " differ");
+      expect(without(x.shape, p.axis, 1) == without(indices.shape, p.axis, 1), indices, " and ", x,
+             " differ beside axis ", p.axis);
+    } else {
+      coordinates(p, x, indices, moved);
+    }
+  }
+
+  void operator()(const LaneParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    all_dense();
+    expect(x.dtype == DType::f32 || is_index(x), x, " is not float32, int32 or int64");
+    expect(axis_in(x, p.axis), x, " has no axis ", p.axis);
+    const auto axis = static_cast<size_t>(p.axis);
+    const BoundValue& last = out(step_.outputs.size() - 1);
+    expect(p.kind == LaneKind::arg || y.dtype == x.dtype, x, " and ", y, " differ in their types");
+    expect(p.kind == LaneKind::sum || last.dtype == DType::s64, last, " is not int64");
+    if (p.kind == LaneKind::sum) {
+      expect(x.shape == y.shape, x, " and ", y, " differ");
+    } else if (p.kind == LaneKind::top) {
+      expect(y.shape == last.shape && axis_in(y, p.axis) &&
+                 without(y.shape, p.axis, 1) == without(x.shape, p.axis, 1) &&
+                 y.shape[axis] <= x.shape[axis],
+             y, " is no part of ", x);
+    } else {
+      expect(y.count() == checked_count(without(x.shape, p.axis, 1)) &&
+                 (x.shape[axis] > 0 || y.count() == 0),
+             y, " is not what is left of ", x);
+    }
   }
 
   void operator()(const EmbedParams& p) const {
@@ -140,7 +210,13 @@ class Contract {
 
   void operator()(const ReduceParams& p) const {
     const BoundValue &x = in(0), &y = out(0);
-    f32_inputs();
+    expect(x.dtype == y.dtype, x, " and ", y, " differ in their types");
+    const bool whole = p.kind == ReduceKind::sum || p.kind == ReduceKind::max ||
+                       p.kind == ReduceKind::min || p.kind == ReduceKind::product;
+    expect(x.dtype == DType::f32 || (whole && is_index(x)), "the type of ", x);
+    const bool extreme = p.kind == ReduceKind::max || p.kind == ReduceKind::min;
+    expect(x.count() > 0 || y.count() == 0 || !extreme || x.dtype == DType::f32,
+           "no greatest or smallest element of ", x);
     const auto first = static_cast<size_t>(p.axes.front()),
                last = static_cast<size_t>(p.axes.back());
     expect(last < x.shape.size() && dense(x) && dense(y), "the axes of ", x, " end before ", last);
@@ -184,6 +260,37 @@ class Contract {
         if (v >= 0) f32(c_.at(v));
       }
     }
+  }
+
+  static bool is_index(const BoundValue& v) {
+    return v.dtype == DType::s32 || v.dtype == DType::s64;
+  }
+  static bool axis_in(const BoundValue& v, int64_t axis) { return axis < v.rank(); }
+  static Shape without(Shape shape, int64_t axis, int64_t count) {
+    shape.erase(shape.begin() + axis, shape.begin() + axis + count);
+    return shape;
+  }
+  void all_dense() const {
+    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
+      for (const int32_t v : *ids) expect(dense(c_.at(v)), c_.at(v), " is not dense");
+    }
+  }
+  void broadcasts() const {
+    all_dense();
+    for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
+  }
+  // Rows of indices fix the axes of x behind the batch; what they leave is moved.
+  void coordinates(const IndexParams& p, const BoundValue& x, const BoundValue& indices,
+                   const BoundValue& moved) const {
+    expect(indices.rank() > p.batch && indices.shape.back() >= 1 &&
+               indices.shape.back() <= x.rank() - p.batch,
+           indices, " do not fit ", x);
+    for (size_t i = 0; i < static_cast<size_t>(p.batch); ++i) {
+      expect(x.shape[i] == indices.shape[i], indices, " and ", x, " differ in their batch");
+    }
+    Shape want(indices.shape.begin(), indices.shape.end() - 1);
+    want.insert(want.end(), x.shape.begin() + p.batch + indices.shape.back(), x.shape.end());
+    expect(moved.shape == want, indices, " of ", x, " do not stand for ", moved);
   }
 
   // Strides of a value without elements mean nothing.

@@ -6,6 +6,9 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
+#include "kernels/index/rows.h"
+#include "kernels/integer/rows.h"
+#include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
@@ -36,6 +39,9 @@ struct Isas {
   auto operator()(const SoftmaxParams&) const { return isa_in(softmax_rows(), name); }
   auto operator()(const EltwiseParams&) const { return isa_in(eltwise_rows(), name); }
   auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
+  auto operator()(const IntegerParams&) const { return isa_in(integer_rows(), name); }
+  auto operator()(const IndexParams&) const { return isa_in(index_rows(), name); }
+  auto operator()(const LaneParams&) const { return isa_in(lane_rows(), name); }
   auto operator()(const ReduceParams&) const { return isa_in(reduce_rows(), name); }
   auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
   auto operator()(const CopyParams&) const {

@@ -276,6 +276,23 @@ class Verifier {
     }
     return {1, 1};
   }
+  static StepArity check(const Step&, const IntegerParams& p) {
+    return p.kind == IntegerKind::select ? StepArity{3, 3} : StepArity{2, 2};
+  }
+  static StepArity check(const Step&, const IndexParams& p) {
+    axis(p.axis);
+    axis(p.batch);
+    const bool scatters = p.kind == IndexKind::scatter_elements || p.kind == IndexKind::scatter_nd;
+    return scatters ? StepArity{3, 3} : StepArity{2, 2};
+  }
+  static StepArity check(const Step&, const LaneParams& p) {
+    axis(p.axis);
+    const int outputs = p.kind == LaneKind::top ? 2 : 1;
+    return {1, 1, outputs, outputs};
+  }
+  static void axis(int64_t at) {
+    expect(at >= 0 && at < static_cast<int64_t>(kMostRank), "it works along axis ", at);
+  }
   StepArity check(const Step&, const RangeParams& p) const {
     symbols(p.start);
     symbols(p.step);

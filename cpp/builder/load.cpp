@@ -12,6 +12,9 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
+#include "kernels/index/rows.h"
+#include "kernels/integer/rows.h"
+#include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
@@ -41,6 +44,9 @@ class Reselect {
   void operator()(const SoftmaxParams&) { take(choose_by_isa(softmax_rows(), forced())); }
   void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
+  void operator()(const IntegerParams&) { take(choose_by_isa(integer_rows(), forced())); }
+  void operator()(const IndexParams&) { take(choose_by_isa(index_rows(), forced())); }
+  void operator()(const LaneParams&) { take(choose_by_isa(lane_rows(), forced())); }
   void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
   void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
   void operator()(const CopyParams&) {

@@ -19,6 +19,7 @@ constexpr LowerRow kLower[] = {
     {"planck.View", lower_view},
     {"planck.Crop", lower_crop},
     {"planck.Broadcast", lower_broadcast},
+    {"planck.Fill", lower_fill},
     {"Transpose", lower_transpose},
     {"Split", lower_split},
     {"Gather", lower_gather},
@@ -29,12 +30,15 @@ constexpr LowerRow kLower[] = {
     {"LayerNormalization", lower_norm},
     {"planck.AddLayerNorm", lower_add_norm},
     {"Softmax", lower_softmax},
+    {"LogSoftmax", lower_softmax},
     {"planck.Convolution", lower_convolution},
+    {"ConvTranspose", lower_conv_transpose},
     {"MaxPool", lower_pool},
     {"AveragePool", lower_pool},
     {"GlobalAveragePool", lower_global_pool},
     {"GlobalMaxPool", lower_global_pool},
     {"Concat", lower_concat},
+    {"Resize", lower_resize},
     {"planck.Embedding", lower_embedding},
     {"ReduceSum", lower_reduce},
     {"ReduceMean", lower_reduce},
@@ -42,6 +46,34 @@ constexpr LowerRow kLower[] = {
     {"ReduceMin", lower_reduce},
     {"ReduceL2", lower_reduce},
     {"planck.Count", lower_count},
+    {"ReduceL1", lower_reduce},
+    {"ReduceProd", lower_reduce},
+    {"ReduceSumSquare", lower_reduce},
+    // Where formulas do not take the types.
+    {"Add", lower_integer},
+    {"Sub", lower_integer},
+    {"Mul", lower_integer},
+    {"Min", lower_integer},
+    {"Max", lower_integer},
+    {"Equal", lower_integer},
+    {"Less", lower_integer},
+    {"LessOrEqual", lower_integer},
+    {"Greater", lower_integer},
+    {"GreaterOrEqual", lower_integer},
+    {"Where", lower_integer},
+    {"GatherElements", lower_index},
+    {"GatherND", lower_index},
+    {"ScatterElements", lower_index},
+    {"ScatterND", lower_index},
+    {"OneHot", lower_one_hot},
+    {"CumSum", lower_cumsum},
+    {"TopK", lower_topk},
+    {"ArgMax", lower_arg},
+    {"ArgMin", lower_arg},
+    {"Pad", lower_pad},
+    {"Tile", lower_tile},
+    {"DepthToSpace", lower_depth},
+    {"SpaceToDepth", lower_depth},
 };
 
 }  // namespace
@@ -110,6 +142,16 @@ int32_t Lowering::unbroadcast(int32_t id) const {
   return it == broadcast_of_.end() ? id : it->second;
 }
 
+int32_t Lowering::unbroadcast(ValueId v, Origin& origin) {
+  const int32_t id = value(v);
+  const int32_t source = unbroadcast(id);
+  if (const auto it = view_origin_.find(id); source != id && it != view_origin_.end()) {
+    merge_origin(origin, it->second);
+  }
+  merge_origin(origin, graph.value(v).origin);
+  return source;
+}
+
 int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
   const ValueId id = n.outputs[i];
   const Value& v = graph.value(id);
@@ -148,6 +190,23 @@ int32_t Lowering::permuted(int32_t id, const std::vector<int64_t>& perm) {
     view_origin_[it->second] = Origin(origin->second);
   }
   return it->second;
+}
+
+int32_t Lowering::restrided(int32_t id, std::vector<Dim> shape, std::vector<Dim> strides) {
+  PlanValue view = at(id);
+  view.name.clear();
+  view.shape = std::move(shape);
+  view.strides = std::move(strides);
+  plan.values.push_back(std::move(view));
+  const auto made = static_cast<int32_t>(plan.values.size() - 1);
+  if (const auto origin = view_origin_.find(id); origin != view_origin_.end()) {
+    view_origin_[made] = Origin(origin->second);
+  }
+  return made;
+}
+
+int32_t Lowering::make_scratch(const TensorType& type) {
+  return new_value(type, "", BufferKind::arena, 0, dense_strides(type.dims));
 }
 
 int32_t Lowering::window(int32_t id, int64_t axis, const Dim& start, const Dim& extent) {
@@ -210,7 +269,7 @@ void Lowering::make_view(const Node& n, size_t i, PlanValue window, int32_t sour
     merge_origin(origin, it->second);
   }
   view_origin_[made] = std::move(origin);
-  if (n.is("planck.Broadcast")) broadcast_of_[made] = unbroadcast(source);
+  if (n.is("planck.Broadcast") || n.is("planck.Fill")) broadcast_of_[made] = unbroadcast(source);
 }
 
 Origin Lowering::origin_of_inputs(const Step& step) const {

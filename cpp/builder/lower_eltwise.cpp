@@ -3,6 +3,7 @@
 #include <numeric>
 #include <optional>
 
+#include "builder/formulas.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/eltwise/rows.h"
@@ -13,43 +14,6 @@
 namespace planck {
 namespace {
 
-struct EltRow {
-  std::string_view op;
-  TileOp tile;
-};
-constexpr EltRow kEltRows[] = {
-    {"Add", TileOp::add},
-    {"Sub", TileOp::sub},
-    {"Mul", TileOp::mul},
-    {"Div", TileOp::div},
-    {"Pow", TileOp::pow},
-    {"Neg", TileOp::neg},
-    {"Abs", TileOp::abs},
-    {"Sqrt", TileOp::sqrt},
-    {"Reciprocal", TileOp::reciprocal},
-    {"Exp", TileOp::exp},
-    {"Log", TileOp::log},
-    {"Erf", TileOp::erf},
-    {"Tanh", TileOp::tanh},
-    {"Relu", TileOp::relu},
-    {"Sigmoid", TileOp::sigmoid},
-    {"Gelu", TileOp::gelu_erf},
-    {"Min", TileOp::min},
-    {"Max", TileOp::max},
-    {"Clip", TileOp::min},
-    {"PRelu", TileOp::relu},
-    {"HardSigmoid", TileOp::min},
-    {"HardSwish", TileOp::hard_swish},
-};
-
-const EltRow* elt_row(const Node& n) {
-  static constexpr EltRow kSwish{"planck.Swish", TileOp::swish};
-  if (n.is(kSwish.op)) return &kSwish;
-  if (!n.op->domain.empty()) return nullptr;
-  const auto* row = std::ranges::find(kEltRows, n.op->name, &EltRow::op);
-  return row == std::end(kEltRows) ? nullptr : row;
-}
-
 // Keeps programs well inside what the kernels hold, so that a chain never fails to compile.
 constexpr size_t kMostInstrs = 24, kMostOperands = 6;
 
@@ -57,49 +21,52 @@ constexpr size_t kMostInstrs = 24, kMostOperands = 6;
 std::optional<float> scalar_constant(const Graph& g, ValueId id) {
   const Value& v = g.value(id);
   if (!v.is_constant() || v.fact.constant->count() != 1) return std::nullopt;
-  return v.fact.constant->as<float>()[0];
+  if (v.type().dtype == DType::f32) return v.fact.constant->as<float>()[0];
+  return v.fact.constant->data()[0] != std::byte{0} ? 1.0f : 0.0f;
 }
 
 class ChainBuilder {
  public:
   ChainBuilder(Lowering& l, const Node& n) : lowering_(l), node_(n) {}
 
-  Lowering::Pending build(TileOp op) {
-    std::vector<int16_t> in;
-    for (const ValueId v : node_.inputs) in.push_back(v == kAbsent ? int16_t{-1} : source(v));
-    TileProgram& p = out_.program;
-    if (node_.op->name == "Clip") {
-      int16_t x = in[0];
-      if (in.size() > 1 && in[1] >= 0) x = p.apply(TileOp::max, x, in[1]);
-      if (in.size() > 2 && in[2] >= 0) x = p.apply(TileOp::min, x, in[2]);
-    } else if (node_.op->name == "PRelu") {  // one of the two terms is 0
-      const int16_t below = p.apply(TileOp::min, in[0], p.constant(0));
-      const int16_t above = p.apply(TileOp::max, in[0], p.constant(0));
-      p.apply(TileOp::add, above, p.apply(TileOp::mul, below, in[1]));
-    } else if (node_.op->name == "HardSigmoid") {
-      const auto& gate = node_.as<ops::HardSigmoid>();
-      const int16_t slope = p.constant(static_cast<float>(gate.alpha));
-      const int16_t start = p.constant(static_cast<float>(gate.beta));
-      const int16_t ramp = p.apply(TileOp::add, p.apply(TileOp::mul, in[0], slope), start);
-      p.apply(TileOp::max, p.apply(TileOp::min, ramp, p.constant(1)), p.constant(0));
-    } else if (info(op).arity == 1) {
-      p.apply(op, in[0]);
-    } else {
-      int16_t x = in[0];
-      for (size_t i = 1; i < in.size(); ++i) x = p.apply(op, x, in[i]);
-    }
+  Lowering::Pending build() {
+    out_ = written(true);
+    if (!compiles()) out_ = written(false);
+    for (const ValueId v : taken_) lowering_.pending.erase(v);
     merge_origin(out_.origin, node_.origin);
     return std::move(out_);
   }
 
  private:
+  // The node's formula, behind those of pending operands where it may take them in.
+  Lowering::Pending written(bool takes) {
+    out_ = {};
+    taken_.clear();
+    takes_ = takes;
+    std::vector<int16_t> in;
+    for (const ValueId v : node_.inputs) in.push_back(v == kAbsent ? int16_t{-1} : source(v));
+    formula_of(node_)(out_.program, node_, in);
+    return std::move(out_);
+  }
+
+  // Kernels hold only so many constants and results at a time; a product may add an activation.
+  bool compiles() const {
+    try {
+      compile(out_.operands.size() == 1 ? composed(activation_program("gelu"), out_.program)
+                                        : out_.program);
+      return true;
+    } catch (const UnsupportedError&) {
+      return false;
+    }
+  }
+
   int16_t source(ValueId v) {
     if (const auto c = scalar_constant(lowering_.graph, v)) {
       merge_origin(out_.origin, lowering_.graph.value(v).origin);
       return out_.program.constant(*c);
     }
     const auto it = lowering_.pending.find(v);
-    const bool same = it != lowering_.pending.end() &&
+    const bool same = takes_ && it != lowering_.pending.end() &&
                       lowering_.graph.value(v).type().dims ==
                           lowering_.graph.value(node_.outputs[0]).type().dims &&
                       fits(it->second);
@@ -122,8 +89,8 @@ class ChainBuilder {
   }
 
   int16_t inlined(ValueId v) {
-    const Lowering::Pending other = std::move(lowering_.pending.at(v));
-    lowering_.pending.erase(v);
+    const Lowering::Pending& other = lowering_.pending.at(v);
+    taken_.push_back(v);
     merge_origin(out_.origin, other.origin);
     std::vector<int16_t> renamed;
     for (const TileInstr& i : other.program.body) {
@@ -144,27 +111,38 @@ class ChainBuilder {
   Lowering& lowering_;
   const Node& node_;
   Lowering::Pending out_;
+  std::vector<ValueId> taken_;  // pending values that became part of the program
+  bool takes_ = true;
 };
+
+// Which types the formulas stand for: floats, truths, or truths that choose between floats.
+bool takes_types(const Graph& g, const Node& n) {
+  const auto type = [&](ValueId v) { return g.value(v).type().dtype; };
+  const auto all = [&](size_t from, DType dtype) {
+    return std::all_of(n.inputs.begin() + static_cast<std::ptrdiff_t>(from), n.inputs.end(),
+                       [&](ValueId v) { return v == kAbsent || type(v) == dtype; });
+  };
+  if (n.is("And") || n.is("Or") || n.is("Xor") || n.is("Not")) return all(0, DType::b8);
+  if (n.is("Where")) return all(1, DType::f32) || all(1, DType::b8);
+  if (n.is("Equal")) return all(0, DType::f32) || all(0, DType::b8);
+  if (!n.is("Cast")) return all(0, DType::f32);
+  const DType from = type(n.inputs[0]), to = type(n.outputs[0]);
+  if (from == DType::f32) return to == DType::b8;
+  const Node* truth = g.producer(n.inputs[0]);
+  return from == DType::b8 && to == DType::f32 && (truth == nullptr || !ends_in_cast(g, *truth));
+}
 
 }  // namespace
 
 bool is_eltwise(const Graph& g, const Node& n) {
-  if (elt_row(n) == nullptr || n.outputs.size() != 1) return false;
+  if (formula_of(n) == nullptr || n.outputs.size() != 1) return false;
   if (n.op->name == "Clip" && n.input(1) == kAbsent && n.input(2) == kAbsent) return false;
-  if (n.op->name == "Gelu" && n.as<ops::Gelu>().approximate != "none" &&
-      n.as<ops::Gelu>().approximate != "tanh") {
-    return false;
-  }
-  if (n.inputs.size() > 3) return false;
-  return std::ranges::all_of(
-      n.inputs, [&](ValueId v) { return v == kAbsent || g.value(v).type().dtype == DType::f32; });
+  return n.inputs.size() <= 3 && takes_types(g, n);
 }
 
 std::string lower_eltwise(Lowering& l, const Node& n) {
-  TileOp op = elt_row(n)->tile;
-  if (n.op->name == "Gelu" && n.as<ops::Gelu>().approximate == "tanh") op = TileOp::gelu_tanh;
   const ValueId out = n.outputs[0];
-  l.pending[out] = ChainBuilder(l, n).build(op);
+  l.pending[out] = ChainBuilder(l, n).build();
   if (!chain_goes_on(l.graph, out)) l.flush(out);
   return "";
 }
@@ -199,6 +177,29 @@ TileProgram composed(TileProgram first, const TileProgram& then) {
 
 namespace {
 
+// The order in which a window is walked: that of memory, or with the axis of neighbours last where
+// the window leaves gaps. Nothing where no elements are neighbours.
+std::optional<std::vector<int64_t>> walking_order(const PlanValue& v) {
+  if (auto order = memory_order(v)) return order;
+  std::vector<int64_t> order(v.shape.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto at = std::ranges::find_if(order, [&](int64_t axis) {
+    const auto i = static_cast<size_t>(axis);
+    return v.strides[i] == Dim(1) && v.shape[i] != Dim(1);
+  });
+  if (at == order.end()) return std::nullopt;
+  std::rotate(at, at + 1, order.end());
+  return order;
+}
+
+// Whether kernels may read the window as it is: the elements of its innermost axis are neighbours.
+bool has_neighbours(const PlanValue& v) {
+  for (size_t i = v.shape.size(); i-- > 0;) {
+    if (v.shape[i] != Dim(1)) return v.strides[i] == Dim(1);
+  }
+  return true;
+}
+
 // The order in which the operands of full shape lie in memory, so that none is copied; the plain
 // one where they differ.
 std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>& operands,
@@ -209,7 +210,7 @@ std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>&
   for (const int32_t id : operands) {
     const PlanValue& v = l.plan.values[static_cast<size_t>(id)];
     if (v.shape != dims) continue;
-    const auto order = memory_order(v);
+    const auto order = walking_order(v);
     if (!order || (common && *common != *order)) return plain;
     common = order;
   }
@@ -222,7 +223,8 @@ void Lowering::flush(ValueId id) {
   const Pending chain = std::move(pending.at(id));
   pending.erase(id);
   const Node& n = *graph.producer(id);
-  if (chain.operands.size() == 1 && deferred_.contains(chain.operands[0])) {
+  const bool floats = graph.value(id).type().dtype == DType::f32;
+  if (floats && chain.operands.size() == 1 && deferred_.contains(chain.operands[0])) {
     return emit_deferred(chain.operands[0], n, chain.program, chain.origin);
   }
   const auto choice = choose_by_isa(eltwise_rows(), forced());
@@ -234,16 +236,12 @@ void Lowering::flush(ValueId id) {
             .nodes = chain.origin,
             .rejected = choice.rejected};
   std::vector<int32_t> sources;
-  for (const ValueId v : chain.operands) {
-    const int32_t operand = value(v);
-    sources.push_back(unbroadcast(operand));
-    if (sources.back() != operand) merge_origin(step.nodes, view_origin_[operand]);
-    merge_origin(step.nodes, graph.value(v).origin);
-  }
+  for (const ValueId v : chain.operands) sources.push_back(unbroadcast(v, step.nodes));
   const std::vector<int64_t> order = common_order(*this, sources, graph.value(id).type().dims);
   const bool plain = std::ranges::is_sorted(order);
   for (const int32_t source : sources) {
-    step.inputs.push_back(dense(plain ? source : permuted(with_rank(source, order.size()), order)));
+    const int32_t x = plain ? source : permuted(with_rank(source, order.size()), order);
+    step.inputs.push_back(has_neighbours(at(x)) ? x : dense(x));
   }
   step.outputs = {make_permuted_output(n, 0, order)};
   add_step(n, std::move(step));
@@ -251,7 +249,6 @@ void Lowering::flush(ValueId id) {
 
 std::string lower_reduce(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
-  if (x.dtype != DType::f32) return "only fp32 reductions have kernels";
   std::vector<int64_t> axes;
   if (n.input(1) == kAbsent) {
     for (int64_t i = 0; i < x.rank(); ++i) axes.push_back(i);
@@ -262,12 +259,18 @@ std::string lower_reduce(Lowering& l, const Node& n) {
     std::ranges::sort(axes);
   }
   if (axes.empty()) return "it reduces no axis";
-  constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {{"ReduceSum", ReduceKind::sum},
-                                                                {"ReduceMean", ReduceKind::mean},
-                                                                {"ReduceMax", ReduceKind::max},
-                                                                {"ReduceMin", ReduceKind::min},
-                                                                {"ReduceL2", ReduceKind::l2}};
+  constexpr std::pair<std::string_view, ReduceKind> kKinds[] = {
+      {"ReduceSum", ReduceKind::sum},      {"ReduceMean", ReduceKind::mean},
+      {"ReduceMax", ReduceKind::max},      {"ReduceMin", ReduceKind::min},
+      {"ReduceL1", ReduceKind::l1},        {"ReduceL2", ReduceKind::l2},
+      {"ReduceProd", ReduceKind::product}, {"ReduceSumSquare", ReduceKind::sum_square}};
   const auto* kind = std::ranges::find(kKinds, n.op->name, [](const auto& k) { return k.first; });
+  constexpr ReduceKind kExact[] = {ReduceKind::sum, ReduceKind::max, ReduceKind::min,
+                                   ReduceKind::product};
+  const bool counted = x.dtype == DType::s32 || x.dtype == DType::s64;
+  if (x.dtype != DType::f32 && !(counted && std::ranges::count(kExact, kind->second) > 0)) {
+    return cat("no kernel for this reduction of ", x.dtype);
+  }
   return reduce_step(l, n, kind->second, axes);
 }
 
@@ -276,15 +279,19 @@ std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
   const int32_t given = l.value(n.inputs[0]);
   const size_t rank = l.at(given).shape.size();
   const auto reduced = [&](int64_t axis) { return std::ranges::binary_search(axes, axis); };
-  // In the order of memory nothing has to move, if the reduced axes are neighbours there too.
+  // In the order of memory nothing has to move, if the reduced axes are neighbours there too; where
+  // they are no neighbours as they stand either, they are moved to the end.
   std::vector<int64_t> order(rank), places, kept;
   std::iota(order.begin(), order.end(), 0);
-  if (const auto memory = memory_order(l.at(given))) {
-    std::vector<int64_t> at;
-    for (size_t i = 0; i < rank; ++i) {
-      if (reduced((*memory)[i])) at.push_back(static_cast<int64_t>(i));
-    }
-    if (at.back() - at.front() + 1 == static_cast<int64_t>(at.size())) order = *memory;
+  const auto neighbours = [&](const std::vector<int64_t>& axes_in_order) {
+    const auto first = std::ranges::find_if(axes_in_order, reduced);
+    return std::all_of(first, first + static_cast<std::ptrdiff_t>(axes.size()), reduced);
+  };
+  const auto memory = memory_order(l.at(given));
+  if (memory && neighbours(*memory)) {
+    order = *memory;
+  } else if (!neighbours(order)) {
+    std::ranges::stable_partition(order, [&](int64_t axis) { return !reduced(axis); });
   }
   const bool keeps = l.graph.value(n.outputs[0]).type().dims.size() == rank;
   for (size_t i = 0; i < rank; ++i) {
@@ -295,9 +302,6 @@ std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
       const auto before = std::ranges::count_if(axes, [&](int64_t a) { return a < order[i]; });
       kept.push_back(order[i] - before);
     }
-  }
-  if (places.back() - places.front() + 1 != static_cast<int64_t>(places.size())) {
-    return "the reduced axes are not neighbours";
   }
   const auto choice = choose_by_isa(reduce_rows(), l.forced());
   const int32_t source = l.dense(l.permuted(given, order));

@@ -1,6 +1,7 @@
 // Ops that become one step of a kernel family: products, attention, norms, softmax, embedding,
 // counting.
 #include <algorithm>
+#include <numeric>
 
 #include "backends/packing.h"
 #include "builder/lowering.h"
@@ -167,18 +168,27 @@ std::string lower_add_norm(Lowering& l, const Node& n) {
   return norm_step(l, n, norm.epsilon, norm.axis, n.inputs[1], n.inputs[2], n.input(3));
 }
 
+// The axes in their order, but this one at the end.
+std::vector<int64_t> axis_last(int64_t axis, int64_t rank) {
+  std::vector<int64_t> order(static_cast<size_t>(rank));
+  std::iota(order.begin(), order.end(), 0);
+  std::rotate(order.begin() + axis, order.begin() + axis + 1, order.end());
+  return order;
+}
+
 std::string lower_softmax(Lowering& l, const Node& n) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
   if (x.dtype != DType::f32) return "only fp32 softmax has kernels";
-  if (x.rank() == 0 || checked_axis(n.as<ops::Softmax>().axis, x.rank()) != x.rank() - 1) {
-    return "it runs along another axis than the last";
-  }
+  if (x.rank() == 0) return "it has no axis";
+  const bool log = n.is("LogSoftmax");
+  const int64_t axis = log ? n.as<ops::LogSoftmax>().axis : n.as<ops::Softmax>().axis;
+  const std::vector<int64_t> order = axis_last(checked_axis(axis, x.rank()), x.rank());
   const auto choice = choose_by_isa(softmax_rows(), l.forced());
-  const int32_t source = l.rows(l.value(n.inputs[0]));
+  const int32_t source = l.rows(l.permuted(l.value(n.inputs[0]), order));
   l.add_step(n, {.op = "",
-                 .params = SoftmaxParams{},
+                 .params = SoftmaxParams{log},
                  .inputs = {source},
-                 .outputs = {l.make_output(n, 0)},
+                 .outputs = {l.make_permuted_output(n, 0, order)},
                  .kernel = std::string(choice.row->name),
                  .nodes = {},
                  .rejected = choice.rejected});

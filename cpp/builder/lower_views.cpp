@@ -1,11 +1,15 @@
 // Ops that move no data: windows into the buffer of their input.
+#include <cmath>
+
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
+#include "ops/fill.h"
 #include "ops/gather.h"
 #include "ops/slice.h"
 #include "ops/split.h"
 #include "ops/transpose.h"
+#include "passes/tools.h"
 
 namespace planck {
 
@@ -44,13 +48,27 @@ std::string lower_broadcast(Lowering& l, const Node& n) {
   const size_t skip = shape.size() - window.shape.size();
   for (size_t i = 0; i < window.shape.size(); ++i) {
     const Dim& from = window.shape[i];
-    if (from == shape[skip + i]) {
+    const Dim& to = shape[skip + i];
+    if (from == to || from == max(to, Dim(0))) {  // no extent is below 0
       strides[skip + i] = window.strides[i];
     } else if (from != Dim(1)) {
-      return cat("extent ", from, " against ", shape[skip + i], " is known at run time only");
+      return cat("extent ", from, " against ", to, " is known at run time only");
     }
   }
   window.strides = std::move(strides);
+  l.make_view(n, 0, std::move(window), source);
+  return "";
+}
+
+// One number, seen everywhere.
+std::string lower_fill(Lowering& l, const Node& n) {
+  const auto& fill = n.as<ops::Fill>();
+  const TensorType& type = l.graph.value(n.outputs[0]).type();
+  constexpr double kMost = 0x1p62;
+  if (!is_float(type.dtype) && !(std::abs(fill.value) < kMost)) return "its number does not fit";
+  const int32_t source = l.make_constant({"", filled(type.dtype, {}, fill.value), {}});
+  PlanValue window = l.at(source);
+  window.strides.assign(type.dims.size(), Dim(0));
   l.make_view(n, 0, std::move(window), source);
   return "";
 }
@@ -89,10 +107,10 @@ std::string lower_split(Lowering& l, const Node& n) {
 // One constant index along an axis is a window; anything else looks rows up.
 std::string lower_gather(Lowering& l, const Node& n) {
   const auto index = l.graph.value(n.inputs[1]).fact.dims();
-  if (!index || index->size() != 1 || !index->front().known()) {
-    return "its indices are known at run time only";
+  if (!index || index->size() != 1 || !index->front().known() ||
+      l.graph.value(n.inputs[1]).type().rank() > 0) {
+    return lower_index(l, n);
   }
-  if (l.graph.value(n.inputs[1]).type().rank() > 0) return "its index keeps the axis";
   const int32_t source = l.value(n.inputs[0]);
   PlanValue window = l.at(source);
   const auto axis = static_cast<size_t>(
@@ -108,6 +126,11 @@ std::string lower_gather(Lowering& l, const Node& n) {
 std::string lower_cast(Lowering& l, const Node& n) {
   const DType from = l.graph.value(n.inputs[0]).type().dtype;
   const DType to = l.graph.value(n.outputs[0]).type().dtype;
+  if (const Node* compare = l.graph.producer(n.inputs[0]);
+      compare != nullptr && to == DType::f32 && ends_in_cast(l.graph, *compare)) {
+    lower_compared(l, *compare, n);
+    return "";
+  }
   if (!conversion_of(from, to)) return cat("no kernel converts ", from, " to ", to);
   const int32_t source = l.dense(l.value(n.inputs[0]));
   const auto choice = choose_by_isa(convert_rows(), l.forced());

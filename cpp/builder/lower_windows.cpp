@@ -15,15 +15,15 @@
 #include "ops/pool.h"
 
 namespace planck {
-namespace {
 
-// [N,C,..] as [N,..,C].
 std::vector<int64_t> channels_last(size_t rank) {
   std::vector<int64_t> perm(rank);
   std::iota(perm.begin(), perm.end(), 0);
   std::rotate(perm.begin() + 1, perm.begin() + 2, perm.end());
   return perm;
 }
+
+namespace {
 
 // Numbers for every axis, or why there are none.
 struct Geometry {

@@ -49,8 +49,12 @@ class Lowering {
   // Part of the value along an axis, the last one unless told otherwise; -1 stays -1.
   int32_t window(int32_t id, int64_t axis, const Dim& start, const Dim& extent);
   int32_t window(int32_t id, int64_t start, int64_t extent);
+  // The same memory under other extents and strides.
+  int32_t restrided(int32_t id, std::vector<Dim> shape, std::vector<Dim> strides);
   // What a kernel that broadcasts by itself may read instead of a broadcast view.
   int32_t unbroadcast(int32_t id) const;
+  // The same of a graph value; adds the nodes that became no step to the origin.
+  int32_t unbroadcast(ValueId v, Origin& origin);
   // Fresh memory for output i of the node: the caller's array for a graph output, else the arena.
   // Rows may be padded where the kernel takes a row stride (`padded`).
   int32_t make_output(const Node& n, size_t i, bool padded = false);
@@ -60,6 +64,8 @@ class Lowering {
   // Output i of the node is a window into an existing buffer.
   void make_view(const Node& n, size_t i, PlanValue window, int32_t source);
   int32_t make_constant(PlanConstant constant);
+  // Dense memory that only steps of one node use.
+  int32_t make_scratch(const TensorType& type);
 
   // --- steps ---
   // Adds a step; its ONNX nodes are those of the node, of its constants and of views between.
@@ -115,6 +121,7 @@ using Lower = std::string (*)(Lowering&, const Node&);  // empty: done; else why
 std::string lower_view(Lowering& l, const Node& n);
 std::string lower_crop(Lowering& l, const Node& n);
 std::string lower_broadcast(Lowering& l, const Node& n);
+std::string lower_fill(Lowering& l, const Node& n);
 std::string lower_transpose(Lowering& l, const Node& n);
 std::string lower_split(Lowering& l, const Node& n);
 std::string lower_gather(Lowering& l, const Node& n);
@@ -128,11 +135,22 @@ std::string lower_softmax(Lowering& l, const Node& n);
 std::string lower_embedding(Lowering& l, const Node& n);
 std::string lower_eltwise(Lowering& l, const Node& n);
 std::string lower_convolution(Lowering& l, const Node& n);
+std::string lower_conv_transpose(Lowering& l, const Node& n);
 std::string lower_pool(Lowering& l, const Node& n);
 std::string lower_global_pool(Lowering& l, const Node& n);
 std::string lower_concat(Lowering& l, const Node& n);
+std::string lower_resize(Lowering& l, const Node& n);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
+std::string lower_integer(Lowering& l, const Node& n);
+std::string lower_index(Lowering& l, const Node& n);
+std::string lower_one_hot(Lowering& l, const Node& n);
+std::string lower_cumsum(Lowering& l, const Node& n);
+std::string lower_topk(Lowering& l, const Node& n);
+std::string lower_arg(Lowering& l, const Node& n);
+std::string lower_pad(Lowering& l, const Node& n);
+std::string lower_tile(Lowering& l, const Node& n);
+std::string lower_depth(Lowering& l, const Node& n);
 // One value reduced over axes (sorted); also what global pools are.
 std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
                         const std::vector<int64_t>& axes);
@@ -140,6 +158,14 @@ std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
 // comes after it, if there is one.
 TileProgram activation_program(std::string_view activation, bool residual = false);
 bool all_f32(const Lowering& l, const Node& n);
+std::vector<int64_t> axis_last(int64_t axis, int64_t rank);
+// Whether the node compares integers for one reader alone, a Cast to fp32: one step then does both,
+// in the place of the Cast.
+bool ends_in_cast(const Graph& g, const Node& n);
+// The step of such a pair.
+void lower_compared(Lowering& l, const Node& compare, const Node& cast);
+// The order of [N,C,..] in which the channels are the last axis.
+std::vector<int64_t> channels_last(size_t rank);
 // Whether lower_eltwise takes the op: a chain may go on through it.
 bool is_eltwise(const Graph& g, const Node& n);
 // Whether the value's only reader is element-wise over the same shape, so that it need not be

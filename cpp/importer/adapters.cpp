@@ -159,9 +159,23 @@ void pads_to_input(Draft& draft, Emitter& emit) {
   draft.inputs.push_back(emit.number(value, dtype));
 }
 
-// Opset 10 scaled by floor(x / scale), which today has a name.
+// Upsample of opset 7; the one before had height_scale and width_scale, and no standard behind it.
+void scales_to_input(Draft& draft, Emitter& emit) {
+  need_inputs(draft, 1);
+  std::vector<float> narrow;
+  for (const Json& scale : draft.attrs.value("scales", Json::array())) {
+    if (!scale.is_number()) throw GraphError("Upsample: scales are no numbers");
+    narrow.push_back(scale.get<float>());
+  }
+  draft.attrs.erase("scales");
+  const auto count = static_cast<int64_t>(narrow.size());
+  draft.inputs.push_back(emit.constant(Tensor::of<float>(DType::f32, {count}, narrow)));
+}
+
+// Upsample, and Resize of opset 10, scaled by floor(x / scale), which today has a name.
 void resize_inputs(Draft& draft, Emitter&) {
   need_inputs(draft, 2);
+  draft.op = "Resize";
   draft.inputs.insert(draft.inputs.begin() + 1, kAbsent);
   draft.attrs["coordinate_transformation_mode"] = "asymmetric";
   draft.attrs["nearest_mode"] = "floor";
@@ -237,7 +251,6 @@ struct Hint {
 
 // Ops that will not come, and what does the same.
 constexpr Hint kHints[] = {
-    {"", "Upsample", "deprecated since opset 10; convert the model to opset 11 or later (Resize)"},
     {"", "ImageScaler", "experimental and removed from ONNX"},
     {"com.microsoft", "", "fused by ONNX Runtime; export without its optimizer"},
     {"ai.onnx.ml", "", "classical machine learning is not supported"},

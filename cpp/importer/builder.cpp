@@ -67,10 +67,19 @@ class ModelBuilder {
         throw with(UsageError("the model has no initializer '", name, "'"), {.got = name});
       }
     }
+    keep_unread(graph);
     return graph;
   }
 
  private:
+  // Constants that nobody reads, such as the empty ones that stand for an input left away.
+  static void keep_unread(Graph& graph) {
+    for (size_t i = 0; i < graph.value_count(); ++i) {
+      const Value& v = graph.value(static_cast<ValueId>(i));
+      if (v.is_constant() && graph.uses(v.id) == 0) merge_origin(graph.unused, v.origin);
+    }
+  }
+
   // --- graphs ---
   void fill(Scope& scope, const GraphProto& proto, const Frame& frame) {
     scope.graph().name = proto.name();

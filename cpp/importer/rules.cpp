@@ -19,7 +19,9 @@ std::string key_of(const std::string& domain, const std::string& name,
 }
 
 // Not in the table, yet handled: a constant is a value, the others are rewritten.
-bool handled(const std::string& op) { return op == "Constant" || op == "Scatter"; }
+bool handled(const std::string& op) {
+  return op == "Constant" || op == "Scatter" || op == "Upsample";
+}
 
 bool supported(const onnx::NodeProto& node, const OpTable& ops) {
   // Domain "planck" is not open to models: its ops have rules that only our passes keep.

@@ -31,7 +31,8 @@ void Expand::infer(Inference& call) const {
   const auto& data = call.at(0).type;
   if (const Contents wish = contents_of(call, 1)) {
     check_extents(kName, *wish);
-    set_type(call, 0, data.dtype, broadcast(data.dims, *wish));
+    // Of two symbols the one that was asked for: it may also stretch an extent that is 1 in a run.
+    set_type(call, 0, data.dtype, broadcast(*wish, data.dims));
     set_contents(call, 0, take_contents(call, 0, [&](const Shape& from) {
                    return expanded(from, *known_shape(call.out[0].type.dims));
                  }));

@@ -44,11 +44,20 @@ std::optional<Dim> symbolic_start(const Dim& start, const Dim& extent) {
   return *from_end >= 0 ? extent : larger(start, 0);
 }
 
-std::optional<Dim> symbolic_end(const Dim& end, const Dim& extent) {
+// A length that an exporter computed, such as (T-1)//2 of a convolution, is an extent wherever the
+// run gets that far. One below 0 would count from the back in ONNX; here it makes the slice's own
+// extent negative, so that such a run fails when its shapes are bound. Wider steps could round it
+// up to 0.
+bool taken_for_extent(const Dim& end, int64_t step) {
+  return at_least(end, 0) || (step == 1 && end.bounds({}).high > 0);
+}
+
+std::optional<Dim> symbolic_end(const Dim& end, int64_t step, const Dim& extent) {
   if (!end.is_constant()) {
     // extent - 3 and L + 3 mean the same whether or not they would clamp at 0: see below.
-    return (end - extent).is_constant() || at_least(end, 0) ? std::optional(smaller(end, extent))
-                                                            : std::nullopt;
+    return (end - extent).is_constant() || taken_for_extent(end, step)
+               ? std::optional(smaller(end, extent))
+               : std::nullopt;
   }
   if (end.constant() >= kToTheEnd) return extent;
   return end.constant() < 0 ? extent + end : smaller(end, extent);
@@ -65,7 +74,7 @@ std::optional<Dim> symbolic_count(const Dim& start, const Dim& end, int64_t step
                        end.constant() <= -kToTheEnd && step > -kToTheEnd;
     return whole ? std::optional(floordiv(extent - step - 1, -step)) : std::nullopt;
   }
-  const auto first = symbolic_start(start, extent), last = symbolic_end(end, extent);
+  const auto first = symbolic_start(start, extent), last = symbolic_end(end, step, extent);
   if (!first || !last) return std::nullopt;
   const bool tail = start.is_constant() && start.constant() < 0 && *last == extent;
   const Dim length = tail ? smaller(Dim(0) - start, extent) : *last - *first;
@@ -168,12 +177,28 @@ Contents sliced_contents(const Inference& call, const std::vector<int64_t>& axes
 
 }  // namespace
 
+bool is_open_end(const Dim& end, const TensorType& x, int64_t axis) {
+  if (!end.is_constant() || end.constant() < 1) return false;
+  constexpr double kMostBytes = 0x1p46;  // 64 TiB, above what machines hold
+  double bytes = static_cast<double>(end.constant()) * static_cast<double>(size_of(x.dtype));
+  for (int64_t i = 0; i < x.rank(); ++i) {
+    const auto extent = x.dims[static_cast<size_t>(i)].known();
+    if (i != axis && extent) bytes *= static_cast<double>(*extent);
+  }
+  return end.constant() >= kToTheEnd || bytes > kMostBytes;
+}
+
 void Slice::infer(Inference& call) const {
   const auto& data = call.at(0).type;
   const auto count = slice_count(call);
   const auto axes = count ? axes_of(call, *count) : std::nullopt;
   if (!axes) return set_type(call, 0, data.dtype, fresh_dims(call, 0, data.dims.size()));
-  const auto wishes = wishes_of(call, *count);
+  auto wishes = wishes_of(call, *count);
+  for (size_t i = 0; i < axes->size(); ++i) {
+    if (wishes[i].end && is_open_end(*wishes[i].end, data, (*axes)[i])) {
+      wishes[i].end = Dim(INT64_MAX);
+    }
+  }
   std::vector<Dim> dims = data.dims;
   bool known = true;
   for (size_t i = 0; i < axes->size(); ++i) {

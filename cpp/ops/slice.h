@@ -10,6 +10,10 @@ struct Slice {
   PLANCK_NO_FIELDS
 };
 
+// Whether a constant end lies behind every extent that a tensor of this type can have along the
+// axis: exporters write such numbers for "to the end".
+bool is_open_end(const Dim& end, const TensorType& x, int64_t axis);
+
 // A slice with nothing left to clamp: 0 <= start <= end <= extent and step >= 1 on each axis
 // listed, axes not negative. A run in which this does not hold is a RunError.
 struct Crop {

@@ -39,8 +39,19 @@ bool keeps_shape(const Graph& g, const Node& n) {
          same_dims(dims_of(g, n.inputs[0]), dims_of(g, n.outputs[0]));
 }
 
+// All of the axis, once.
+bool keeps_elements(const Graph& g, const Node& n) {
+  if (n.is("Concat")) return n.inputs.size() == 1;
+  if (n.is("Split")) return n.outputs.size() == 1;
+  if (!n.is("Pad") && !n.is("Tile")) return false;
+  const auto counts = g.value(n.inputs[1]).fact.dims();
+  const Dim neutral(n.is("Tile") ? 1 : 0);
+  return counts && std::ranges::all_of(*counts, [&](const Dim& d) { return d == neutral; });
+}
+
 std::optional<Outcome> drop(const Graph& g, const Node& n) {
-  if (!is_plain_copy(g, n) && !keeps_type(g, n) && !is_still(g, n) && !keeps_shape(g, n)) {
+  if (!is_plain_copy(g, n) && !keeps_type(g, n) && !is_still(g, n) && !keeps_shape(g, n) &&
+      !keeps_elements(g, n)) {
     return std::nullopt;
   }
   Patch patch(g, n.id);

@@ -1,5 +1,6 @@
 // passes/fold.cpp: nodes whose inputs are all constant, and values whose contents are known
-// numbers, become constants.
+// numbers, become constants. What that tells of shapes further on is inferred on the way, so that
+// arithmetic on shapes through any op folds in one go.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -18,8 +19,19 @@ namespace {
 // Dequantised weights would lose their scales, and with them the integer kernels.
 bool keeps_form(const Node& n) { return n.is("DequantizeLinear") || n.is("QuantizeLinear"); }
 
+// Whether an extent of a result follows from the inputs of the run.
+bool depends_on_run(const Graph& g, const Node& n) {
+  return std::ranges::any_of(n.outputs, [&](ValueId v) {
+    if (v == kAbsent) return false;
+    return std::ranges::any_of(dims_of(g, v), [](const Dim& d) {
+      const std::vector<std::string> symbols = d.symbols();
+      return std::ranges::any_of(symbols, [](const auto& s) { return !s.starts_with('?'); });
+    });
+  });
+}
+
 bool has_constant_inputs(const Graph& g, const Node& n) {
-  if (!n.subgraphs.empty() || keeps_form(n)) return false;
+  if (!n.subgraphs.empty() || keeps_form(n) || depends_on_run(g, n)) return false;
   return std::ranges::all_of(n.inputs,
                              [&](ValueId v) { return v == kAbsent || is_constant(g, v); });
 }
@@ -80,6 +92,7 @@ class Fold {
   std::optional<Patch> next(const Graph& g, NodeId from, PassReport& report) {
     for (const Node& n : g.nodes_from(from)) {
       check_guard();
+      if (auto patch = sharper_facts(g, n)) return patch;
       if (auto patch = has_constant_inputs(g, n) ? whole(g, n, report) : known(g, n)) return patch;
     }
     return std::nullopt;
@@ -97,6 +110,8 @@ class Fold {
       throw;
     } catch (const CancelledError&) {
       throw;
+    } catch (const UsageError&) {  // an attribute has a symbol, whose value the run brings
+      return std::nullopt;
     } catch (const Error& e) {  // the run will say the same, if it gets here at all
       report.refuse("fold", g, n, e.what());
       return std::nullopt;

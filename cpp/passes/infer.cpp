@@ -21,16 +21,31 @@ bool says_more(const Dim& fresh, const Dim& known) {
   return fresh.is_constant() || (late(known) && !late(fresh));
 }
 
-// Takes from `fresh` what says more than `known`; whether there was anything.
-bool sharpen(Fact& known, const Fact& fresh) {
+bool sharpen(std::vector<Dim>& known, const std::vector<Dim>& fresh) {
   bool changed = false;
-  for (size_t i = 0; i < known.type.dims.size(); ++i) {
-    if (!says_more(fresh.type.dims[i], known.type.dims[i])) continue;
-    known.type.dims[i] = fresh.type.dims[i];
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (!says_more(fresh[i], known[i])) continue;
+    known[i] = fresh[i];
     changed = true;
   }
-  if (fresh.contents && !known.contents && known.constant == nullptr) {
+  return changed;
+}
+
+// Takes from `fresh` what says more than `known`; whether there was anything.
+bool sharpen(Fact& known, const Fact& fresh) {
+  bool changed = sharpen(known.type.dims, fresh.type.dims);
+  if (fresh.contents && known.contents && fresh.contents->size() == known.contents->size()) {
+    changed = sharpen(*known.contents, *fresh.contents) || changed;
+  }
+  if (!fresh.contents || known.constant != nullptr) return changed;
+  if (!known.contents || known.contents->size() != fresh.contents->size()) {
+    if (known.contents) return changed;
     known.contents = fresh.contents;
+    return true;
+  }
+  for (size_t i = 0; i < known.contents->size(); ++i) {
+    if (!says_more((*fresh.contents)[i], (*known.contents)[i])) continue;
+    (*known.contents)[i] = (*fresh.contents)[i];
     changed = true;
   }
   return changed;
@@ -83,6 +98,12 @@ std::optional<Patch> infer(const Graph& g, NodeId from, PassReport&) {
 }
 
 }  // namespace
+
+std::optional<Patch> sharper_facts(const Graph& g, const Node& n) {
+  Sharpener sharpener(g, n.id);
+  sharpener.visit(n);
+  return sharpener.take();
+}
 
 Pass pass_infer() { return {"infer", infer}; }
 

@@ -4,13 +4,20 @@
 
 namespace planck {
 
+// What inference knows of the node's outputs by now and the graph does not, if there is anything.
+std::optional<Patch> sharper_facts(const Graph& g, const Node& n);
+
+Pass pass_crop_first();
 Pass pass_cse();
 Pass pass_dead_code();
 Pass pass_drop_identity();
+Pass pass_expand_guard();
 Pass pass_fold();  // has a budget, so it is made afresh for each run
+Pass pass_hoist_crop();
 Pass pass_infer();
 Pass pass_merge_views();
 Pass pass_shapes();
 Pass pass_simplify();
+Pass pass_slice_updates();
 
 }  // namespace planck

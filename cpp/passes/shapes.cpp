@@ -29,11 +29,16 @@ Refusal unknown_shape(const Graph& g, ValueId v) {
   return refuse("the run alone knows the shape ", g.value(v).type());
 }
 
+struct Wish {  // of a Slice for one axis
+  int64_t axis, step;
+  Dim start, end;
+};
+
 // What Crop needs of one axis of a Slice; nothing where clamping cannot be decided.
 struct Window {
   Dim start, end;
 };
-std::optional<Window> cropped(const Dim& start, const Dim& end, const Dim& extent) {
+std::optional<Window> cropped(const Wish& wish, const Dim& extent) {
   constexpr int64_t kToTheEnd = INT32_MAX;  // how exporters spell it; no extent is as large
   const auto resolve = [&](const Dim& at) -> std::optional<Dim> {
     if (at.is_constant() && at.constant() >= kToTheEnd) return extent;
@@ -42,7 +47,12 @@ std::optional<Window> cropped(const Dim& start, const Dim& end, const Dim& exten
     // extent - 3 counts from the front: it is an extent that the exporter computed.
     return (at - extent).is_constant() ? std::optional(at) : std::nullopt;
   };
-  const auto first = resolve(start), last = resolve(end);
+  const auto first = resolve(wish.start);
+  auto last = resolve(wish.end);
+  // As inference has it: an end below 0 makes the crop's own extent negative, which is refused.
+  const bool from_back = wish.end.is_constant() && wish.end.constant() < 0;
+  if (from_back && !extent.is_constant()) last = extent + wish.end;
+  if (!last && wish.step == 1 && wish.end.bounds({}).high > 0) last = smaller(wish.end, extent);
   if (!first || !last) return std::nullopt;
   return Window{*first, *last};
 }
@@ -51,11 +61,6 @@ using DimList = std::vector<Dim>;
 std::optional<DimList> known_input(const Graph& g, const Node& n, size_t i) {
   return n.input(i) == kAbsent ? std::nullopt : g.value(n.input(i)).fact.dims();
 }
-
-struct Wish {  // of a Slice for one axis
-  int64_t axis, step;
-  Dim start, end;
-};
 
 // Every axis of a Slice; a refusal where a number that Crop needs is not known.
 std::variant<std::vector<Wish>, Refusal> wishes_of(const Graph& g, const Node& n) {
@@ -84,9 +89,10 @@ std::optional<Outcome> slice(const Graph& g, const Node& n) {
   const DimList& dims = dims_of(g, n.inputs[0]);
   ops::Crop crop;
   DimList needed;
-  for (const Wish& wish : std::get<0>(wishes)) {
+  for (Wish wish : std::get<0>(wishes)) {
     const Dim& extent = dims[static_cast<size_t>(wish.axis)];
-    const auto range = cropped(wish.start, wish.end, extent);
+    if (ops::is_open_end(wish.end, g.value(n.inputs[0]).type(), wish.axis)) wish.end = extent;
+    const auto range = cropped(wish, extent);
     if (!range || at_least(range->start - range->end, 1)) {
       return refuse("[", wish.start, ", ", wish.end, ") of ", extent,
                     " is clamped in the run alone");
@@ -114,6 +120,30 @@ std::optional<Outcome> range(const Graph& g, const Node& n) {
       g, n, ops::Count{start->front(), step->front(), type.dims[0], info(type.dtype).onnx}, {});
 }
 
+// Tile repeats a row of blocks: each repeated axis gets an axis of 1 in front, which is stretched.
+std::optional<Outcome> tile(const Graph& g, const Node& n) {
+  const auto repeats = known_input(g, n, 1);
+  if (!repeats) return refuse("the repeats are known in the run alone");
+  if (!bound_at(g, n.inputs[0], dims_of(g, n.outputs[0]))) return unknown_shape(g, n.outputs[0]);
+  const DimList& dims = dims_of(g, n.inputs[0]);
+  DimList apart, stretched;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    const Dim& by = (*repeats)[i];
+    const bool plain = by == Dim(1) || dims[i] == Dim(1);
+    if (!plain) {
+      apart.emplace_back(1);
+      stretched.push_back(by);
+    }
+    apart.push_back(dims[i]);
+    stretched.push_back(dims[i] == Dim(1) ? by : dims[i]);
+  }
+  Patch patch(g, n.id);
+  const ValueId blocks = patch.add(ops::View{apart}, {n.inputs[0]});
+  const ValueId row = patch.add(ops::Broadcast{stretched}, {blocks});
+  patch.replace(n.outputs[0], patch.add(ops::View{dims_of(g, n.outputs[0])}, {row}));
+  return patch;
+}
+
 std::optional<Outcome> shapes(const Graph& g, const Node& n) {
   if (n.outputs.empty() || n.outputs[0] == kAbsent) return std::nullopt;
   const DimList& dims = dims_of(g, n.outputs[0]);
@@ -133,6 +163,7 @@ std::optional<Outcome> shapes(const Graph& g, const Node& n) {
   }
   if (n.is("Slice")) return slice(g, n);
   if (n.is("Range")) return range(g, n);
+  if (n.is("Tile")) return tile(g, n);
   return std::nullopt;
 }
 

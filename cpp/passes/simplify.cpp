@@ -74,7 +74,18 @@ std::optional<Outcome> cast_before_broadcast(const Graph& g, const Node& n) {
   return patch;
 }
 
+// A choice that is the same everywhere.
+std::optional<Outcome> decided(const Graph& g, const Node& n) {
+  const bool yes = is_splat(g, n.inputs[0], 1), no = is_splat(g, n.inputs[0], 0);
+  const ValueId chosen = n.inputs[yes ? 1 : 2];
+  if (yes == no || !same_dims(dims_of(g, chosen), dims_of(g, n.outputs[0]))) return std::nullopt;
+  Patch patch(g, n.id);
+  patch.replace(n.outputs[0], chosen);
+  return patch;
+}
+
 std::optional<Outcome> simplify(const Graph& g, const Node& n) {
+  if (n.is("Where")) return decided(g, n);
   if (n.is("Gather")) return pick(g, n);
   if (n.is("Cast")) return cast_before_broadcast(g, n);
   if (std::ranges::none_of(kBroadcasting, [&](std::string_view op) { return n.is(op); })) {

@@ -16,7 +16,13 @@ struct IsVector<std::vector<T>> : std::true_type {};
 
 // --- enums by name, so that a file survives a new row in the middle of a list ---
 constexpr std::string_view kBufferKinds[] = {"input", "output", "constant", "arena"};
-constexpr std::string_view kReduceKinds[] = {"sum", "mean", "max", "min", "l2"};
+constexpr std::string_view kReduceKinds[] = {"sum", "mean", "max",        "min",
+                                             "l2",  "l1",   "sum_square", "product"};
+constexpr std::string_view kIntegerKinds[] = {"add",   "sub",  "mul",        "min",   "max",
+                                              "equal", "less", "less_equal", "select"};
+constexpr std::string_view kIndexKinds[] = {"gather",           "gather_elements", "gather_nd",
+                                            "scatter_elements", "scatter_nd",      "one_hot"};
+constexpr std::string_view kLaneKinds[] = {"sum", "top", "arg"};
 constexpr std::string_view kChannelwiseKinds[] = {"depthwise", "max", "average"};
 constexpr std::string_view kBroadcasts[] = {"none", "per_column", "per_row", "scalar"};
 constexpr std::string_view kWeightForms[] = {"flat", "columns", "transposed"};
@@ -28,6 +34,9 @@ std::string_view enum_name(E value) {
   if constexpr (std::is_same_v<E, TileOp>) return info(value).name;
   if constexpr (std::is_same_v<E, BufferKind>) return kBufferKinds[index];
   if constexpr (std::is_same_v<E, ReduceKind>) return kReduceKinds[index];
+  if constexpr (std::is_same_v<E, IntegerKind>) return kIntegerKinds[index];
+  if constexpr (std::is_same_v<E, IndexKind>) return kIndexKinds[index];
+  if constexpr (std::is_same_v<E, LaneKind>) return kLaneKinds[index];
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return kChannelwiseKinds[index];
   if constexpr (std::is_same_v<E, Broadcast>) return kBroadcasts[index];
   if constexpr (std::is_same_v<E, WeightForm>) return kWeightForms[index];
@@ -39,6 +48,9 @@ size_t enum_size() {
   if constexpr (std::is_same_v<E, TileOp>) return std::size(kTileOps);
   if constexpr (std::is_same_v<E, BufferKind>) return std::size(kBufferKinds);
   if constexpr (std::is_same_v<E, ReduceKind>) return std::size(kReduceKinds);
+  if constexpr (std::is_same_v<E, IntegerKind>) return std::size(kIntegerKinds);
+  if constexpr (std::is_same_v<E, IndexKind>) return std::size(kIndexKinds);
+  if constexpr (std::is_same_v<E, LaneKind>) return std::size(kLaneKinds);
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return std::size(kChannelwiseKinds);
   if constexpr (std::is_same_v<E, Broadcast>) return std::size(kBroadcasts);
   if constexpr (std::is_same_v<E, WeightForm>) return std::size(kWeightForms);

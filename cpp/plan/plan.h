@@ -134,7 +134,8 @@ struct NormParams {  // x, residual?, gain, bias?
   static void fields(auto& s, auto& visit) { visit("epsilon", s.epsilon); }
 };
 struct SoftmaxParams {  // over the last axis
-  static void fields(auto&, auto&) {}
+  bool log = false;
+  static void fields(auto& s, auto& visit) { visit("log", s.log); }
 };
 struct EltwiseParams {  // operands of the program, broadcast
   TileProgram program;
@@ -153,13 +154,54 @@ struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
 struct CopyParams {  // x -> y of the same shape: strided, perhaps another dtype
   static void fields(auto&, auto&) {}
 };
-enum class ReduceKind : uint8_t { sum, mean, max, min, l2 };
+enum class ReduceKind : uint8_t { sum, mean, max, min, l2, l1, sum_square, product };
 struct ReduceParams {  // x
   ReduceKind kind = ReduceKind::sum;
   std::vector<int64_t> axes;
   static void fields(auto& s, auto& visit) {
     visit("kind", s.kind);
     visit("axes", s.axes);
+  }
+};
+enum class IntegerKind : uint8_t { add, sub, mul, min, max, equal, less, less_equal, select };
+// Two operands of one type of integers, broadcast; comparisons give bools, or fp32 where that is
+// the type of the output. select: bools, and two branches of any type.
+struct IntegerParams {
+  IntegerKind kind = IntegerKind::add;
+  static void fields(auto& s, auto& visit) { visit("kind", s.kind); }
+};
+enum class IndexKind : uint8_t {
+  gather,            // data, indices
+  gather_elements,   // data, indices
+  gather_nd,         // data, indices
+  scatter_elements,  // data, indices, updates
+  scatter_nd,        // data, indices, updates
+  one_hot,           // values [off, on], indices
+};
+struct IndexParams {  // as the ONNX ops of these names say
+  IndexKind kind = IndexKind::gather;
+  int64_t axis = 0;   // not negative; of one_hot: of the output
+  int64_t batch = 0;  // gather_nd
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("axis", s.axis);
+    visit("batch", s.batch);
+  }
+};
+enum class LaneKind : uint8_t { sum, top, arg };
+struct LaneParams {  // x; along one axis
+  LaneKind kind = LaneKind::sum;
+  int64_t axis = 0;                         // not negative
+  bool largest = true;                      // top, arg
+  bool last = false;                        // arg: the last of equal elements
+  bool exclusive = false, reverse = false;  // sum
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("axis", s.axis);
+    visit("largest", s.largest);
+    visit("last", s.last);
+    visit("exclusive", s.exclusive);
+    visit("reverse", s.reverse);
   }
 };
 struct RangeParams {  // no inputs: both ends follow from shapes
@@ -179,8 +221,8 @@ struct ReferenceParams {  // any op, by its reference
 };
 using StepParams =
     std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams,
-                 NormParams, SoftmaxParams, EltwiseParams, EmbedParams, CopyParams, ReduceParams,
-                 RangeParams, ReferenceParams>;
+                 NormParams, SoftmaxParams, EltwiseParams, IntegerParams, EmbedParams, CopyParams,
+                 IndexParams, ReduceParams, LaneParams, RangeParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

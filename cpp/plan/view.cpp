@@ -124,11 +124,32 @@ class Reshaper {
   size_t i_ = 0, j_ = 0;
 };
 
+// Neighbouring axes that walk like one as one: [10*B,L,D] in rows of D is [10*B*L,D], which may
+// become [B,10*L,D].
+PlanValue coalesced(const PlanValue& v) {
+  PlanValue out = v;
+  out.shape.clear(), out.strides.clear();
+  for (size_t i = 0; i < v.shape.size(); ++i) {
+    if (v.shape[i] == Dim(1)) continue;
+    const bool one = !out.shape.empty() && out.strides.back() == v.strides[i] * v.shape[i];
+    if (one) {
+      out.shape.back() = out.shape.back() * v.shape[i];
+      out.strides.back() = v.strides[i];
+    } else {
+      out.shape.push_back(v.shape[i]);
+      out.strides.push_back(v.strides[i]);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::optional<std::vector<Dim>> reshaped_strides(const PlanValue& v, std::span<const Dim> shape) {
   if (is_dense(v)) return dense_strides(shape);
-  return Reshaper(v, shape).run();
+  if (auto strides = Reshaper(v, shape).run()) return strides;
+  const PlanValue whole = coalesced(v);
+  return Reshaper(whole, shape).run();
 }
 
 }  // namespace planck

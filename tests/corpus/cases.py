@@ -921,7 +921,19 @@ add(
     imaged("AveragePool", kernel_shape=[2**30, 2**30], pads=[2**30, 2**30, 0, 0]),
     IMAGE,
 )
-add("M40", "Resize is not supported", "UnsupportedError", simple("Resize"))
+add("M40", "Resize without a size", "GraphError", simple("Resize"))
+add(
+    "M40",
+    "Resize",
+    "LimitError|GraphError",
+    model(
+        graph(
+            [node("Resize", ["x", "", "", "n"])],
+            weights=[tensor("n", np.array([HUGE, HUGE]))],
+        )
+    ),
+    FEEDS,
+)
 
 # --- meaning -------------------------------------------------------------------------------------
 

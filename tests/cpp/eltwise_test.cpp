@@ -42,6 +42,11 @@ const Function kFunctions[] = {
     {TileOp::gelu_tanh, exact_gelu_tanh, 0, 1.3},
     {TileOp::swish, [](double x) { return x / (1 + std::exp(-x)); }, 0, 1.7},
     {TileOp::hard_swish, exact_hard_swish, 0, 1.2},
+    {TileOp::floor, [](double x) { return std::floor(x); }, 0.01, 0},
+    {TileOp::ceil, [](double x) { return std::ceil(x); }, 0.01, 0},
+    {TileOp::round, [](double x) { return std::nearbyint(x); }, 0.01, 0},
+    {TileOp::sin, [](double x) { return std::sin(x); }, 0, 1},
+    {TileOp::cos, [](double x) { return std::cos(x); }, 0, 1},
 };
 
 // Every `step`-th float, NaN and infinities among them.
@@ -166,6 +171,15 @@ double read_in_double(const TileProgram& p, const std::vector<double>& operands)
       case TileOp::pow:
         v.push_back(std::pow(at(i.a), at(i.b)));
         break;
+      case TileOp::equal:
+        v.push_back(at(i.a) == at(i.b) ? 1 : 0);
+        break;
+      case TileOp::less:
+        v.push_back(at(i.a) < at(i.b) ? 1 : 0);
+        break;
+      case TileOp::less_equal:
+        v.push_back(at(i.a) <= at(i.b) ? 1 : 0);
+        break;
       case TileOp::select:
         v.push_back(at(i.a) != 0 ? at(i.b) : at(i.c));
         break;
@@ -218,6 +232,12 @@ std::vector<TileProgram> programs() {
   {
     TileProgram& p = start({scalar, none});  // the scalar comes first
     p.apply(TileOp::relu, p.apply(TileOp::add, p.operand(0), p.operand(1)));
+  }
+  {
+    TileProgram& p = start({none, per_column, per_row});  // comparisons as conditions
+    const auto low = p.apply(TileOp::less, p.operand(0), p.operand(1));
+    const auto high = p.apply(TileOp::less_equal, p.operand(0), p.operand(2));
+    p.apply(TileOp::select, p.apply(TileOp::equal, low, high), p.operand(0), p.constant(7));
   }
   return all;
 }
@@ -377,13 +397,76 @@ void check_job(const EltwiseRow& row) {
   }
 }
 
+// Operands whose rows have gaps, and one whose elements are not neighbours.
+void check_strides(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  TileProgram p;
+  p.operands = {Broadcast::none, Broadcast::none};
+  p.apply(TileOp::sub, p.operand(0), p.operand(1));
+  const std::vector<int64_t> out_dims = {3, 5, 33}, b_dims = {1, 5, 33};
+  for (const std::vector<int64_t>& strides :
+       {std::vector<int64_t>{300, 40, 1}, {165, 33, 1}, {1, 99, 3}}) {
+    SCOPED_TRACE(joined(strides));
+    GuardedFloats a(2 * strides[0] + 4 * strides[1] + 32 * strides[2] + 1), b(4 * 50 + 33);
+    GuardedFloats out(3 * 5 * 33);
+    a.randomize(1), b.randomize(2);
+    const std::vector<int64_t> b_strides = {7, 50, 1};
+    const EltwiseInput in[] = {{a.data(), out_dims, nullptr, strides},
+                               {b.data(), b_dims, nullptr, b_strides}};
+    run_all_tiles(row, make_eltwise_args(compile(p), in, out.data(), out_dims));
+    for (int64_t i = 0; i < out.size(); ++i) {
+      const int64_t x = i / 165, y = i / 33 % 5, z = i % 33;
+      ASSERT_EQ(out[i], a[x * strides[0] + y * strides[1] + z * strides[2]] - b[y * 50 + z]) << i;
+    }
+  }
+}
+
+// where(mask < x, mask, not mask), stored as bools: masks of any byte, broadcast along either side.
+void check_bools(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  TileProgram p;
+  p.operands = {Broadcast::none, Broadcast::none};
+  const auto mask = p.operand(0);
+  const auto less = p.apply(TileOp::less, mask, p.operand(1));
+  p.apply(TileOp::select, less, mask, p.apply(TileOp::sub, p.constant(1), mask));
+  const Broadcasting cases[] = {
+      {{2, 7, 64}, {2, 7, 64}, {2, 7, 64}},
+      {{2, 7, 33}, {7, 1}, {7, 33}},
+      {{2, 7, 33}, {33}, {2, 7, 33}},
+      {{}, {}, {}},
+      {{20000}, {20000}, {1}},
+      {{300, 50}, {1, 1}, {300, 50}},
+      {{3, 9000}, {3, 1}, {3, 9000}},
+      {{0, 4}, {0, 4}, {4}},
+  };
+  for (const Broadcasting& c : cases) {
+    SCOPED_TRACE(joined(c.out));
+    const int64_t count = checked_count(c.out);
+    GuardedBytes a(checked_count(c.a)), out(count);
+    GuardedFloats b(checked_count(c.b));
+    b.randomize(2, 2);
+    for (int64_t i = 0; i < a.size(); ++i) a[i] = static_cast<uint8_t>(i % 3 * 127);
+    const EltwiseInput in[] = {{nullptr, c.a, a.data()}, {b.data(), c.b}};
+    EltwiseArgs args = make_eltwise_args(compile(p), in, nullptr, c.out);
+    args.bools = out.data();
+    run_all_tiles(row, args);
+    for (int64_t i = 0; i < count; ++i) {
+      const int mask_at = a[offset_of(c.a, c.out, i)] != 0;
+      const bool kept = static_cast<float>(mask_at) < b[offset_of(c.b, c.out, i)];
+      ASSERT_EQ(out[i], kept ? mask_at : 1 - mask_at) << i;
+    }
+  }
+}
+
 #define PLANCK_ELTWISE(name, isa)                                         \
   TEST(EltwiseFunctions, name) { check_functions(eltwise_row(#name)); }   \
   TEST(EltwisePow, name) { check_pow(eltwise_row(#name)); }               \
   TEST(EltwiseStrips, name) { check_strips(eltwise_row(#name)); }         \
   TEST(EltwiseInPlace, name) { check_in_place(eltwise_row(#name)); }      \
   TEST(EltwiseBits, name) { check_bits_of_portable(eltwise_row(#name)); } \
-  TEST(EltwiseJob, name) { check_job(eltwise_row(#name)); }
+  TEST(EltwiseJob, name) { check_job(eltwise_row(#name)); }               \
+  TEST(EltwiseStrides, name) { check_strides(eltwise_row(#name)); }       \
+  TEST(EltwiseBools, name) { check_bools(eltwise_row(#name)); }
 #include "kernels/eltwise/kernels.inc"
 #undef PLANCK_ELTWISE
 

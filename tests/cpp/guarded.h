@@ -52,4 +52,23 @@ class GuardedFloats {
   float* data_;
 };
 
+// The same for elements of any type; the first lies where alignment allows it.
+template <class T>
+class Guarded {
+ public:
+  explicit Guarded(int64_t count)
+      : floats_((count * static_cast<int64_t>(sizeof(T)) + 3) / 4), count_(count) {}
+  T* data() const {
+    char* end = reinterpret_cast<char*>(floats_.data() + floats_.size());
+    return reinterpret_cast<T*>(end - count_ * static_cast<int64_t>(sizeof(T)));
+  }
+  int64_t size() const { return count_; }
+  T& operator[](int64_t i) const { return data()[i]; }
+
+ private:
+  GuardedFloats floats_;
+  int64_t count_;
+};
+using GuardedBytes = Guarded<uint8_t>;
+
 }  // namespace planck

@@ -46,10 +46,11 @@ BoundStep bind(const BindContext& c, const Step& step, const NormParams& params)
   return bound;
 }
 
-BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams&) {
+BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& params) {
   BoundStep bound;
   const BoundValue& x = c.at(step.inputs[0]);
   SoftmaxArgs& args = bound.make<SoftmaxArgs>();
+  args.log = params.log;
   args.rows = x.rows();
   args.n = x.columns();
   args.x_stride = x.row_stride();
@@ -65,14 +66,22 @@ BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& para
   std::vector<EltwiseInput> inputs;
   for (const int32_t v : step.inputs) {
     c.expect_broadcast(step, v, c.at(step.outputs[0]).shape);
-    inputs.push_back({nullptr, c.at(v).shape});
+    inputs.push_back({nullptr, c.at(v).shape, nullptr, c.at(v).strides});
   }
   EltwiseArgs& args = bound.make<EltwiseArgs>(
       make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));
   for (size_t i = 0; i < step.inputs.size(); ++i) {
-    bound.relocate(args.operands[i].data, step.inputs[i]);
+    if (c.at(step.inputs[i]).dtype == DType::b8) {
+      bound.relocate(args.operands[i].bools, step.inputs[i]);
+    } else {
+      bound.relocate(args.operands[i].data, step.inputs[i]);
+    }
   }
-  bound.relocate(args.out, step.outputs[0]);
+  if (c.at(step.outputs[0]).dtype == DType::b8) {
+    bound.relocate(args.bools, step.outputs[0]);
+  } else {
+    bound.relocate(args.out, step.outputs[0]);
+  }
   add_job(bound, eltwise_row(step.kernel), args);
   return bound;
 }
@@ -171,6 +180,10 @@ BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& param
   const auto last = static_cast<size_t>(params.axes.back());
   ReduceArgs& args = bound.make<ReduceArgs>();
   args.op = static_cast<ReduceOp>(params.kind);
+  const DType dtype = c.at(step.inputs[0]).dtype;
+  args.type = dtype == DType::f32   ? ReduceType::f32
+              : dtype == DType::s32 ? ReduceType::s32
+                                    : ReduceType::s64;
   args.outer = checked_count(std::span(shape).first(first));
   args.count = checked_count(std::span(shape).subspan(first, last + 1 - first));
   args.inner = checked_count(std::span(shape).subspan(last + 1));

@@ -15,6 +15,9 @@ BoundStep bind(const BindContext& context, const Step& step, const EltwiseParams
 BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const IntegerParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const IndexParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const LaneParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const RangeParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams& params);
 

@@ -47,6 +47,7 @@ struct EltOperand {
   const float* data;
   int64_t row_stride;
   int64_t column_stride;
+  const uint8_t* bools = nullptr;  // in the place of data: a byte is read as 0 or, if not 0, as 1
 };
 
 // out[r * out_row_stride + c] = program(operands at [r, c]), 0 <= r < rows, 0 <= c < columns.
@@ -58,6 +59,7 @@ struct EltStrip {
   float* out;
   int64_t out_row_stride;
   int64_t rows, columns;
+  uint8_t* bools = nullptr;  // in the place of out: 0 becomes 0, all else (NaN too) 1
 };
 
 using EltStripFn = void (*)(const EltProgram& program, const EltStrip& strip);
@@ -66,7 +68,8 @@ using EltStripFn = void (*)(const EltProgram& program, const EltStrip& strip);
 struct EltwiseArgs {
   EltProgram program;
   Planes planes;
-  float* out;  // dense
+  float* out;      // dense
+  uint8_t* bools;  // in its place, as in EltStrip
   EltOperand operands[kEltOperands];
   int64_t outer_strides[kEltOperands][kPlanesRank];
 };

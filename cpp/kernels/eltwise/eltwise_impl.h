@@ -21,6 +21,8 @@ struct Target {
   int64_t pitch;
 };
 
+PLANCK_INLINE F16 truth(M16 holds) { return select(holds, set1(1.0f), zero16()); }
+
 template <EltOp op>
 PLANCK_INLINE F16 apply(F16 x, [[maybe_unused]] F16 y, [[maybe_unused]] F16 z) {
   if constexpr (op == EltOp::operand) return x;
@@ -46,6 +48,14 @@ PLANCK_INLINE F16 apply(F16 x, [[maybe_unused]] F16 y, [[maybe_unused]] F16 z) {
   if constexpr (op == EltOp::swish) return swish(x);
   if constexpr (op == EltOp::hard_swish) return hard_swish(x);
   if constexpr (op == EltOp::select) return select(x == zero16(), z, y);
+  if constexpr (op == EltOp::equal) return truth(x == y);
+  if constexpr (op == EltOp::less) return truth(x < y);
+  if constexpr (op == EltOp::less_equal) return truth((x < y) | (x == y));
+  if constexpr (op == EltOp::floor) return floor(x);
+  if constexpr (op == EltOp::ceil) return ceil(x);
+  if constexpr (op == EltOp::round) return round(x);
+  if constexpr (op == EltOp::sin) return sin(x);
+  if constexpr (op == EltOp::cos) return cos(x);
 #define PLANCK_ELT_FUSED(name, first, second, arity) \
   if constexpr (op == EltOp::name) return apply<EltOp::second>(apply<EltOp::first>(x, y, y), z, z);
 #include "kernels/eltwise/fused.inc"
@@ -100,6 +110,14 @@ struct BlockArea {
   bool staged() const { return width != columns; }
 };
 
+void load_bools(const uint8_t* from, float* to, const BlockArea& area) {
+  for (int64_t i = 0; i < area.columns; ++i) to[i] = from[i] != 0 ? 1.0f : 0.0f;
+  for (int64_t i = area.columns; i < area.width; ++i) to[i] = 0;
+}
+void store_bools(const float* from, uint8_t* to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i] != 0;
+}
+
 void fill(float* to, float value, int64_t count) {
   for (int64_t i = 0; i < count; i += 16) store(to + i, set1(value));
 }
@@ -128,6 +146,10 @@ void unstage(const float* from, const BlockArea& area, float* to, int64_t row_st
 PLANCK_INLINE bool is_scalar(const EltOperand& o) {
   return o.column_stride == 0 && o.row_stride == 0;
 }
+PLANCK_INLINE float element(const EltOperand& o, int64_t at) {
+  if (o.bools == nullptr) return o.data[at];
+  return o.bools[at] != 0 ? 1.0f : 0.0f;
+}
 
 // Where the block reads an operand. Operands of columns are read in place unless their last vector
 // would pass the end of the row; one of rows is repeated into its buffer.
@@ -135,7 +157,14 @@ Source source_of(const EltOperand& o, const BlockArea& area, float* buffer) {
   if (is_scalar(o)) return {buffer, 0};  // filled once for the strip
   if (o.column_stride == 0) {
     for (int64_t r = 0; r < area.rows; ++r) {
-      fill(buffer + r * area.width, o.data[(area.row + r) * o.row_stride], area.width);
+      fill(buffer + r * area.width, element(o, (area.row + r) * o.row_stride), area.width);
+    }
+    return {buffer, area.width};
+  }
+  if (o.bools != nullptr) {
+    for (int64_t r = 0; r < area.rows; ++r) {
+      const uint8_t* from = o.bools + (area.row + r) * o.row_stride + area.column;
+      load_bools(from, buffer + r * area.width, area);
     }
     return {buffer, area.width};
   }
@@ -151,7 +180,9 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
   for (int i = 0; i < program.operands; ++i) {
     operands[i] = source_of(strip.operands[i], area, buffers.operands[i]);
   }
-  float* out = strip.out + area.row * strip.out_row_stride + area.column;
+  const int64_t place = area.row * strip.out_row_stride + area.column;
+  const bool buffered = area.staged() || strip.bools != nullptr;
+  float* out = buffered ? buffers.out : strip.out + place;
   for (int i = 0; i < program.instrs; ++i) {
     const EltInstr& instr = program.code[i];
     const OpEntry& op = kOpEntries[static_cast<int>(instr.op)];
@@ -163,18 +194,26 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
     }
     Target to{buffers.registers[instr.out], area.width};
     if (i + 1 == program.instrs) {
-      to = area.staged() ? Target{buffers.out, area.width} : Target{out, strip.out_row_stride};
+      to = {out, buffered ? area.width : strip.out_row_stride};
     }
     op.run(in, to, area.rows, area.width);
   }
-  if (area.staged()) unstage(buffers.out, area, out, strip.out_row_stride);
+  if (strip.bools != nullptr) {
+    for (int64_t r = 0; r < area.rows; ++r) {
+      store_bools(out + r * area.width, strip.bools + place + r * strip.out_row_stride,
+                  area.columns);
+    }
+  } else if (area.staged()) {
+    unstage(out, area, strip.out + place, strip.out_row_stride);
+  }
 }
 
 // One instruction whose operands are all read in place: no buffer, so no blocks either.
 bool is_single_pass(const EltProgram& program, const EltStrip& strip) {
   if (program.instrs != 1 || program.constants != 0 || strip.columns % 16 != 0) return false;
+  if (strip.bools != nullptr) return false;
   for (int i = 0; i < program.operands; ++i) {
-    if (strip.operands[i].column_stride == 0) return false;
+    if (strip.operands[i].column_stride == 0 || strip.operands[i].bools != nullptr) return false;
   }
   return true;
 }
@@ -186,7 +225,7 @@ void run_blocks(const EltProgram& program, const EltStrip& strip) {
   }
   for (int i = 0; i < program.operands; ++i) {
     const EltOperand& o = strip.operands[i];
-    if (is_scalar(o)) fill(buffers.operands[i], o.data[0], kBlock);
+    if (is_scalar(o)) fill(buffers.operands[i], element(o, 0), kBlock);
   }
   const int64_t width = (strip.columns + 15) / 16 * 16;
   const int64_t block_rows = width >= kBlock ? 1 : kBlock / width;
@@ -218,13 +257,24 @@ void run_tile(const EltwiseArgs& args, int64_t tile) {
     EltOperand operands[kEltOperands];
     for (int i = 0; i < args.program.operands; ++i) {
       const EltOperand& o = args.operands[i];
+      const int64_t first = outer_offset(args.planes, args.outer_strides[i], plane) +
+                            area.row * o.row_stride + area.column * o.column_stride;
       operands[i] = o;
-      operands[i].data += outer_offset(args.planes, args.outer_strides[i], plane) +
-                          area.row * o.row_stride + area.column * o.column_stride;
+      if (o.bools != nullptr) {
+        operands[i].bools += first;
+      } else {
+        operands[i].data += first;
+      }
     }
     const int64_t columns = args.planes.columns;
-    float* out = args.out + (plane * args.planes.rows + area.row) * columns + area.column;
-    run_strip(args.program, {operands, out, columns, area.rows, area.columns});
+    const int64_t place = (plane * args.planes.rows + area.row) * columns + area.column;
+    EltStrip strip = {operands, nullptr, columns, area.rows, area.columns};
+    if (args.bools != nullptr) {
+      strip.bools = args.bools + place;
+    } else {
+      strip.out = args.out + place;
+    }
+    run_strip(args.program, strip);
   }
 }
 

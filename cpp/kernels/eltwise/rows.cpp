@@ -16,26 +16,6 @@ constexpr int64_t kTileElements = 8192;  // 32 KB of output: far above a ticket'
 
 int64_t tiles(const EltwiseArgs& args) { return args.planes.tiles; }
 
-// Steps of a dense operand over the output's dims, 0 where it is repeated.
-std::vector<int64_t> broadcast_strides(std::span<const int64_t> dims,
-                                       std::span<const int64_t> out_dims) {
-  std::vector<int64_t> strides(out_dims.size(), 0);
-  if (dims.size() > out_dims.size()) {
-    throw InternalError("shape [", joined(dims), "] has more dims than [", joined(out_dims), "]");
-  }
-  const size_t lead = out_dims.size() - dims.size();
-  int64_t step = 1;
-  for (size_t i = dims.size(); i-- > 0;) {
-    if (dims[i] != 1 && dims[i] != out_dims[lead + i]) {
-      throw InternalError("shape [", joined(dims), "] does not broadcast to [", joined(out_dims),
-                          "]");
-    }
-    if (dims[i] != 1) strides[lead + i] = step;
-    step *= dims[i];
-  }
-  return strides;
-}
-
 }  // namespace
 
 std::span<const EltwiseRow> eltwise_rows() {
@@ -59,6 +39,29 @@ EltStripFn eltwise_strip(Isa isa) {
   throw InternalError("element-wise programs have no ", isa, " row");
 }
 
+namespace {
+
+std::vector<int64_t> strides_of(const EltwiseInput& in, std::span<const int64_t> out_dims) {
+  std::vector<int64_t> strides = broadcast_strides(in.dims, out_dims);
+  if (in.strides.empty()) return strides;
+  const size_t lead = out_dims.size() - in.dims.size();
+  for (size_t i = 0; i < in.dims.size(); ++i) {
+    if (in.dims[i] != 1) strides[lead + i] = in.strides[i];
+  }
+  return strides;
+}
+
+// Columns are neighbours or one element; where an operand steps further, every row has one column.
+void need_unit_columns(StridedLoop& loop) {
+  const bool unit = std::ranges::all_of(
+      loop.strides, [](const std::vector<int64_t>& s) { return s.back() == 0 || s.back() == 1; });
+  if (unit) return;
+  loop.dims.push_back(1);
+  for (auto& s : loop.strides) s.push_back(0);
+}
+
+}  // namespace
+
 EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const EltwiseInput> inputs,
                               float* out, std::span<const int64_t> out_dims) {
   if (static_cast<int64_t>(inputs.size()) != program.operands) {
@@ -68,10 +71,11 @@ EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const Eltwise
   StridedLoop loop{{out_dims.begin(), out_dims.end()}, {}};
   loop.strides.push_back(broadcast_strides(out_dims, out_dims));
   for (const EltwiseInput& in : inputs) {
-    loop.strides.push_back(broadcast_strides(in.dims, out_dims));
+    loop.strides.push_back(strides_of(in, out_dims));
   }
   loop.collapse();
   loop.pad_to_plane();
+  need_unit_columns(loop);
   EltwiseArgs args{};
   args.program = program;
   args.planes = make_planes(loop, kTileElements, 16);
@@ -79,7 +83,7 @@ EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const Eltwise
   const size_t outer = loop.dims.size() - 2;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::vector<int64_t>& strides = loop.strides[i + 1];
-    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1]};
+    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1], inputs[i].bools};
     std::copy_n(strides.begin(), outer, args.outer_strides[i]);
   }
   return args;

@@ -27,10 +27,13 @@ bool is_only(const EltProgram& program, EltOp op);
 // What runs programs as epilogues on that level: the arithmetic is the same on every one.
 EltStripFn eltwise_strip(Isa isa);
 
-// One dense operand and its shape, which must broadcast to the shape of the output.
+// One operand and its shape, which must broadcast to the shape of the output. Floats unless `bools`
+// is set. Any strides are read as they are; neighbours along the last axis run fast.
 struct EltwiseInput {
   const float* data;
   std::span<const int64_t> dims;
+  const uint8_t* bools = nullptr;
+  std::span<const int64_t> strides = {};  // in elements, one for each of dims; empty: dense
 };
 
 // Fills the arguments of a step whose output has the given shape (rank 32 at most). Inputs stand

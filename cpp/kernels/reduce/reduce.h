@@ -6,16 +6,32 @@
 namespace planck {
 
 // Same names as plan/plan.h's ReduceKind, which this room may not see.
-enum class ReduceOp : uint8_t { sum, mean, max, min, l2 };
+enum class ReduceOp : uint8_t { sum, mean, max, min, l2, l1, sum_square, product };
 
-// out[o, i] = reduce over r of x[o, r, i]; both dense, fp32. Sums in double, r in order, so bits do
-// not depend on how the outer and inner axes are cut. max and min give NaN if any term is NaN.
+enum class ReduceType : uint8_t { f32, s32, s64 };  // integers: sum, max, min, product
+
+// out[o, i] = reduce over r of x[o, r, i]; both dense. Integers wrap. Floats: sums and products in
+// double, r in order; where inner is 1, in 16 lanes (r modulo 16) whose tree is that of
+// simd/vec_*.h. So the bits depend neither on the ISA nor on how the outer and inner axes are cut.
+// max and min give NaN if any term is NaN.
 struct ReduceArgs {
   ReduceOp op;
-  const float* x;
-  float* out;
+  ReduceType type;
+  const void* x;
+  void* out;
   int64_t outer, count, inner;
 };
+
+// Inner elements of one tile; the accumulators of a tile stay on the stack.
+inline constexpr int64_t kReduceBlock = 128;
+inline constexpr int64_t kReduceTile = 8192;  // elements read by one tile, about
+
+// Outer places of one tile. Static: an inline function would be a weak symbol in ISA files.
+static constexpr int64_t reduce_places(const ReduceArgs& a) {
+  const int64_t columns = a.inner < kReduceBlock ? a.inner : kReduceBlock;
+  if (a.count <= 0 || columns <= 0 || a.count >= kReduceTile / columns) return 1;
+  return kReduceTile / columns / a.count;
+}
 
 #define PLANCK_REDUCE(name, isa) void name(const void* args, int64_t tile, const Worker& worker);
 #include "kernels/reduce/kernels.inc"

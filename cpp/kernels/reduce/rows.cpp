@@ -5,8 +5,12 @@
 namespace planck {
 namespace {
 
+#define PLANCK_REDUCE(name, isa) static_assert(std::string_view(#name) == "reduce_any_128_" #isa);
+#include "kernels/reduce/kernels.inc"
+#undef PLANCK_REDUCE
+
 int64_t reduce_tiles(const ReduceArgs& args) {
-  return args.outer * ceil_div(args.inner, kReduceBlock);
+  return ceil_div(args.outer, reduce_places(args)) * ceil_div(args.inner, kReduceBlock);
 }
 
 }  // namespace

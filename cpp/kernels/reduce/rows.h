@@ -11,7 +11,4 @@ inline const ReduceRow& reduce_row(std::string_view name) {
   return row_of_name(reduce_rows(), name);
 }
 
-// Inner elements of one tile; the accumulators of a tile stay on the stack.
-inline constexpr int64_t kReduceBlock = 128;
-
 }  // namespace planck

@@ -63,4 +63,23 @@ Planes make_planes(const StridedLoop& loop, int64_t elements, int64_t step) {
   return p;
 }
 
+std::vector<int64_t> broadcast_strides(std::span<const int64_t> dims,
+                                       std::span<const int64_t> out_dims) {
+  std::vector<int64_t> strides(out_dims.size(), 0);
+  if (dims.size() > out_dims.size()) {
+    throw InternalError("shape [", joined(dims), "] has more dims than [", joined(out_dims), "]");
+  }
+  const size_t lead = out_dims.size() - dims.size();
+  int64_t step = 1;
+  for (size_t i = dims.size(); i-- > 0;) {
+    if (dims[i] != 1 && dims[i] != out_dims[lead + i]) {
+      throw InternalError("shape [", joined(dims), "] does not broadcast to [", joined(out_dims),
+                          "]");
+    }
+    if (dims[i] != 1) strides[lead + i] = step;
+    step *= dims[i];
+  }
+  return strides;
+}
+
 }  // namespace planck

@@ -1,5 +1,6 @@
 #pragma once
 // From N-d shapes and strides to planes (simd/planes.h). Not for ISA files.
+#include <span>
 #include <vector>
 
 #include "kernels/simd/planes.h"
@@ -16,6 +17,11 @@ struct StridedLoop {
   // Adds outer dims of extent 1 until there are rows and columns.
   void pad_to_plane();
 };
+
+// Steps of a dense operand over the dims that it broadcasts to, 0 where it is repeated.
+// InternalError where it does not.
+std::vector<int64_t> broadcast_strides(std::span<const int64_t> dims,
+                                       std::span<const int64_t> out_dims);
 
 // The planes of a collapsed and padded loop (rank 32 at most, else InternalError), cut into tiles
 // of about `elements` elements; column blocks are multiples of `step`.

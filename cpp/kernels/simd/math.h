@@ -209,5 +209,101 @@ PLANCK_INLINE F16 pow(F16 x, F16 y) {
   return select((y == zero16()) | (x == one) | unit_to_inf, one, real);
 }
 
+// Rounding to whole numbers; the sign of zero stays.
+PLANCK_INLINE F16 floor(F16 x) {
+  const F16 whole = trunc(x);
+  return select(x < whole, whole - set1(1.0f), whole);
+}
+PLANCK_INLINE F16 ceil(F16 x) {
+  const F16 whole = trunc(x);
+  return select(whole < x, whole + set1(1.0f), whole);
+}
+PLANCK_INLINE F16 round(F16 x) {  // halves to even; from 2^23 on every float is whole
+  const F16 magnitude = abs(x), shift = set1(0x1p+23f);
+  return select(magnitude < shift, with_sign((magnitude + shift) - shift, x), x);
+}
+
+// x = quarters * pi / 2 + rest, |rest| <= pi / 4; of the quarters only the last two bits count.
+struct Angle {
+  I16 quarters;
+  F16 rest;
+};
+constexpr float kTwoOverPi = 0x1.45f306p-1f;
+// pi / 2 in three parts; absolute error of the rest below 2^-25 up to kLargeAngle.
+constexpr float kHalfPi[] = {0x1.921fb6p+0f, -0x1.777a5cp-25f, -0x1.ee59dap-50f};
+constexpr float kLargeAngle = 0x1p+16f;
+// 2 / pi, the first 256 bits behind the point.
+constexpr uint64_t kTwoOverPiBits[] = {0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
+                                       0xfe5163abdebbc561};
+
+// One angle of kLargeAngle or more: x = m 2^e, and only those bits of 2 / pi count that do not make
+// whole turns. NaN for infinities.
+inline int32_t large_angle(float x, float* rest) {
+  const auto all = __builtin_bit_cast(uint32_t, x);
+  const int32_t biased = static_cast<int32_t>(all >> 23 & 255);
+  if (biased == 255) {
+    *rest = kNan;
+    return 0;
+  }
+  const uint64_t m = (all & 0x7FFFFF) | 0x800000;
+  const int32_t first = biased - 150 - 2;  // bit of 2 / pi that is worth two quarters
+  uint64_t window[2] = {};
+  for (int32_t i = 0; i < 128; ++i) {
+    const int32_t at = first + i;
+    const uint64_t bit = at < 0 ? 0 : kTwoOverPiBits[at / 64] >> (63 - at % 64) & 1;
+    window[i / 64] = window[i / 64] << 1 | bit;
+  }
+  // The product modulo 4 quarters, as a fraction of 2^64.
+  const uint64_t low = (window[1] >> 32) * m;
+  const uint64_t turns = window[0] * m + (low >> 32);
+  const uint64_t quarters = (turns + (uint64_t{1} << 61)) >> 62;
+  const auto part = static_cast<int64_t>(turns - (quarters << 62));
+  const auto r = static_cast<float>(static_cast<double>(part) * 0x1.921fb54442d18p-62);
+  const bool negative = (all >> 31) != 0;
+  *rest = negative ? -r : r;
+  return static_cast<int32_t>(negative ? 4 - quarters : quarters) & 3;
+}
+
+inline __attribute__((noinline)) void large_angles(const float* x, float* quarters, float* rest) {
+  for (int i = 0; i < 16; ++i) {
+    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    if (!(magnitude >= kLargeAngle)) continue;
+    quarters[i] = __builtin_bit_cast(float, large_angle(x[i], &rest[i]));
+  }
+}
+
+PLANCK_INLINE Angle angle(F16 x) {
+  const F16 shifted = fma(x, set1(kTwoOverPi), set1(kRound));
+  const F16 n = shifted - set1(kRound);
+  const F16 near = fnma(n, set1(kHalfPi[1]), fnma(n, set1(kHalfPi[0]), x));
+  const Angle small{bits(shifted), fnma(n, set1(kHalfPi[2]), near)};
+  if (!any(set1(kLargeAngle) < abs(x))) return small;
+  float in[16], quarters[16], rest[16];
+  store(in, x);
+  store(quarters, floats(small.quarters));
+  store(rest, small.rest);
+  large_angles(in, quarters, rest);
+  return {bits(load(quarters)), load(rest)};
+}
+
+// (sin r - r) / r^3 and (cos r - 1 + r^2 / 2) / r^4 in r^2, |r| <= pi / 4; fit 3.9e-9, 1.2e-10.
+constexpr float kSin[] = {-0x1.555546p-3f, 0x1.110736p-7f, -0x1.994222p-13f};
+constexpr float kCos[] = {0x1.55554ap-5f, -0x1.6c0c2ep-10f, 0x1.99ea04p-16f};
+
+// The sine of an angle that is `ahead` quarters further; absolute error at most 1e-7.
+template <int kAhead>
+PLANCK_INLINE F16 sin_ahead(F16 x) {
+  const Angle a = angle(x);
+  const I16 quarters = a.quarters + set1i(kAhead);
+  const F16 square = a.rest * a.rest;
+  const F16 sine = fma(polynomial(kSin, square) * square, a.rest, a.rest);
+  const F16 top = fnma(set1(0.5f), square, set1(1.0f));
+  const F16 cosine = fma(polynomial(kCos, square), square * square, top);
+  const F16 value = select_by_sign(floats(shift_left<31>(quarters)), cosine, sine);
+  return floats(bits(value) ^ (shift_left<30>(quarters) & set1i(INT32_MIN)));
+}
+PLANCK_INLINE F16 sin(F16 x) { return sin_ahead<0>(x); }
+PLANCK_INLINE F16 cos(F16 x) { return sin_ahead<1>(x); }
+
 }  // namespace
 }  // namespace planck

@@ -1,5 +1,5 @@
 // passes/fusions/conv_affine.cpp; conv(x, w) times or plus one constant for each channel, folded
-// into the weights: what is left of a batch normalization
+// into the weights: what is left of a batch normalization. Transposed convolutions too.
 #include <optional>
 
 #include "base/checked.h"
@@ -12,8 +12,9 @@ namespace planck {
 namespace {
 
 Pat pattern() {
-  const Pat conv = named("conv", op("planck.Convolution", {var("x"), constant("w"),
-                                                           either({absent(), constant("bias")})}));
+  const Pat bias = either({absent(), constant("bias")});
+  const Pat conv = either({named("conv", op("planck.Convolution", {var("x"), constant("w"), bias})),
+                           named("conv", op("ConvTranspose", {var("x"), constant("w"), bias}))});
   return either({op("Add", {conv, constant("c")}), op("Mul", {conv, constant("c")}),
                  op("Sub", {conv, constant("c")}), op("Div", {conv, constant("c")})});
 }
@@ -34,14 +35,25 @@ std::optional<Wide> by_channel(const Tensor& t, size_t rank, int64_t channels) {
   return out;
 }
 
-Tensor combined(const Tensor& weights, const Wide& c, auto&& f) {
+// The channels lie along the axis `at` of the weights.
+Tensor combined(const Tensor& weights, size_t at, const Wide& c, auto&& f) {
   Wide w = widen(weights);
-  const int64_t inner = w.count() / c.count();
+  const int64_t inner = checked_count(std::span(w.shape).subspan(at + 1));
   for (int64_t i = 0; i < w.count(); ++i) {
     double& number = w.real[static_cast<size_t>(i)];
-    number = f(number, c.real[static_cast<size_t>(i / inner)]);
+    number = f(number, c.real[static_cast<size_t>(i / inner % c.count())]);
   }
   return narrow(w);
+}
+
+// Why nothing can be folded into the convolution, or nothing.
+std::string why_not(const Node& conv) {
+  if (conv.is("ConvTranspose")) {
+    const int64_t groups = conv.as<ops::ConvTranspose>().group;
+    return groups == 1 ? "" : cat("the transposed convolution has ", groups, " groups");
+  }
+  const std::string& activation = conv.as<ops::Convolution>().activation;
+  return activation.empty() ? "" : cat("the convolution ends in ", activation, " already");
 }
 
 Tensor bias_or_zero(const Match& m, int64_t channels) {
@@ -51,12 +63,11 @@ Tensor bias_or_zero(const Match& m, int64_t channels) {
 
 Outcome rewrite(const Graph& g, const Match& m) {
   const Node& conv = *g.producer(m["conv"].id);
-  if (!conv.as<ops::Convolution>().activation.empty()) {
-    return refuse("the convolution ends in ", conv.as<ops::Convolution>().activation, " already");
-  }
+  if (const std::string why = why_not(conv); !why.empty()) return Refusal{why};
   if (const Value* v = m.read_outside()) return refuse(label(g, v->id), " is also read elsewhere");
   const Tensor& weights = *m["w"].fact.constant;
-  const int64_t channels = weights.shape()[0];
+  const size_t axis = conv.is("ConvTranspose") ? 1 : 0;
+  const int64_t channels = weights.shape()[axis];
   const auto c = by_channel(*m["c"].fact.constant, weights.shape().size(), channels);
   if (!c || channels == 0) return refuse("c is ", m["c"].type(), ", not one number a channel");
 
@@ -66,16 +77,16 @@ Outcome rewrite(const Graph& g, const Match& m) {
   if (m.node().is("Add") || m.node().is("Sub")) {
     const double sign = m.node().is("Add") ? 1 : -1;
     const auto add = [&](double a, double b) { return a + sign * b; };
-    inputs[2] = patch.constant(combined(bias_or_zero(m, channels), *c, add));
+    inputs[2] = patch.constant(combined(bias_or_zero(m, channels), 0, *c, add));
   } else {
     const bool divides = m.node().is("Div");
     const auto scale = [&](double a, double b) { return divides ? a / b : a * b; };
-    inputs[1] = patch.constant(combined(weights, *c, scale));
+    inputs[1] = patch.constant(combined(weights, axis, *c, scale));
     if (m.has("bias")) {
-      inputs[2] = patch.constant(combined(*m["bias"].fact.constant, *c, scale));
+      inputs[2] = patch.constant(combined(*m["bias"].fact.constant, 0, *c, scale));
     }
   }
-  patch.replace(m.root(), patch.add(conv.as<ops::Convolution>(), std::move(inputs)));
+  patch.replace(m.root(), patch.add(conv.op->text(), std::move(inputs), conv.attrs));
   return patch;
 }
 

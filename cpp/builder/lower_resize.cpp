@@ -1,0 +1,236 @@
+// Pictures that grow: nearest neighbours by whole factors are copies that repeat; transposed
+// convolutions whose windows lie side by side are a product and a copy.
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "backends/packing.h"
+#include "builder/lowering.h"
+#include "builder/select.h"
+#include "kernels/layout/rows.h"
+#include "ops/conv.h"
+#include "ops/resize.h"
+
+namespace planck {
+namespace {
+
+// Whether each place of an axis stands `factor` times in the result, whatever the extent.
+bool repeats(const ops::Resize& op, int64_t factor) {
+  const bool by_extent = op.coordinate_transformation_mode == "align_corners" ||
+                         op.coordinate_transformation_mode == "tf_crop_and_resize";
+  if (factor == 1 && !by_extent) return true;
+  if (by_extent) return false;
+  constexpr int64_t kProbe = 64;
+  const auto places =
+      ops::nearest_places(op, {kProbe, kProbe * factor, static_cast<double>(factor), 0, 1});
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (places[i] != static_cast<int64_t>(i) / factor) return false;
+  }
+  return true;
+}
+
+struct Factors {
+  std::vector<int64_t> of_axis;
+  std::string refusal;
+};
+
+Factors factors_of(const Lowering& l, const Node& n) {
+  const auto& op = n.as<ops::Resize>();
+  if (op.mode != "nearest") return {{}, cat("the mode ", op.mode, " has no kernel")};
+  const std::vector<Dim>& in = l.graph.value(n.inputs[0]).type().dims;
+  const std::vector<Dim>& out = l.graph.value(n.outputs[0]).type().dims;
+  Factors factors;
+  for (size_t i = 0; i < in.size(); ++i) {
+    const auto ratio = exact_div(out[i], in[i]);
+    const auto factor = ratio ? ratio->known() : std::nullopt;
+    if (!factor || *factor < 1) {
+      return {{}, cat("the extent ", out[i], " is no multiple of ", in[i])};
+    }
+    if (!repeats(op, *factor)) {
+      return {{}, cat("its neighbours are not every place ", *factor, " times")};
+    }
+    factors.of_axis.push_back(*factor);
+  }
+  return factors;
+}
+
+void add_copy(Lowering& l, const Node& n, int32_t from, int32_t to, Origin origin) {
+  const auto choice = choose_by_isa(copy_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = CopyParams{},
+                 .inputs = {from},
+                 .outputs = {to},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = std::move(origin),
+                 .rejected = choice.rejected});
+}
+
+// The view of `id` in which each axis is followed by one of `factor` places.
+struct Split {
+  std::vector<Dim> shape, strides;
+};
+// Of a value whose axes are the slow ones: the fast ones repeat it.
+Split repeated(const PlanValue& v, const std::vector<int64_t>& factors) {
+  Split out;
+  for (size_t i = 0; i < v.shape.size(); ++i) {
+    out.shape.push_back(v.shape[i]);
+    out.strides.push_back(v.strides[i]);
+    if (factors[i] == 1) continue;
+    out.shape.emplace_back(factors[i]);
+    out.strides.emplace_back(0);
+  }
+  return out;
+}
+// Of a value whose axes are both together.
+Split divided(const PlanValue& v, const std::vector<Dim>& slow,
+              const std::vector<int64_t>& factors) {
+  Split out;
+  for (size_t i = 0; i < v.shape.size(); ++i) {
+    out.shape.push_back(slow[i]);
+    out.strides.push_back(v.strides[i] * Dim(factors[i]));
+    if (factors[i] == 1) continue;
+    out.shape.emplace_back(factors[i]);
+    out.strides.push_back(v.strides[i]);
+  }
+  return out;
+}
+
+std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vector<int64_t>& order) {
+  std::vector<int64_t> out;
+  for (const int64_t i : order) out.push_back(list[static_cast<size_t>(i)]);
+  return out;
+}
+
+}  // namespace
+
+std::string lower_resize(Lowering& l, const Node& n) {
+  const Factors factors = factors_of(l, n);
+  if (!factors.refusal.empty()) return factors.refusal;
+  const int32_t x = l.value(n.inputs[0]);
+  std::vector<int64_t> order(factors.of_axis.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (const auto memory = memory_order(l.at(x))) order = *memory;
+  const std::vector<int64_t> each = in_order(factors.of_axis, order);
+  const int32_t from = l.permuted(x, order), to = l.make_permuted_output(n, 0, order);
+  Split source = repeated(l.at(from), each), target = divided(l.at(to), l.at(from).shape, each);
+  add_copy(l, n, l.restrided(from, std::move(source.shape), std::move(source.strides)),
+           l.restrided(to, std::move(target.shape), std::move(target.strides)), {});
+  return "";
+}
+
+namespace {
+
+// Why the windows of a transposed convolution overlap or leave gaps, or nothing.
+std::string why_not_tiles(const ops::ConvTranspose& conv, const Shape& weights) {
+  const size_t axes = weights.size() - 2;
+  const auto all = [](const std::vector<int64_t>& list, int64_t number) {
+    return std::ranges::all_of(list, [&](int64_t i) { return i == number; });
+  };
+  if (conv.group != 1) return cat("it has ", conv.group, " groups");
+  if (axes == 0 || axes > 2) return "only windows over one or two axes have kernels";
+  if (!all(conv.pads, 0) || !all(conv.output_padding, 0) || !conv.output_shape.empty() ||
+      (conv.auto_pad != "NOTSET" && conv.auto_pad != "VALID")) {
+    return "its result is padded or cut";
+  }
+  for (size_t i = 0; i < axes; ++i) {
+    const int64_t stride = conv.strides.empty() ? 1 : conv.strides[i];
+    const int64_t dilation = conv.dilations.empty() ? 1 : conv.dilations[i];
+    if (stride != weights[i + 2] || dilation != 1) {
+      return cat("its windows of ", weights[i + 2], " have the stride ", stride, " and dilation ",
+                 dilation);
+    }
+  }
+  return "";
+}
+
+// Weights [C,M,taps..] as a matrix [C, taps * M].
+Tensor taps_beside(const Tensor& w) {
+  const int64_t in = w.shape()[0], out = w.shape()[1], taps = w.count() / (in * out);
+  std::byte* bytes = nullptr;
+  Tensor matrix = Tensor::make(DType::f32, {in, taps * out}, &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (int64_t c = 0; c < in; ++c) {
+    for (int64_t m = 0; m < out; ++m) {
+      for (int64_t t = 0; t < taps; ++t) {
+        to[(c * taps + t) * out + m] = w.as<float>()[(c * out + m) * taps + t];
+      }
+    }
+  }
+  return matrix;
+}
+
+Tensor repeated(const Tensor& row, int64_t times) {
+  std::vector<float> all;
+  for (int64_t i = 0; i < times; ++i) {
+    all.insert(all.end(), row.as<float>(), row.as<float>() + row.count());
+  }
+  return Tensor::of<float>(DType::f32, {static_cast<int64_t>(all.size())}, all);
+}
+
+// Every place of x becomes a tile of y, so that no two windows meet.
+void emit_tiles(Lowering& l, const Node& n, const Node& last, const TileProgram& tail,
+                Origin origin) {
+  const Value& weights = l.graph.value(n.inputs[1]);
+  const Tensor& w = *weights.fact.constant;
+  const Tensor matrix = taps_beside(w);
+  const int64_t columns = matrix.shape()[1], channels = w.shape()[1];
+  const std::vector<int64_t> order = channels_last(w.shape().size());
+  const int32_t x = l.rows(l.permuted(l.value(n.inputs[0]), order));
+  int32_t bias = -1;
+  if (n.input(2) != kAbsent) {
+    const Value& row = l.graph.value(n.input(2));
+    bias = l.make_constant({row.name, repeated(*row.fact.constant, columns / channels), {}});
+  }
+  const auto choice = select_matmul(columns, matrix.shape()[0], true, l.forced());
+  std::vector<Dim> places = l.at(x).shape;
+  places.back() = Dim(columns);
+  const int32_t rows = l.make_scratch({DType::f32, places});
+  const std::string kernel(choice.row->name);
+  l.add_step(n, {.op = "",
+                 .params = LinearParams{columns, matrix.shape()[0], tail},
+                 .inputs = {x, l.make_constant(packed(weights.name, matrix, kernel)), bias, -1},
+                 .outputs = {rows},
+                 .kernel = kernel,
+                 .nodes = origin,
+                 .rejected = choice.rejected});
+
+  const int32_t y = l.make_permuted_output(last, 0, order);
+  std::vector<int64_t> factors(places.size(), 1);
+  std::copy(w.shape().begin() + 2, w.shape().end(), factors.begin() + 1);
+  std::vector<Dim> slow = places;
+  slow.back() = Dim(channels);
+  Split target = divided(l.at(y), slow, factors);
+  // The product's columns are [taps.., M]; the copy walks a tap axis right behind its own axis.
+  Split source;
+  Dim tap = Dim(columns);
+  for (size_t i = 0; i < slow.size(); ++i) {
+    source.shape.push_back(slow[i]);
+    source.strides.push_back(l.at(rows).strides[i]);
+    if (factors[i] == 1) continue;
+    tap = *exact_div(tap, Dim(factors[i]));
+    source.shape.emplace_back(factors[i]);
+    source.strides.push_back(tap);
+  }
+  add_copy(l, n, l.restrided(rows, std::move(source.shape), std::move(source.strides)),
+           l.restrided(y, std::move(target.shape), std::move(target.strides)), std::move(origin));
+}
+
+}  // namespace
+
+std::string lower_conv_transpose(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 convolutions have kernels";
+  const Value& w = l.graph.value(n.inputs[1]);
+  if (!w.is_constant()) return "its weights are not constant";
+  if (w.fact.constant->count() == 0) return "it has no weights";
+  if (n.input(2) != kAbsent && !l.graph.value(n.input(2)).is_constant()) {
+    return "its bias is not constant";
+  }
+  const std::string why = why_not_tiles(n.as<ops::ConvTranspose>(), w.fact.constant->shape());
+  if (!why.empty()) return why;
+  l.defer(n, [&l, &n](const Node& last, const TileProgram& tail, Origin origin) {
+    emit_tiles(l, n, last, tail, std::move(origin));
+  });
+  return "";
+}
+
+}  // namespace planck

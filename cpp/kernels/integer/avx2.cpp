@@ -1,0 +1,9 @@
+#include "kernels/integer/integer_impl.h"
+
+namespace planck {
+
+void integer_any_1_avx2(const void* args, int64_t tile, const Worker&) {
+  run_tile(*static_cast<const IntegerArgs*>(args), tile);
+}
+
+}  // namespace planck

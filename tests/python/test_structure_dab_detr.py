@@ -1,0 +1,134 @@
+"""DAB-DETR after the passes: what must be there, what must be gone, and the same numbers."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import planck
+from planck import _core, models
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+FULL = os.environ.get("PLANCK_FULL") == "1"
+SIZES = {"mini": (1, 128, 160), "full": (1, 800, 800)}
+LAYERS = {"mini": 2, "full": 6}
+# How the original writes lists of pictures, padding and updates of slices: shapes alone decide.
+GONE = {
+    "ScatterND", "CumSum", "Pad", "Resize", "Where", "NonZero", "Shape", "Range", "Expand", "Tile",
+    "Reshape", "Slice", "Cast", "Not", "Equal", "ReduceMax", "ReduceMean", "ReduceSum", "Pow",
+    "Conv", "BatchNormalization", "Softmax",
+}  # fmt: skip
+# Published mean, maximum and median of absolute and relative differences, with TF32.
+TABLE = {
+    "pred_logits": ((9e-4, 2e-3, 6e-4), (1e-4, 4e-3, 7e-5)),
+    "pred_boxes": ((1e-4, 3e-3, 7e-5), (6e-4, 2e-2, 2e-4)),
+}
+EPSILON = 1e-5
+
+full_only = pytest.mark.skipif(not FULL, reason="130 GFLOP: PLANCK_FULL=1 runs it")
+each_size = pytest.mark.parametrize("size", ["mini", pytest.param("full", marks=full_only)])
+PathOf = Callable[..., Path]
+
+
+def census(path: Path, *disabled: str) -> Counter[str]:
+    """Ops of the graph after the passes, without our domain."""
+    text = _core.graph_text(str(path), {"disabled_passes": list(disabled)})
+    calls = (line.split(" = ", 1)[1] for line in text.splitlines() if " = " in line)
+    return Counter(
+        call.split("(")[0].removeprefix("planck.") for call in calls if not call.startswith("const")
+    )
+
+
+def oracle(path: Path, feeds: dict[str, Any]) -> dict[str, Any]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_left(model_path: PathOf, size: str) -> None:
+    path, layers = model_path("dab_detr", size), LAYERS[size]
+    left = census(path)
+    assert {op: left[op] for op in GONE if left[op]} == {}
+    # The attention among the queries of layer 0 depends on weights only, and so does its norm.
+    assert left["Attention"] == 3 * layers - 1
+    norms = left["LayerNormalization"] + left["AddLayerNorm"]
+    assert norms == 2 * layers + (3 * layers - 1) + 1
+    raw = models.build("dab_detr", size).census()
+    assert left["Convolution"] == raw["Conv"]  # a Mul and an Add of each are in its weights
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_heads_of_all_layers_without_the_pick(model_path: PathOf, size: str) -> None:
+    layers = LAYERS[size]
+    left = census(model_path("dab_detr", size), "crop_first")
+    norms = left["LayerNormalization"] + left["AddLayerNorm"]
+    assert norms == 2 * layers + (3 * layers - 1) + layers  # full: 35
+
+
+def test_numbers_of_the_full_model() -> None:
+    raw = models.build("dab_detr").census()
+    assert raw["Sqrt"] == 36 and raw["ScatterND"] == 19
+    assert raw["Conv"] == 54 and raw["Softmax"] == 18
+    layers = LAYERS["full"]
+    assert 3 * layers - 1 == 17 and 5 * layers == 30
+
+
+def test_keys_and_values_of_all_layers_are_one_product(model_path: PathOf) -> None:
+    plan = planck.build(model_path("dab_detr", "mini"))
+    text = plan.explain()
+    # Content keys of layer 1 and values of both; the content keys of layer 0 have an addend.
+    assert "planck.Linear -> f32[20,1,192]" in text
+    assert plan.steps
+
+
+@each_size
+def test_every_node_is_covered(model_path: PathOf, size: str) -> None:
+    path = model_path("dab_detr", size)
+    plan = planck.build(path)
+    names = Counter(node.name for node in onnx.load(path, load_external_data=False).graph.node)
+    covered = {name for step in plan.steps for name in step.nodes} | set(plan.unused)
+    assert covered == set(names)
+
+
+@each_size
+def test_agrees(model_path: PathOf, size: str) -> None:
+    path = model_path("dab_detr", size)
+    feeds = models.feeds("dab_detr", SIZES[size], seed=3, size=size)
+    got, want = planck.build(path).run(feeds), oracle(path, feeds)
+    assert got.keys() == want.keys() == TABLE.keys()
+    for name, limits in TABLE.items():
+        absolute = np.abs(got[name].astype(np.float64) - want[name])
+        size_of = np.abs(want[name])
+        # Logits of generated weights cross zero, where a relative difference has no meaning.
+        large = size_of > 1e-3 * size_of.max()
+        relative = (absolute / (size_of + EPSILON))[large]
+        for error, (mean, most, median) in zip((absolute, relative), limits, strict=True):
+            assert error.mean() < mean and error.max() < most and np.median(error) < median
+        assert absolute.max() <= 2e-5 * size_of.max()
+
+
+def test_agrees_without_fusions(model_path: PathOf) -> None:
+    path = model_path("dab_detr", "mini")
+    feeds = models.feeds("dab_detr", SIZES["mini"], seed=4, size="mini")
+    names = ["slice_updates", "crop_first", "attention_3d", "softmax", "layer_norm", "linear"]
+    plain = planck.build(path, disabled_passes=names).run(feeds)
+    for name, value in planck.build(path).run(feeds).items():
+        assert np.abs(value - plain[name]).max() <= 2e-5 * np.abs(plain[name]).max()
+
+
+def test_one_and_two_threads_give_the_same_bits(model_path: PathOf) -> None:
+    path = model_path("dab_detr", "mini")
+    feeds = models.feeds("dab_detr", SIZES["mini"], seed=5, size="mini")
+    one, two = (planck.build(path, threads=threads).run(feeds) for threads in (1, 2))
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
