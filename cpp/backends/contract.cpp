@@ -231,6 +231,13 @@ class Contract {
            " is no dense array of integers");
   }
 
+  void operator()(const ResampleParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    f32_inputs();
+    pictures(x, y, p.axes.size());
+    expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
+  }
+
   void operator()(const ReferenceParams&) const {
     for (const auto* ids : {&step_.inputs, &step_.outputs}) {
       for (const int32_t v : *ids) {

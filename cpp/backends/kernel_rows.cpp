@@ -14,6 +14,7 @@
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
+#include "kernels/resample/rows.h"
 #include "kernels/softmax/rows.h"
 
 namespace planck {
@@ -44,6 +45,7 @@ struct Isas {
   auto operator()(const LaneParams&) const { return isa_in(lane_rows(), name); }
   auto operator()(const ReduceParams&) const { return isa_in(reduce_rows(), name); }
   auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
+  auto operator()(const ResampleParams&) const { return isa_in(resample_rows(), name); }
   auto operator()(const CopyParams&) const {
     return converts ? isa_in(convert_rows(), name) : isa_in(copy_rows(), name);
   }

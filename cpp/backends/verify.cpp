@@ -298,6 +298,19 @@ class Verifier {
     symbols(p.step);
     return {0, 0};
   }
+  static StepArity check(const Step&, const ResampleParams& p) {
+    try {
+      check_rule(p.rule);
+    } catch (const Error& e) {
+      throw CorruptError(e.what());
+    }
+    expect(p.rule.coordinates != "tf_crop_and_resize", "it reads a region of interest");
+    expect(p.axes.size() == 1 || p.axes.size() == 2, "it resizes ", p.axes.size(), " axes");
+    for (const auto& axis : p.axes) {
+      expect(axis.scale >= 0 && axis.scale <= 0x1p31, "its scale is ", axis.scale);
+    }
+    return {1, 1};
+  }
   static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
 
   const Plan& plan_;

@@ -19,6 +19,7 @@
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
+#include "kernels/resample/rows.h"
 #include "kernels/softmax/rows.h"
 
 namespace planck {
@@ -49,6 +50,7 @@ class Reselect {
   void operator()(const LaneParams&) { take(choose_by_isa(lane_rows(), forced())); }
   void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
   void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
+  void operator()(const ResampleParams&) { take(choose_by_isa(resample_rows(), forced())); }
   void operator()(const CopyParams&) {
     if (converts(plan_, step_)) {
       take(choose_by_isa(convert_rows(), forced()));

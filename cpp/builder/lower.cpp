@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/guard.h"
@@ -240,8 +241,12 @@ int32_t Lowering::with_rank(int32_t id, size_t rank) {
 }
 
 int32_t Lowering::make_permuted_output(const Node& n, size_t i, const std::vector<int64_t>& perm) {
-  if (std::ranges::is_sorted(perm)) return make_output(n, i);
   const Value& v = graph.value(n.outputs[i]);
+  std::vector<int64_t> stepped;  // axes of one element lie anywhere
+  std::ranges::copy_if(perm, std::back_inserter(stepped), [&](int64_t axis) {
+    return v.type().dims[static_cast<size_t>(axis)] != Dim(1);
+  });
+  if (std::ranges::is_sorted(stepped)) return permuted(make_output(n, i), perm);
   std::vector<Dim> dims;
   std::vector<int64_t> inverse(perm.size());
   for (size_t j = 0; j < perm.size(); ++j) {

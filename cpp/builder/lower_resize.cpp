@@ -8,6 +8,7 @@
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
+#include "kernels/resample/rows.h"
 #include "ops/conv.h"
 #include "ops/resize.h"
 
@@ -15,18 +16,39 @@ namespace planck {
 namespace {
 
 // Whether each place of an axis stands `factor` times in the result, whatever the extent.
-bool repeats(const ops::Resize& op, int64_t factor) {
-  const bool by_extent = op.coordinate_transformation_mode == "align_corners" ||
-                         op.coordinate_transformation_mode == "tf_crop_and_resize";
-  if (factor == 1 && !by_extent) return true;
-  if (by_extent) return false;
+bool repeats(const ResampleRule& rule, int64_t factor) {
+  if (rule.coordinates == "align_corners" || rule.coordinates == "tf_crop_and_resize") return false;
   constexpr int64_t kProbe = 64;
   const auto places =
-      ops::nearest_places(op, {kProbe, kProbe * factor, static_cast<double>(factor), 0, 1});
+      resample_table(rule, {kProbe, kProbe * factor, static_cast<double>(factor), 0, 1}).places;
   for (size_t i = 0; i < places.size(); ++i) {
     if (places[i] != static_cast<int64_t>(i) / factor) return false;
   }
   return true;
+}
+
+// The scale of each axis as the model gives it; 0 where it is the ratio of the extents.
+struct GivenScales {
+  std::vector<double> of_axis;
+  std::string refusal;
+};
+
+GivenScales given_scales(const Lowering& l, const Node& n) {
+  const auto& op = n.as<ops::Resize>();
+  const int64_t rank = l.graph.value(n.inputs[0]).type().rank();
+  GivenScales given{std::vector<double>(static_cast<size_t>(rank), 0), ""};
+  if (n.input(2) == kAbsent) {
+    if (op.keep_aspect_ratio_policy == "stretch") return given;
+    return {{}, "its scale follows from sizes that it does not reach"};
+  }
+  const Value& scales = l.graph.value(n.input(2));
+  if (!scales.is_constant()) return {{}, "its scales are known at run time only"};
+  const Wide numbers = widen(*scales.fact.constant);
+  for (size_t i = 0; i < numbers.real.size(); ++i) {
+    const int64_t axis = op.axes.empty() ? static_cast<int64_t>(i) : checked_axis(op.axes[i], rank);
+    given.of_axis[static_cast<size_t>(axis)] = numbers.real[i];
+  }
+  return given;
 }
 
 struct Factors {
@@ -34,7 +56,7 @@ struct Factors {
   std::string refusal;
 };
 
-Factors factors_of(const Lowering& l, const Node& n) {
+Factors factors_of(const Lowering& l, const Node& n, const std::vector<double>& scales) {
   const auto& op = n.as<ops::Resize>();
   if (op.mode != "nearest") return {{}, cat("the mode ", op.mode, " has no kernel")};
   const std::vector<Dim>& in = l.graph.value(n.inputs[0]).type().dims;
@@ -46,7 +68,10 @@ Factors factors_of(const Lowering& l, const Node& n) {
     if (!factor || *factor < 1) {
       return {{}, cat("the extent ", out[i], " is no multiple of ", in[i])};
     }
-    if (!repeats(op, *factor)) {
+    if (scales[i] != 0 && scales[i] != static_cast<double>(*factor)) {
+      return {{}, cat("its scale ", scales[i], " is no whole number")};
+    }
+    if (!repeats(op.rule(), *factor)) {
       return {{}, cat("its neighbours are not every place ", *factor, " times")};
     }
     factors.of_axis.push_back(*factor);
@@ -103,9 +128,9 @@ std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vecto
 
 }  // namespace
 
-std::string lower_resize(Lowering& l, const Node& n) {
-  const Factors factors = factors_of(l, n);
-  if (!factors.refusal.empty()) return factors.refusal;
+namespace {
+
+void copy_repeated(Lowering& l, const Node& n, const Factors& factors) {
   const int32_t x = l.value(n.inputs[0]);
   std::vector<int64_t> order(factors.of_axis.size());
   std::iota(order.begin(), order.end(), 0);
@@ -115,6 +140,57 @@ std::string lower_resize(Lowering& l, const Node& n) {
   Split source = repeated(l.at(from), each), target = divided(l.at(to), l.at(from).shape, each);
   add_copy(l, n, l.restrided(from, std::move(source.shape), std::move(source.strides)),
            l.restrided(to, std::move(target.shape), std::move(target.strides)), {});
+}
+
+// The axes of a picture that the kernels resize; or why no kernel takes it.
+struct Axes {
+  std::vector<ResampleParams::Axis> axes;
+  std::string refusal;
+};
+
+Axes axes_of(const Lowering& l, const Node& n, const std::vector<double>& scales) {
+  const TensorType& x = l.graph.value(n.inputs[0]).type();
+  const std::vector<Dim>& out = l.graph.value(n.outputs[0]).type().dims;
+  if (x.dtype != DType::f32) return {{}, "only fp32 pictures have kernels"};
+  if (n.as<ops::Resize>().coordinate_transformation_mode == "tf_crop_and_resize") {
+    return {{}, "it reads a region of interest"};
+  }
+  if (x.rank() != 3 && x.rank() != 4) {
+    return {{}, "only pictures of one or two axes have kernels"};
+  }
+  for (const size_t axis : {0, 1}) {
+    if (x.dims[axis] != out[axis] || (scales[axis] != 0 && scales[axis] != 1)) {
+      return {{}, "it resizes the batch or the channels"};
+    }
+  }
+  Axes result;
+  for (size_t i = 2; i < scales.size(); ++i) result.axes.push_back({scales[i]});
+  return result;
+}
+
+}  // namespace
+
+std::string lower_resize(Lowering& l, const Node& n) {
+  const GivenScales given = given_scales(l, n);
+  if (!given.refusal.empty()) return given.refusal;
+  const Factors factors = factors_of(l, n, given.of_axis);
+  if (factors.refusal.empty()) {
+    copy_repeated(l, n, factors);
+    return "";
+  }
+  Axes resized = axes_of(l, n, given.of_axis);
+  if (!resized.refusal.empty()) return resized.refusal;
+  const std::vector<int64_t> order = channels_last(resized.axes.size() + 2);
+  const int32_t x = l.permuted(l.value(n.inputs[0]), order);
+  const bool readable = l.at(x).strides.back() == Dim(1) || l.at(x).shape.back() == Dim(1);
+  const auto choice = choose_by_isa(resample_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = ResampleParams{n.as<ops::Resize>().rule(), std::move(resized.axes)},
+                 .inputs = {readable ? x : l.dense(x)},
+                 .outputs = {l.make_permuted_output(n, 0, order)},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
   return "";
 }
 

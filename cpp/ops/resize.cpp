@@ -1,9 +1,7 @@
-// Coordinates and weights: https://onnx.ai/onnx/operators/onnx__Resize.html
 #include "ops/resize.h"
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <optional>
 
 #include "base/checked.h"
@@ -13,26 +11,13 @@ namespace planck::ops {
 
 namespace {
 
-bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
-  return std::ranges::find(names, name) != names.end();
-}
-
 void check_names(const Resize& op) {
-  const auto expect = [](std::string_view what, std::string_view got,
-                         std::initializer_list<std::string_view> names) {
-    if (!is_one_of(got, names)) {
-      throw GraphError("Resize: ", what, " '", got, "', expected ",
-                       joined(std::vector<std::string_view>(names)));
-    }
-  };
-  expect("mode", op.mode, {"nearest", "linear", "cubic"});
-  expect("nearest_mode", op.nearest_mode,
-         {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"});
-  expect("coordinate_transformation_mode", op.coordinate_transformation_mode,
-         {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
-          "tf_crop_and_resize", "tf_half_pixel_for_nn"});
-  expect("keep_aspect_ratio_policy", op.keep_aspect_ratio_policy,
-         {"stretch", "not_larger", "not_smaller"});
+  check_rule(op.rule());
+  const std::string_view policy = op.keep_aspect_ratio_policy;
+  if (policy != "stretch" && policy != "not_larger" && policy != "not_smaller") {
+    throw GraphError("Resize: keep_aspect_ratio_policy '", policy,
+                     "', expected stretch, not_larger or not_smaller");
+  }
 }
 
 std::vector<int64_t> resized_axes(const Resize& op, int64_t rank) {
@@ -71,8 +56,8 @@ std::optional<Dim> scaled_extent(const Dim& extent, double scale) {
 }
 
 // The one scale of all axes that keeps the picture's proportions.
-double common_scale(const Resize& op, std::span<const ResizedAxis> axes) {
-  const auto by_scale = [](const ResizedAxis& a, const ResizedAxis& b) {
+double common_scale(const Resize& op, std::span<const ResampledAxis> axes) {
+  const auto by_scale = [](const ResampledAxis& a, const ResampledAxis& b) {
     return a.scale < b.scale;
   };
   return op.keep_aspect_ratio_policy == "not_larger"
@@ -81,7 +66,7 @@ double common_scale(const Resize& op, std::span<const ResizedAxis> axes) {
 }
 
 // Sets extents and scales of the resized axes from the sizes that the model asks for.
-void resize_to(const Resize& op, std::span<ResizedAxis> axes, std::span<const int64_t> sizes) {
+void resize_to(const Resize& op, std::span<ResampledAxis> axes, std::span<const int64_t> sizes) {
   for (size_t i = 0; i < axes.size(); ++i) {
     if (sizes[i] < 0) throw GraphError("Resize: the size ", sizes[i]);
     axes[i].out = sizes[i];
@@ -90,97 +75,27 @@ void resize_to(const Resize& op, std::span<ResizedAxis> axes, std::span<const in
   }
   if (op.keep_aspect_ratio_policy == "stretch" || axes.empty()) return;
   const double scale = common_scale(op, axes);
-  for (ResizedAxis& axis : axes) {
+  for (ResampledAxis& axis : axes) {
     axis.scale = scale;
     axis.out = static_cast<int64_t>(scale * static_cast<double>(axis.in) + 0.5);
   }
 }
 
-// Where the output place lies in x. Nothing: outside of what tf_crop_and_resize reads.
-std::optional<double> coordinate(const Resize& op, const ResizedAxis& a, int64_t place) {
-  const std::string_view mode = op.coordinate_transformation_mode;
-  const auto x = static_cast<double>(place), in = static_cast<double>(a.in);
-  const double out = a.scale * in;  // before it was made whole
-  if (mode == "asymmetric") return x / a.scale;
-  if (mode == "align_corners") return out == 1 ? 0 : x * (in - 1) / (out - 1);
-  if (mode == "tf_half_pixel_for_nn") return (x + 0.5) / a.scale;
-  if (mode == "tf_crop_and_resize") {
-    const double extent = a.roi_end - a.roi_begin;
-    const double at = a.roi_begin * (in - 1) +
-                      (out == 1 ? extent * (in - 1) / 2 : x * extent * (in - 1) / (out - 1));
-    return at >= 0 && at <= in - 1 ? std::optional(at) : std::nullopt;
-  }
-  const double at = (x + 0.5) / a.scale - 0.5;
-  if (mode == "pytorch_half_pixel") return out == 1 ? -0.5 : at;
-  if (mode == "half_pixel_symmetric") return in / 2 * (1 - static_cast<double>(a.out) / out) + at;
-  return at;
-}
-
-int64_t nearest(const Resize& op, double at) {
-  const double low = std::floor(at), past = at - low;
-  if (op.nearest_mode == "floor") return static_cast<int64_t>(low);
-  if (op.nearest_mode == "ceil") return static_cast<int64_t>(std::ceil(at));
-  const bool up = op.nearest_mode == "round_prefer_floor" ? past > 0.5 : past >= 0.5;
-  return static_cast<int64_t>(up ? low + 1 : low);
-}
-
-double cubic(double distance, double a) {
-  const double x = std::abs(distance);
-  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
-}
-
-// The places that an output place reads, from `first` on, and their weights.
-struct Taps {
-  int64_t first = 0;
-  std::vector<double> weights;
-};
-
-Taps taps_at(const Resize& op, const ResizedAxis& axis, double at) {
-  // When a picture shrinks, antialias widens the filter so that nothing is left out.
-  const double stretch = op.antialias != 0 ? std::min(axis.scale, 1.0) : 1.0;
-  const bool linear = op.mode == "linear";
-  const auto half = static_cast<int64_t>(-std::floor(-(linear ? 1 : 2) / stretch));
-  Taps taps{static_cast<int64_t>(std::ceil(at)) - half, {}};
-  double sum = 0;
-  for (int64_t i = 0; i < 2 * half; ++i) {
-    const int64_t place = taps.first + i;
-    const double distance = (static_cast<double>(place) - at) * stretch;
-    const bool left_out = op.exclude_outside != 0 && (place < 0 || place >= axis.in);
-    const double weight =
-        linear ? std::max(1 - std::abs(distance), 0.0) : cubic(distance, op.cubic_coeff_a);
-    taps.weights.push_back(left_out ? 0 : weight);
-    sum += taps.weights.back();
-  }
-  if (op.antialias != 0 || op.exclude_outside != 0) {
-    for (double& weight : taps.weights) weight /= sum;
-  }
-  return taps;
-}
-
-// Resizes one axis; places outside count as the nearest one inside.
-Wide interpolated(const Resize& op, const Wide& x, size_t at, const ResizedAxis& axis) {
+Wide interpolated(const Resize& op, const Wide& x, size_t at, const ResampledAxis& axis) {
   Shape shape = x.shape;
   shape[at] = axis.out;
   Wide out = make_wide(x.dtype, std::move(shape));
-  std::vector<std::optional<Taps>> taps;
-  for (int64_t i = 0; i < axis.out; ++i) {
-    const auto place = coordinate(op, axis, i);
-    taps.push_back(place ? std::optional(taps_at(op, axis, *place)) : std::nullopt);
-  }
+  const ResampleTable table = resample_table(op.rule(), axis);
   const auto from = lanes(x.shape, static_cast<int64_t>(at));
   const auto to = lanes(out.shape, static_cast<int64_t>(at));
   for (size_t lane = 0; lane < to.size(); ++lane) {
     check_guard();
     for (int64_t i = 0; i < axis.out; ++i) {
-      double sum = op.extrapolation_value;
-      if (const auto& t = taps[static_cast<size_t>(i)]) {
-        sum = 0;
-        for (size_t k = 0; k < t->weights.size(); ++k) {
-          const int64_t place =
-              std::clamp(t->first + static_cast<int64_t>(k), int64_t{0}, axis.in - 1);
-          sum += t->weights[k] * x.real[static_cast<size_t>(from[lane].at(place))];
-        }
+      const auto first = static_cast<size_t>(i * table.taps);
+      double sum = table.places[first] < 0 ? op.extrapolation_value : 0;
+      for (size_t k = first; k < first + static_cast<size_t>(table.taps); ++k) {
+        if (table.places[k] < 0) continue;
+        sum += table.weights[k] * x.real[static_cast<size_t>(from[lane].at(table.places[k]))];
       }
       out.real[static_cast<size_t>(to[lane].at(i))] = sum;
     }
@@ -189,12 +104,12 @@ Wide interpolated(const Resize& op, const Wide& x, size_t at, const ResizedAxis&
 }
 
 // All axes of x, resized or not.
-std::vector<ResizedAxis> axes_of(const Resize& op, const Evaluation& call) {
+std::vector<ResampledAxis> axes_of(const Resize& op, const Evaluation& call) {
   const Wide& x = call.at(0);
-  std::vector<ResizedAxis> all;
+  std::vector<ResampledAxis> all;
   for (const int64_t extent : x.shape) all.push_back({extent, extent});
   const std::vector<int64_t> at = resized_axes(op, x.rank());
-  std::vector<ResizedAxis> some;
+  std::vector<ResampledAxis> some;
   for (const int64_t axis : at) some.push_back(all[static_cast<size_t>(axis)]);
   if (call.has(3)) {
     need_count("sizes", integers(call, 3).size(), at.size());
@@ -213,7 +128,6 @@ std::vector<ResizedAxis> axes_of(const Resize& op, const Evaluation& call) {
       some[i].roi_begin = roi.real[i];
       some[i].roi_end = roi.real[at.size() + i];
     }
-    if (some[i].in == 0 && some[i].out > 0) throw RunError("Resize: an empty axis has no values");
     all[static_cast<size_t>(at[i])] = some[i];
   }
   return all;
@@ -227,7 +141,7 @@ std::vector<Dim> resized_dims(const Resize& op, const Inference& call,
     if (sizes) need_count("sizes", sizes->size(), at.size());
     const auto numbers = sizes ? known_shape(*sizes) : std::nullopt;
     const auto in = known_shape(dims);
-    std::vector<ResizedAxis> axes;
+    std::vector<ResampledAxis> axes;
     const bool stretch = op.keep_aspect_ratio_policy == "stretch";
     if (!stretch && numbers && in) {
       for (const int64_t axis : at) axes.push_back({(*in)[static_cast<size_t>(axis)], 0});
@@ -257,15 +171,6 @@ std::vector<Dim> resized_dims(const Resize& op, const Inference& call,
 
 }  // namespace
 
-std::vector<int64_t> nearest_places(const Resize& op, const ResizedAxis& axis) {
-  std::vector<int64_t> places;
-  for (int64_t i = 0; i < axis.out; ++i) {
-    const auto at = coordinate(op, axis, i);
-    places.push_back(at ? std::clamp(nearest(op, *at), int64_t{0}, axis.in - 1) : kFill);
-  }
-  return places;
-}
-
 void Resize::infer(Inference& call) const {
   check_names(*this);
   const TensorType& x = call.at(0).type;
@@ -282,16 +187,16 @@ void Resize::infer(Inference& call) const {
 }
 
 void Resize::reference(Evaluation& call) const {
-  const std::vector<ResizedAxis> resized = axes_of(*this, call);
+  const std::vector<ResampledAxis> resized = axes_of(*this, call);
   const bool crop = coordinate_transformation_mode == "tf_crop_and_resize";
   const Wide& x = call.at(0);
   Shape shape;
-  for (const ResizedAxis& axis : resized) shape.push_back(axis.out);
+  for (const ResampledAxis& axis : resized) shape.push_back(axis.out);
   check_size(shape);
   if (mode == "nearest") {
     std::vector<Walk> walks = plain_walks(x.shape);
     for (size_t i = 0; i < walks.size(); ++i)
-      walks[i].positions = nearest_places(*this, resized[i]);
+      walks[i].positions = resample_table(rule(), resized[i]).places;
     Wide fill = make_wide(x.dtype, {1});
     std::ranges::fill(fill.real, extrapolation_value);
     std::ranges::fill(fill.integer, static_cast<int64_t>(extrapolation_value));
@@ -301,7 +206,7 @@ void Resize::reference(Evaluation& call) const {
   Wide y = x;
   if (!x.floating()) y.real.assign(x.integer.begin(), x.integer.end());
   for (size_t i = 0; i < resized.size(); ++i) {
-    const ResizedAxis& axis = resized[i];
+    const ResampledAxis& axis = resized[i];
     if (crop || axis.in != axis.out || axis.scale != 1) y = interpolated(*this, y, i, axis);
   }
   if (!x.floating()) {

@@ -1,4 +1,5 @@
 #pragma once
+#include "base/resample.h"
 #include "ops/declare.h"
 
 namespace planck::ops {
@@ -28,15 +29,11 @@ struct Resize {
     visit("mode", self.mode);
     visit("nearest_mode", self.nearest_mode);
   }
+  ResampleRule rule() const {
+    return {mode,           coordinate_transformation_mode,
+            nearest_mode,   cubic_coeff_a,
+            antialias != 0, exclude_outside != 0};
+  }
 };
-
-// One axis of a Resize, once extents are numbers.
-struct ResizedAxis {
-  int64_t in = 1, out = 1;
-  double scale = 1;                   // out / in, or what the model says
-  double roi_begin = 0, roi_end = 1;  // tf_crop_and_resize
-};
-// The place of x that each output place of a nearest Resize reads; -1: the extrapolation value.
-std::vector<int64_t> nearest_places(const Resize& op, const ResizedAxis& axis);
 
 }  // namespace planck::ops

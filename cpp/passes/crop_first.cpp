@@ -39,6 +39,39 @@ bool read_in_this_part(const Graph& g, ValueId v, const Node& n) {
   });
 }
 
+// Marks the places that the part reads; false where one is marked already or not known.
+bool mark(std::vector<bool>& places, const ops::Crop& crop) {
+  const auto start = crop.starts[0].known(), end = crop.ends[0].known();
+  if (!start || !end || *start < 0 || *end > static_cast<int64_t>(places.size())) return false;
+  for (int64_t i = *start; i < *end; i += crop.steps[0]) {
+    if (places[static_cast<size_t>(i)]) return false;
+    places[static_cast<size_t>(i)] = true;
+  }
+  return true;
+}
+
+// Whether only parts of the value are read, no element twice, and only constants have to be cut for
+// them: even and odd columns of x / speeds.
+bool cuts_constants(const Graph& g, const Node& n, const Node& made) {
+  const std::vector<Dim>& out = dims_of(g, made.outputs[0]);
+  const auto axis = static_cast<size_t>(crop_of(n).axes[0]);
+  const auto extent = out[axis].known();
+  constexpr int64_t kMost = 1 << 16;
+  if (!extent || *extent > kMost || g.is_output(made.outputs[0])) return false;
+  std::vector<bool> places(static_cast<size_t>(*extent));
+  const bool apart = std::ranges::all_of(g.value(made.outputs[0]).readers, [&](NodeId id) {
+    const Node& other = g.node(id);
+    return other.is("planck.Crop") && crop_of(other).axes == crop_of(n).axes &&
+           mark(places, crop_of(other));
+  });
+  return apart && std::ranges::all_of(made.inputs, [&](ValueId v) {
+           if (v == kAbsent || is_constant(g, v)) return true;
+           const std::vector<Dim>& dims = dims_of(g, v);
+           const size_t skip = out.size() - dims.size();
+           return axis < skip || dims[axis - skip] == Dim(1);
+         });
+}
+
 Outcome replaced(const Node& n, const Node& made, std::vector<ValueId> inputs, Patch patch) {
   patch.replace(n.outputs[0], patch.add(made.op->text(), std::move(inputs), made.attrs));
   return patch;
@@ -139,7 +172,7 @@ std::optional<Outcome> crop_first(const Graph& g, const Node& n) {
   const std::string op = made->op->text();
   const bool elementwise = std::ranges::find(kElementwise, op) != std::end(kElementwise);
   if (!elementwise && op != "MatMul") return std::nullopt;
-  if (!read_in_this_part(g, n.inputs[0], n)) {
+  if (!read_in_this_part(g, n.inputs[0], n) && !(elementwise && cuts_constants(g, n, *made))) {
     return refuse(label(g, n.inputs[0]), " is also read elsewhere");
   }
   return elementwise ? before_inputs(g, n, *made) : before_product(g, n, *made);

@@ -40,8 +40,9 @@ void explain_step(const Plan& plan, size_t index, std::ostringstream& out) {
 
 std::string_view family(const StepParams& params) {
   static constexpr std::string_view kNames[] = {
-      "linear",  "conv",  "channelwise", "matmul", "attention", "norm", "softmax", "eltwise",
-      "integer", "embed", "copy",        "index",  "reduce",    "lane", "range",   "reference"};
+      "linear",  "conv",    "channelwise", "matmul",   "attention", "norm",
+      "softmax", "eltwise", "integer",     "embed",    "copy",      "index",
+      "reduce",  "lane",    "range",       "resample", "reference"};
   static_assert(std::size(kNames) == std::variant_size_v<StepParams>);
   return kNames[params.index()];
 }

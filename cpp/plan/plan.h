@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/resample.h"
 #include "base/tensor.h"
 #include "base/tile_program.h"
 
@@ -115,6 +116,20 @@ struct ChannelwiseParams {
     visit("then", s.then);
   }
 };
+// x, channels last as for convolutions: each of `axes` (one or two, before the channels) gets
+// another extent by the rule. A scale of 0 is the ratio of the extents.
+struct ResampleParams {
+  ResampleRule rule;
+  struct Axis {
+    double scale = 0;
+    static void fields(auto& s, auto& visit) { visit("scale", s.scale); }
+  };
+  std::vector<Axis> axes;
+  static void fields(auto& s, auto& visit) {
+    visit("rule", s.rule);
+    visit("axes", s.axes);
+  }
+};
 struct MatmulParams {  // a, b: batched, both vary
   static void fields(auto&, auto&) {}
 };
@@ -219,10 +234,10 @@ struct ReferenceParams {  // any op, by its reference
     visit("attrs", s.attrs);
   }
 };
-using StepParams =
-    std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams, AttentionParams,
-                 NormParams, SoftmaxParams, EltwiseParams, IntegerParams, EmbedParams, CopyParams,
-                 IndexParams, ReduceParams, LaneParams, RangeParams, ReferenceParams>;
+using StepParams = std::variant<LinearParams, ConvParams, ChannelwiseParams, MatmulParams,
+                                AttentionParams, NormParams, SoftmaxParams, EltwiseParams,
+                                IntegerParams, EmbedParams, CopyParams, IndexParams, ReduceParams,
+                                LaneParams, RangeParams, ResampleParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

@@ -58,6 +58,14 @@ CASES = [
         for policy in ["not_larger", "not_smaller"]
         for mode in MODES
     ],
+    by_scales("almost_twice", floats(1, 1, 2.1, 2), coordinate_transformation_mode="asymmetric"),
+    Case("sequence", "Resize", [normal(2, 20, 9), None, floats(1, 1, 1.5)], {"mode": "linear"}),
+    Case(
+        "channels",
+        "Resize",
+        [normal(1, 33, 4, 3), None, None, ints(1, 33, 7, 7)],
+        {"mode": "cubic"},
+    ),
     by_scales("axes", floats(2, 3), axes=[2, 3], mode="linear"),
     by_scales("swapped_axes", floats(3, 2), axes=[3, 2]),
     Case("ints", "Resize", [(9 * X).astype(np.int32), None, UP]),

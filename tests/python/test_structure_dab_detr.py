@@ -56,7 +56,7 @@ def oracle(path: Path, feeds: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_left(model_path: PathOf, size: str) -> None:
+def test_what_is_left(model_path: PathOf, size: models.Size) -> None:
     path, layers = model_path("dab_detr", size), LAYERS[size]
     left = census(path)
     assert {op: left[op] for op in GONE if left[op]} == {}
@@ -102,7 +102,7 @@ def test_every_node_is_covered(model_path: PathOf, size: str) -> None:
 
 
 @each_size
-def test_agrees(model_path: PathOf, size: str) -> None:
+def test_agrees(model_path: PathOf, size: models.Size) -> None:
     path = model_path("dab_detr", size)
     feeds = models.feeds("dab_detr", SIZES[size], seed=3, size=size)
     got, want = planck.build(path).run(feeds), oracle(path, feeds)

@@ -49,6 +49,14 @@ class Chain:
     def conv(self, *shape: int, **attributes: Any) -> Chain:
         return self.then("Conv", self.normal(*shape), self.normal(shape[0]), **attributes)
 
+    def up(self, *shape: int, **attributes: Any) -> Chain:
+        """A transposed convolution whose windows lie side by side; shape is that of its weights."""
+        more = {"strides": list(shape[2:])} | attributes
+        return self.then("ConvTranspose", self.normal(*shape), self.normal(shape[1]), **more)
+
+    def resize(self, *scales: float, **attributes: Any) -> Chain:
+        return self.then("Resize", "", self.weight(scales), **attributes)
+
     def batch_norm(self, channels: int) -> Chain:
         positive = [self.weight(self.random.uniform(0.5, 2, channels)) for _ in range(2)]
         shift = [self.normal(channels) for _ in range(2)]
@@ -104,6 +112,16 @@ def sequence() -> Chain:
     return c.conv(40, 1, 15, pads=[7, 7], group=40).then("Transpose", perm=[0, 2, 1])
 
 
+def pyramid() -> Chain:
+    """Two scales of one picture, joined, as detectors have it."""
+    c = Chain("N", 6, "H", "W").conv(8, 6, 1, 1)
+    fine = c.last
+    c.conv(8, 8, 3, 3, strides=[2, 2], pads=[1, 1, 0, 0])
+    c.resize(1, 1, 2, 2, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    c.add("Add", fine, c.last)
+    return c.conv(4, 8, 1, 1)
+
+
 STEM = Chain("N", 3, "H", "W").conv(16, 3, 7, 7, pads=[3] * 4, strides=[2, 2]).batch_norm(16)
 STEM.then("Relu").then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
 SCALED = Chain("N", 5, "H", "W").conv(9, 5, 3, 3).hard_swish()
@@ -157,6 +175,31 @@ CASES = [
         [(2, 6, 9, 8)],
         {"matmul": 1, "channelwise": 1},
     ),
+    Case(
+        "up",
+        Chain("N", 12, "H", "W")
+        .conv(8, 12, 3, 3)
+        .then("Relu")
+        .up(8, 5, 2, 2)
+        .batch_norm(5)
+        .then("Relu")
+        .up(5, 1, 2, 2)
+        .then("Sigmoid"),
+        [(1, 12, 8, 7), (2, 12, 3, 4)],
+        {"matmul": 3, "copy": 3},
+    ),
+    Case("up, one axis", Chain("N", 6, "T").up(6, 4, 3), [(2, 6, 5)], {"matmul": 1}),
+    Case("up, not square", Chain("N", 6, "H", "W").up(6, 4, 3, 1), [(2, 6, 5, 4)], {"matmul": 1}),
+    Case("pyramid", pyramid(), [(1, 6, 8, 6), (2, 6, 4, 2)], {"matmul": 3}),
+    *[
+        Case(
+            f"resize {mode}",
+            Chain("N", 7, "H", "W").conv(20, 7, 1, 1).resize(1, 1, 1.5, 0.75, mode=mode),
+            [(2, 7, 8, 8), (1, 7, 3, 4)],
+            {"matmul": 1, "resample": 1},
+        )
+        for mode in ["nearest", "linear", "cubic"]
+    ],
     Case("global maximum", Chain("N", 6, "H", "W").then("GlobalMaxPool"), [(2, 6, 5, 7)]),
 ]
 

@@ -9,6 +9,7 @@
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
+#include "kernels/resample/rows.h"
 #include "kernels/softmax/rows.h"
 
 namespace planck {
@@ -190,6 +191,59 @@ BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& param
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.out, step.outputs[0]);
   add_job(bound, reduce_row(step.kernel), args);
+  return bound;
+}
+
+namespace {
+
+// A table of one axis in the form that kernels read.
+struct ResampleTaps {
+  int64_t taps = 1;
+  std::vector<int64_t> places{0};
+  std::vector<float> weights{1};
+};
+
+// Axis 0 is the rows; where there is one axis only, they are a single one.
+ResampleTaps taps_of(const ResampleParams& params, const BoundValue& x, const BoundValue& out,
+                     size_t axis) {
+  const size_t absent = 2 - params.axes.size();
+  if (axis < absent) return {};
+  const size_t at = axis - absent + 1;
+  ResampledAxis resampled{x.shape[at], out.shape[at], params.axes[axis - absent].scale};
+  if (resampled.scale == 0 && resampled.in > 0) {
+    resampled.scale = static_cast<double>(resampled.out) / static_cast<double>(resampled.in);
+  }
+  ResampleTable table = resample_table(params.rule, resampled);
+  return {table.taps, std::move(table.places), {table.weights.begin(), table.weights.end()}};
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const ResampleParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  const bool two = params.axes.size() == 2;
+  const ResampleTaps& rows = bound.make<ResampleTaps>(taps_of(params, x, out, 0));
+  const ResampleTaps& columns = bound.make<ResampleTaps>(taps_of(params, x, out, 1));
+  ResampleArgs& args = bound.make<ResampleArgs>();
+  args.images = x.shape[0];
+  args.rows = two ? out.shape[1] : 1;
+  args.columns = out.shape[two ? 2 : 1];
+  args.channels = x.columns();
+  args.image_step = x.strides[0];
+  args.row_step = two ? x.strides[1] : 0;
+  args.column_step = x.strides[two ? 2 : 1];
+  args.out_stride = out.row_stride();
+  args.row_places = rows.places.data();
+  args.row_weights = rows.weights.data();
+  args.row_taps = rows.taps;
+  args.column_places = columns.places.data();
+  args.column_weights = columns.weights.data();
+  args.column_taps = columns.taps;
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  plan_resample(args);
+  add_job(bound, resample_row(step.kernel), args);
   return bound;
 }
 
