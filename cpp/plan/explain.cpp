@@ -39,12 +39,7 @@ void explain_step(const Plan& plan, size_t index, std::ostringstream& out) {
 }  // namespace
 
 std::string_view family(const StepParams& params) {
-  static constexpr std::string_view kNames[] = {
-      "linear", "conv",    "winograd", "channelwise", "matmul",   "attention",
-      "norm",   "softmax", "eltwise",  "integer",     "embed",    "copy",
-      "index",  "reduce",  "lane",     "range",       "resample", "reference"};
-  static_assert(std::size(kNames) == std::variant_size_v<StepParams>);
-  return kNames[params.index()];
+  return std::visit([](const auto& p) { return p.kFamily; }, params);
 }
 
 int64_t Plan::constant_bytes() const {

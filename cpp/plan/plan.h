@@ -66,6 +66,7 @@ struct PlanValue {
 };
 
 struct LinearParams {  // a, packed w, bias?, residual?
+  static constexpr std::string_view kFamily = "linear";
   int64_t n = 0, k = 0;
   TileProgram then;  // after bias and residual; empty body: nothing
   static void fields(auto& s, auto& visit) {
@@ -87,6 +88,7 @@ struct WindowParams {
 // x, packed w, bias?, residual?: as for linear, where the rows are windows over x. Channels are the
 // last axis of x, y and residual; before it one axis for each of `windows`, and the batch.
 struct ConvParams {
+  static constexpr std::string_view kFamily = "conv";
   int64_t n = 0, channels = 0;  // of y, of x
   std::vector<WindowParams> windows;
   TileProgram then;  // after bias and residual
@@ -104,6 +106,7 @@ struct ConvParams {
 };
 // As a convolution of 3x3 with stride 1 over two axes; w is transformed (kernels/winograd).
 struct WinogradParams {
+  static constexpr std::string_view kFamily = "winograd";
   int64_t n = 0, channels = 0;
   int64_t begin_y = 0, begin_x = 0;  // padding in front
   TileProgram then;                  // after bias and residual
@@ -119,6 +122,7 @@ struct WinogradParams {
 enum class ChannelwiseKind : uint8_t { depthwise, max, average };
 // x, w?, bias?, residual?: windows in which each channel stays by itself; axes as for convolutions.
 struct ChannelwiseParams {
+  static constexpr std::string_view kFamily = "channelwise";
   ChannelwiseKind kind = ChannelwiseKind::depthwise;
   std::vector<WindowParams> windows;
   bool count_padding = false;  // average
@@ -133,6 +137,7 @@ struct ChannelwiseParams {
 // x, channels last as for convolutions: each of `axes` (one or two, before the channels) gets
 // another extent by the rule. A scale of 0 is the ratio of the extents.
 struct ResampleParams {
+  static constexpr std::string_view kFamily = "resample";
   ResampleRule rule;
   struct Axis {
     double scale = 0;
@@ -145,9 +150,11 @@ struct ResampleParams {
   }
 };
 struct MatmulParams {  // a, b: batched, both vary
+  static constexpr std::string_view kFamily = "matmul";
   static void fields(auto&, auto&) {}
 };
 struct AttentionParams {  // q, k, v, mask?
+  static constexpr std::string_view kFamily = "attention";
   int64_t heads = 1;
   double scale = 1;
   bool merged = true, masked_rows_zero = false;
@@ -159,18 +166,22 @@ struct AttentionParams {  // q, k, v, mask?
   }
 };
 struct NormParams {  // x, residual?, gain, bias?
+  static constexpr std::string_view kFamily = "norm";
   double epsilon = 1e-5;
   static void fields(auto& s, auto& visit) { visit("epsilon", s.epsilon); }
 };
 struct SoftmaxParams {  // over the last axis
+  static constexpr std::string_view kFamily = "softmax";
   bool log = false;
   static void fields(auto& s, auto& visit) { visit("log", s.log); }
 };
 struct EltwiseParams {  // operands of the program, broadcast
+  static constexpr std::string_view kFamily = "eltwise";
   TileProgram program;
   static void fields(auto& s, auto& visit) { visit("program", s.program); }
 };
 struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
+  static constexpr std::string_view kFamily = "embed";
   int64_t tables = 1;
   bool norm = false;
   double epsilon = 1e-5;
@@ -181,10 +192,12 @@ struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
   }
 };
 struct CopyParams {  // x -> y of the same shape: strided, perhaps another dtype
+  static constexpr std::string_view kFamily = "copy";
   static void fields(auto&, auto&) {}
 };
 enum class ReduceKind : uint8_t { sum, mean, max, min, l2, l1, sum_square, product };
 struct ReduceParams {  // x
+  static constexpr std::string_view kFamily = "reduce";
   ReduceKind kind = ReduceKind::sum;
   std::vector<int64_t> axes;
   static void fields(auto& s, auto& visit) {
@@ -196,6 +209,7 @@ enum class IntegerKind : uint8_t { add, sub, mul, min, max, equal, less, less_eq
 // Two operands of one type of integers, broadcast; comparisons give bools, or fp32 where that is
 // the type of the output. select: bools, and two branches of any type.
 struct IntegerParams {
+  static constexpr std::string_view kFamily = "integer";
   IntegerKind kind = IntegerKind::add;
   static void fields(auto& s, auto& visit) { visit("kind", s.kind); }
 };
@@ -208,6 +222,7 @@ enum class IndexKind : uint8_t {
   one_hot,           // values [off, on], indices
 };
 struct IndexParams {  // as the ONNX ops of these names say
+  static constexpr std::string_view kFamily = "index";
   IndexKind kind = IndexKind::gather;
   int64_t axis = 0;   // not negative; of one_hot: of the output
   int64_t batch = 0;  // gather_nd
@@ -219,6 +234,7 @@ struct IndexParams {  // as the ONNX ops of these names say
 };
 enum class LaneKind : uint8_t { sum, top, arg };
 struct LaneParams {  // x; along one axis
+  static constexpr std::string_view kFamily = "lane";
   LaneKind kind = LaneKind::sum;
   int64_t axis = 0;                         // not negative
   bool largest = true;                      // top, arg
@@ -234,6 +250,7 @@ struct LaneParams {  // x; along one axis
   }
 };
 struct RangeParams {  // no inputs: both ends follow from shapes
+  static constexpr std::string_view kFamily = "range";
   Dim start, step;
   static void fields(auto& s, auto& visit) {
     visit("start", s.start);
@@ -241,6 +258,7 @@ struct RangeParams {  // no inputs: both ends follow from shapes
   }
 };
 struct ReferenceParams {  // any op, by its reference
+  static constexpr std::string_view kFamily = "reference";
   std::string op;
   std::string attrs;  // JSON
   static void fields(auto& s, auto& visit) {
@@ -382,7 +400,7 @@ struct Plan {
   int64_t constant_bytes() const;
 };
 
-// Family of a step: "linear", "attention", ...; index of the variant.
+// Family of a step: "linear", "attention", ...
 std::string_view family(const StepParams& params);
 
 // The plan as a table that a person reads. Width is bounded; names are shortened.

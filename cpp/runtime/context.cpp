@@ -34,9 +34,11 @@ Arena::~Arena() {
   if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
 }
 
+int64_t Arena::mapped(int64_t bytes) { return round_up(bytes, kHugePage); }
+
 bool Arena::reserve(int64_t bytes) {
   if (bytes <= bytes_) return false;
-  const int64_t rounded = round_up(bytes, kHugePage);
+  const int64_t rounded = mapped(bytes);
   void* fresh = mmap(nullptr, static_cast<size_t>(rounded), PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (fresh == MAP_FAILED) {

@@ -31,6 +31,8 @@ struct Binding {
 };
 
 std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings);
+// What a run of that binding takes.
+MemoryNeed memory_need(const Plan& plan, const Bindings& bindings);
 // Where each buffer of the plan begins in a run.
 void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
                 std::span<const void* const> inputs, std::span<void* const> outputs,
@@ -45,6 +47,8 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
   // At least this many bytes; true if it had to grow (its contents are lost then).
   bool reserve(int64_t bytes);
+  // What the system maps for an arena of this size.
+  static int64_t mapped(int64_t bytes);
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
 

@@ -85,10 +85,16 @@ void Session::run(std::span<const Feed> feeds, OutputSink& sink, const RunOption
   typed([&] { context.run(feeds, sink, options); });
 }
 
-int64_t Session::arena_bytes(std::span<const Feed> feeds) const {
-  std::vector<const Feed*> matched;
-  match_feeds(plan(), feeds, matched);
-  return plan_memory(plan(), bind_symbols(plan(), matched)).bytes;
+MemoryNeed Session::memory(std::span<const Feed> feeds) const {
+  return typed([&] {
+    GuardOptions options;
+    options.limits = &impl_->limits;
+    const Guard guard(std::move(options));
+    const GuardScope scope(&guard);
+    std::vector<const Feed*> matched;
+    match_feeds(plan(), feeds, matched);
+    return memory_need(plan(), bind_symbols(plan(), matched));
+  });
 }
 
 const Plan& Session::plan() const { return *impl_->plan; }

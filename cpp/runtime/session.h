@@ -46,6 +46,34 @@ struct SessionStats {
   }
 };
 
+// A tensor of a run, the largest one of the buffer that it lies in.
+struct TensorNeed {
+  std::string name;  // the ONNX tensor; empty for one of ours
+  BufferKind kind = BufferKind::arena;
+  DType dtype = DType::f32;
+  Shape shape;
+  int64_t bytes = 0;
+};
+
+// What a run on given shapes takes, known before it. All in bytes.
+struct MemoryNeed {
+  int64_t arena_bytes = 0;    // that the system maps: whole huge pages
+  int64_t packed_bytes = 0;   // of the arena, that tensors lie in
+  int64_t scratch_bytes = 0;  // of each thread
+  int64_t constant_bytes = 0;
+  int64_t input_bytes = 0;
+  int64_t output_bytes = 0;
+  std::vector<TensorNeed> tensors;  // the largest first, constants left out
+  static void fields(auto& s, auto& visit) {
+    visit("arena_bytes", s.arena_bytes);
+    visit("packed_bytes", s.packed_bytes);
+    visit("scratch_bytes", s.scratch_bytes);
+    visit("constant_bytes", s.constant_bytes);
+    visit("input_bytes", s.input_bytes);
+    visit("output_bytes", s.output_bytes);
+  }
+};
+
 // What one step of a run took, and the floating-point operations of its products.
 struct StepTime {
   double seconds = 0, flops = 0;
@@ -76,8 +104,9 @@ class Session {
   // session stays usable. A run ends within 10 ms, or a tile of a kernel, of what it is asked.
   void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options = {});
 
-  // Bytes of the arena for these input shapes, in the order of the plan's inputs.
-  int64_t arena_bytes(std::span<const Feed> feeds) const;
+  // What a run on feeds of these shapes takes; their data are not looked at, and nothing of it is
+  // allocated. Throws FeedError for shapes that do not fit, LimitError for max_tensor_bytes.
+  MemoryNeed memory(std::span<const Feed> feeds) const;
 
   const Plan& plan() const;
   int threads() const;

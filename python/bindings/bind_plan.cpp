@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "arrays.h"
@@ -114,6 +115,39 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
   }
   for (const StepTime& step : steps) times->append(py::make_tuple(step.seconds, step.flops));
   return sink.result(self.plan());
+}
+
+std::string_view name_of(BufferKind kind) {
+  if (kind == BufferKind::input) return "input";
+  return kind == BufferKind::output ? "output" : "arena";
+}
+
+// shapes: of inputs by name; an extent below 0 is refused here, as no array has it.
+MemoryNeed memory_of(const PyPlan& self, const std::map<std::string, Shape>& shapes) {
+  std::vector<Feed> feeds;
+  for (const auto& [name, shape] : shapes) {
+    if (std::ranges::any_of(shape, [](int64_t extent) { return extent < 0; })) {
+      throw FeedError("input '", name, "': ", shape_text(shape), " has a negative extent");
+    }
+    const auto& ports = self.plan().inputs;
+    const auto port = std::ranges::find(ports, name, &PlanPort::name);
+    feeds.push_back({name, port == ports.end() ? DType::f32 : port->dtype, shape, nullptr});
+  }
+  const py::gil_scoped_release release;
+  return self.session().memory(feeds);
+}
+
+py::dict memory(const PyPlan& self, const std::map<std::string, Shape>& shapes) {
+  const LogCall log_call(false);
+  const MemoryNeed need = memory_of(self, shapes);
+  py::dict out = dict_of(need);
+  py::list tensors;
+  for (const TensorNeed& t : need.tensors) {
+    tensors.append(py::make_tuple(t.name, name_of(t.kind), std::string(info(t.dtype).numpy),
+                                  py::tuple(py::cast(t.shape)), t.bytes));
+  }
+  out["tensors"] = tensors;
+  return out;
 }
 
 py::list ports(const std::vector<PlanPort>& all) {
@@ -247,6 +281,7 @@ void bind_plan(py::module_& m) {
           py::arg("path"))
       .def("write", write, py::arg("sink"))
       .def("explain", [](const PyPlan& self) { return explain(self.plan()); })
+      .def("memory", memory, py::arg("shapes"))
       .def_property_readonly("inputs", [](const PyPlan& self) { return ports(self.plan().inputs); })
       .def_property_readonly("outputs",
                              [](const PyPlan& self) { return ports(self.plan().outputs); })

@@ -12,6 +12,7 @@ class PyPlan {
   PyPlan(std::shared_ptr<const Plan> plan, const SessionOptions& options)
       : session_(std::make_unique<Session>(std::move(plan), options)) {}
   Session& session() { return *session_; }
+  const Session& session() const { return *session_; }
   const Plan& plan() const { return session_->plan(); }
 
  private:

@@ -37,7 +37,7 @@ from planck._core import (
 from planck.build import build
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
-from planck.plan import Plan, Port, Stats, Step, load
+from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 
 if TYPE_CHECKING:
     from planck import models, ort
@@ -64,6 +64,7 @@ __all__ = [
     "InternalError",
     "LimitError",
     "Limits",
+    "Memory",
     "OutOfMemoryError",
     "ParseError",
     "Plan",
@@ -73,6 +74,7 @@ __all__ = [
     "Stats",
     "Step",
     "TargetError",
+    "TensorMemory",
     "TimeoutError",
     "UnsafeError",
     "UnsupportedError",

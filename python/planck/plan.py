@@ -69,6 +69,45 @@ class Stats:
     arena_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class TensorMemory:
+    """The largest tensor of a buffer; `name` is empty where the ONNX model has no such tensor."""
+
+    name: str
+    kind: Literal["input", "output", "arena"]
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a run on given shapes takes, in bytes, known before it.
+
+    arena_bytes: of intermediate tensors, as the system maps them (pages of 2 MiB); a session's
+    arena grows to the largest that it has met, and each caller at the same time has its own.
+    packed_bytes: of these, what tensors lie in, their lifetimes considered. scratch_bytes: of each
+    thread. constant_bytes: weights, once for all callers. input_bytes, output_bytes: the caller's
+    arrays. tensors: the largest tensor of each buffer, by size.
+    """
+
+    arena_bytes: int
+    packed_bytes: int
+    scratch_bytes: int
+    threads: int
+    constant_bytes: int
+    input_bytes: int
+    output_bytes: int
+    tensors: tuple[TensorMemory, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """All together, with the scratch of every thread."""
+        scratch = self.scratch_bytes * self.threads
+        ports = self.input_bytes + self.output_bytes
+        return self.arena_bytes + scratch + self.constant_bytes + ports
+
+
 class Plan:
     """A plan, ready to run from any number of threads."""
 
@@ -196,6 +235,31 @@ class Plan:
         """The plan as text: steps, kernels chosen and rejected, ONNX nodes, refusals of fusions."""
         return self._core.explain()
 
+    def memory(self, shapes: Mapping[str, Sequence[int]]) -> Memory:
+        """What a run on inputs of these shapes takes; nothing of it is allocated.
+
+        shapes: by the name of the input; one that is left out takes the sizes that its symbols
+        have in the others. The arena is that of the run itself, to the byte.
+        Errors: FeedError names the input, what was expected and what came; LimitError for a tensor
+        beyond max_tensor_bytes.
+
+        >>> import tempfile, pathlib, planck, planck.models
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
+        >>> planck.models.write("bert_encoder", path, size="mini")
+        >>> plan = planck.build(path)
+        >>> need = plan.memory({"input_ids": (2, 5)})
+        >>> need.input_bytes, need.output_bytes  # three of i64[2,5]; f32[2,5,64] and f32[2,64]
+        (240, 3072)
+        >>> feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
+        >>> _ = plan.run(feeds)
+        >>> plan.stats.arena_bytes == need.arena_bytes >= need.packed_bytes
+        True
+        """
+        given = {name: tuple(map(int, shape)) for name, shape in shapes.items()}
+        row = self._core.memory(_with_known(self.inputs, given))
+        tensors = tuple(TensorMemory(*tensor) for tensor in row.pop("tensors"))
+        return Memory(**row, threads=self.threads, tensors=tensors)
+
     @property
     def inputs(self) -> tuple[Port, ...]:
         """What `run` takes, in the model's order."""
@@ -268,6 +332,24 @@ class Plan:
             f"Plan({report['model']!r}: {report['onnx_nodes']} ONNX nodes, "
             f"{len(self._core.steps)} steps, {self.precision}, {self.threads} threads)"
         )
+
+
+def _with_known(
+    ports: Sequence[Port], given: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of all inputs whose symbols have a size in those given."""
+    sizes: dict[int | str, int] = {}
+    for port in ports:
+        sizes.update(zip(port.shape, given.get(port.name, ()), strict=False))
+    shapes = dict(given)
+    for port in ports:
+        extents = [
+            extent if isinstance(extent, int) else sizes.get(extent) for extent in port.shape
+        ]
+        known = tuple(extent for extent in extents if extent is not None)
+        if port.name not in given and len(known) == len(extents):
+            shapes[port.name] = known
+    return shapes
 
 
 def load(

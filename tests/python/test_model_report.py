@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def report(plan: Any, name: str, **options: Any) -> list[str]:
 def test_grids() -> None:
     assert _report.GATES["wenet_encoder"].shapes == _report.GATES["wenet_decoder"].shapes == GRID
     assert _report.GATES["vilbert"].shapes == [(8,), (16,), (32,), (64,), (128,), (256,)]
+    detector = _report.GATES["dab_detr"]
+    assert detector.grid("full") == [(1, 800, 800)] and detector.grid("mini") == [(1, 128, 160)]
+    assert [shape[0] for shape in _report.GATES["bert_encoder"].grid("mini")] == [
+        *(1, 8, 16, 32, 64, 128, 256)
+    ]
+
+
+def test_counted_samples() -> None:
+    gate = _report.GATES["dab_detr"]
+    first, *others = gate.feeds("dab_detr", "mini", (1, 128, 160), 0, samples=3)
+    assert len(others) == 2
+    expected = models.feeds("dab_detr", (1, 128, 160), 5, "mini")["inputs"]
+    assert np.array_equal(first["inputs"], expected)
+    assert gate.samples - gate.uncounted == 100
 
 
 def test_wenet_grid(model_path: Callable[..., Path], reference: Any) -> None:
@@ -69,6 +84,23 @@ def test_vilbert(model_path: Callable[..., Path], reference: Any) -> None:
     assert head.split()[-1] == "<1e-3"
     assert [int(row.split()[0]) for row in rows] == [1, 3]
     assert all(row.endswith("0.000e+00   yes") for row in rows)
+
+
+def test_dab_detr(
+    model_path: Callable[..., Path], reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = replace(_report.GATES["dab_detr"], samples=7)
+    monkeypatch.setitem(_report.GATES, "dab_detr", gate)
+    plan = Echo(model_path("dab_detr"), reference, 0.0)
+    _, *rows, last = report(plan, "dab_detr", warmups=0, runs=1)
+    assert len(rows) == 4 and all(row.endswith("100.000%  Good") for row in rows)
+    assert last.startswith("2 images")
+
+
+def test_bert(model_path: Callable[..., Path], reference: Any) -> None:
+    plan = Echo(model_path("bert_encoder"), reference, 0.0)
+    _, *rows, last = report(plan, "bert_encoder", shapes=[(1, 4), (2, 4)], runs=1)
+    assert [row.split()[:2] for row in rows] == [["1", "4"], ["2", "4"]] and "5%" in last
 
 
 def test_bad_arguments(model_path: Callable[..., Path], reference: Any, tmp_path: Path) -> None:

@@ -134,3 +134,76 @@ def test_bad_arguments() -> None:
         tables.vilbert_table([])
     with pytest.raises(ValueError, match=r"image_mask is \(1, 2\), but must be \(1, 100\)"):
         tables.vilbert_row(1, logits(), logits(), logits(), np.ones((1, 2)))
+
+
+# DAB-DETR.
+
+
+def detr_outputs(logits: list[float], boxes: list[float]) -> dict[str, Any]:
+    return {"pred_logits": np.array(logits), "pred_boxes": np.array(boxes)}
+
+
+def test_detr_errors() -> None:
+    want = detr_outputs([2.0, 0.0], [0.5, 0.5])
+    images = [
+        tables.detr_image(30.0, detr_outputs([2.0, 0.004], [0.5, 0.5]), want),
+        tables.detr_image(20.0, detr_outputs([2.001, 0.0], [0.5, 0.75]), want),
+    ]
+    logits, boxes = tables.detr_rows(images)
+    assert logits.absolute.max == 0.004 and logits.relative.max == pytest.approx(0.004 / 1e-5)
+    assert logits.absolute.mean == pytest.approx(0.005 / 4)
+    assert logits.soft == boxes.soft == 0.75  # 2.001 is within rtol 1e-3
+    assert boxes.absolute == tables.Spread(0.0625, 0.25, 0.0) and not boxes.good
+    head, *rows, last = tables.detr_table(images).splitlines()
+    assert [row.split()[:2] for row in rows] == [
+        [output, kind] for output in want for kind in ("absolute", "relative")
+    ]
+    assert rows[0].split()[2:5] == ["1.250e-03", "4.000e-03", "5.000e-04"]
+    assert {len(row) for row in rows} == {len(head)}
+    assert last.startswith("2 images, 25.000 ms each; relative: |x - ref| / (|ref| + 1e-05)")
+
+
+def test_detr_beats_the_published() -> None:
+    want = detr_outputs([1.0, -3.0], [0.5, 0.25])
+    rows = tables.detr_rows([tables.detr_image(1.0, want, want)])
+    assert all(row.good and row.soft == 1 for row in rows)
+    worse = {name: array * np.nan for name, array in want.items()}
+    assert not any(row.good for row in tables.detr_rows([tables.detr_image(1.0, worse, want)]))
+
+
+def test_detr_bad_arguments() -> None:
+    want = detr_outputs([1.0], [0.5])
+    with pytest.raises(ValueError, match="at least one row"):
+        tables.detr_table([])
+    with pytest.raises(ValueError, match="ms is 0"):
+        tables.detr_image(0, want, want)
+    with pytest.raises(ValueError, match="alike"):
+        tables.detr_image(1, detr_outputs([1.0, 2.0], [0.5]), want)
+
+
+# BERT.
+
+SWEEP_TABLE = """\
+  bs   sl    lt(ms) ms/sample  sample/s   check
+   1   16     2.000    2.0000     500.0    Good
+   8   16    12.000    1.5000     666.7    Good
+  16   16    26.000    1.6250     615.4     Bad
+Good: a sample takes no longer than in a smaller batch, within 5%"""
+
+
+def test_sweep() -> None:
+    rows = [tables.sweep_row(*row) for row in (((1, 16), 2.0), ((8, 16), 12.0), ((16, 16), 26.0))]
+    assert tables.sweep_table(rows) == SWEEP_TABLE
+    assert tables.sweep_good(rows[::-1]) == [False, True, True]  # the order does not matter
+    assert tables.sweep_good([replace(rows[2], ms=25.2), rows[1]]) == [True, True]
+    assert tables.sweep_good([replace(rows[2], length=32), rows[1]]) == [True, True]
+    with pytest.raises(ValueError, match="at least one row"):
+        tables.sweep_table([])
+    with pytest.raises(ValueError, match="ms is -1"):
+        tables.sweep_row((1, 16), -1)
+
+
+def test_vilbert_agrees() -> None:
+    row = tables.VilbertRow(8, 1.0, 6.5, 7, 6.38, 6, 0, 0, 0, 0, False)
+    assert row.agrees
+    assert not replace(row, loss=6.6).agrees and not replace(row, score=4).agrees

@@ -2,9 +2,11 @@
 
     planck bench bert.plan --shape input_ids=1x128 --max-latency p99=50
     planck bench bert.onnx --shape input_ids=1x128 --peers onnxruntime,openvino
+    planck bench --table wenet
 
 Planck runs here and each peer in a process of its own; rounds alternate. The weights are warm:
-every run touches what the run before has left in the caches.
+every run touches what the run before has left in the caches. --table prints the published table of
+a reference model, which it writes itself, beside every peer that is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import math
 from typing import Any
 
 import planck
+from planck.cli import tables
 from planck.cli.compare import problem_of
 from planck.cli.errors import require, usage
 from planck.cli.feeds import add_feed_options, make_feeds
@@ -27,9 +30,12 @@ HELP = "measure latencies, alone or beside peers"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Source, feeds, peers, rounds, gate."""
-    add_source_options(parser)
+    add_source_options(parser, optional=True)
     add_feed_options(parser)
-    parser.add_argument("--peers", default="", help=f"of {','.join(PEERS)}")
+    tables.add_options(parser)
+    parser.add_argument(
+        "--peers", help=f"of {','.join(PEERS)}; default: none, for a table those installed"
+    )
     parser.add_argument("--model", metavar="MODEL.onnx", help="for peers beside a plan")
     parser.add_argument("--rounds", type=whole, default=10, metavar="N", help="default 10")
     parser.add_argument(
@@ -41,14 +47,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Result:
     """Measures. Errors: those of the plan and of its feeds; UsageError for a peer."""
-    peers = _peers(options.peers)
+    if options.table is not None:
+        return tables.run(options)
+    if options.source is None:
+        raise usage("bench needs a model or a plan", hint="or --table NAME")
+    peers = _peers(options.peers or "")
     gate = parse_gate(options.max_latency)
     source = open_source(options)
     if peers and source.model is None:
         raise usage("peers need the ONNX file beside a plan", hint="--model MODEL.onnx")
     feeds = make_feeds(source.plan, options)
     latencies = measure(
-        lambda: source.plan.run(feeds),
+        source.plan.run,
         planck.__version__,
         peers,
         problem_of(source, feeds),

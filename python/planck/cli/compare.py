@@ -114,7 +114,7 @@ def _latencies(
     """Planck, and ONNX Runtime at its best if that is the reference."""
     peers = ["onnxruntime"] if options.reference == "onnxruntime" else []
     return measure(
-        lambda: source.plan.run(feeds),
+        source.plan.run,
         planck.__version__,
         peers,
         problem_of(source, feeds),

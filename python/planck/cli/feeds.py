@@ -59,7 +59,7 @@ def make_feeds(plan: planck.Plan, options: argparse.Namespace) -> dict[str, Arra
     for text in options.input:
         name, path = split_name(text, names, "--input")
         feeds[name] = read_npy(path)
-    wanted = dict(_shapes(options.shape, names))
+    wanted = dict(parse_shapes(options.shape, names))
     missing = [port for port in plan.inputs if port.name not in feeds]
     if unused := [name for name in wanted if name in feeds]:
         raise usage(f"input '{unused[0]}' has both an array and a --shape")
@@ -79,12 +79,15 @@ def split_name(text: str, names: Sequence[str], option: str) -> tuple[str, str]:
     return name, value
 
 
-def _shapes(texts: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def parse_shapes(
+    texts: Sequence[str], names: Sequence[str], option: str = "--shape"
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each NAME=1x32. Errors: UsageError."""
     for text in texts:
-        name, value = split_name(text, names, "--shape")
+        name, value = split_name(text, names, option)
         parts = value.replace(",", "x").split("x") if value else []
         if not all(part.isascii() and part.isdigit() and len(part) < 13 for part in parts):
-            raise usage(f"--shape {text!r} is no shape", expected="NAME=1x32")
+            raise usage(f"{option} {text!r} is no shape", expected="NAME=1x32")
         if name not in names:
             raise usage(f"the model has no input {name!r}", expected="one of " + ", ".join(names))
         yield name, tuple(int(part) for part in parts)

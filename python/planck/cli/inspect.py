@@ -10,12 +10,14 @@ import argparse
 import hashlib
 import os
 import struct
+from dataclasses import asdict
 from typing import Any
 
 import planck
 from planck import _core
 from planck.cli.build import refusal_rows
 from planck.cli.errors import usage
+from planck.cli.feeds import parse_shapes
 from planck.cli.show import Block, Facts, Result, Table, shape_text, size_text
 from planck.cli.source import add_source_options, is_plan, open_source
 
@@ -24,6 +26,7 @@ HEADER = struct.Struct("<8sHHIQIIQ16sQ")  # cpp/plan/file.cpp
 SECTION = struct.Struct("<IIQQ16sQ")
 KINDS = {1: "metadata", 2: "graph", 3: "weights"}
 REQUIRED = 1  # flag of a section
+LARGEST = 10  # tensors of --memory
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +34,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--layers", action="store_true", help="each step: nodes, losing kernels")
     parser.add_argument("--tensors", action="store_true", help="where each tensor is computed")
+    parser.add_argument(
+        "--memory",
+        metavar="NAME=1x32",
+        nargs="+",
+        default=[],
+        help="what a run on these shapes takes; an input that is left out follows the others",
+    )
     parser.add_argument("--graph", action="store_true", help="a model's graph after all passes")
 
 
@@ -55,6 +65,11 @@ def run(options: argparse.Namespace) -> Result:
         "passes": [{"name": n, "patches": patches} for n, patches, _ in plan.report["passes"]],
         "refusals": refusal_rows(plan),
     }
+    if options.memory:
+        names = [port.name for port in plan.inputs]
+        shapes = dict(parse_shapes(options.memory, names, "--memory"))
+        need = plan.memory(shapes)
+        data["memory"] = {**asdict(need), "total_bytes": need.total_bytes}
     if options.tensors:
         data["tensors"] = _core.tensor_facts(plan._core)
     if options.graph:
@@ -150,11 +165,39 @@ def _blocks(data: dict[str, Any], options: argparse.Namespace) -> list[Block]:
         *(_layer_lines(i, step) for i, step in enumerate(data["steps"]) if options.layers),
         *_pass_tables(data),
     ]
+    if options.memory:
+        blocks += _memory_blocks(data["memory"])
     if options.tensors:
         blocks.append(_tensor_table(data["tensors"]))
     if options.graph:
         blocks.append(data["graph"].rstrip())
     return blocks
+
+
+def _memory_blocks(need: dict[str, Any]) -> list[Block]:
+    facts = [
+        (
+            "arena",
+            f"{size_text(need['arena_bytes'])}, of it {size_text(need['packed_bytes'])} used",
+        ),
+        ("scratch", f"{size_text(need['scratch_bytes'])} for each of {need['threads']} threads"),
+        ("weights", size_text(need["constant_bytes"])),
+        ("inputs", size_text(need["input_bytes"])),
+        ("outputs", size_text(need["output_bytes"])),
+        ("together", size_text(need["total_bytes"])),
+    ]
+    rows = [
+        (
+            t["name"] or "(of the plan)",
+            t["kind"],
+            t["dtype"],
+            shape_text(t["shape"]),
+            str(t["bytes"]),
+        )
+        for t in need["tensors"][:LARGEST]
+    ]
+    header = ("tensor", "in", "dtype", "shape", "bytes")
+    return [Facts(facts), Table(header, rows, "memory of a run: largest tensors", left=4)]
 
 
 def _after(text: str, more: str | None) -> str:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from planck.cli.errors import usage
-from planck.cli.peers import PEERS, Problem
+from planck.cli.peers import ENGINES, Call, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,33 +72,67 @@ def batch_of(feeds: Outputs) -> int:
     return int(extents.pop()) if len(extents) == 1 else 1
 
 
+class Engine(Protocol):
+    """One engine that is built and warm."""
+
+    latency: Latency
+
+    def round(self, runs: int) -> list[float]:
+        """Seconds of each run."""
+
+    def outputs(self, feeds: Outputs) -> Outputs:
+        """What it gives for other feeds of the same shapes."""
+
+
 def measure(
-    call: Callable[[], Outputs],
+    call: Call,
     version: str,
     peers: Sequence[str],
     problem: Problem,
     rounds: int,
     round_s: float = ROUND_S,
 ) -> list[Latency]:
-    """Times of Planck (`call`) and of peers; rounds alternate and the first engine rotates.
+    """Times of Planck (`call`) and of peers on the problem's feeds.
 
     Errors: UsageError when a peer cannot be built or run, with its reason.
     """
     with contextlib.ExitStack() as stack:
-        outputs = [call() for _ in range(WARMUPS)][-1]
-        engines: list[tuple[Latency, Callable[[int], list[float]]]] = [
-            (Latency("planck", version, outputs), lambda runs: time_runs(call, runs))
-        ]
-        for name in peers:
-            worker = stack.enter_context(_worker(name, problem))
-            engines.append((worker.latency, worker.round))
-        counts = [_runs_of_a_round(turn, round_s) for _, turn in engines]
-        for shift in range(rounds):
-            for i in range(len(engines)):
-                at = (i + shift) % len(engines)
-                time.sleep(PAUSE_S if len(engines) > 1 else 0)
-                engines[at][0].seconds += engines[at][1](counts[at])
-    return [latency for latency, _ in engines]
+        engines: list[Engine] = [Here(call, version, problem.feeds)]
+        engines += [stack.enter_context(worker(name, problem)) for name in peers]
+        race(engines, rounds, round_s)
+        return [engine.latency for engine in engines]
+
+
+def race(engines: Sequence[Engine], rounds: int, round_s: float = ROUND_S, least: int = 1) -> None:
+    """Adds times to each engine's latency; rounds alternate and the first engine rotates.
+
+    least: runs of a round, however long they take.
+    """
+    counts = [max(least, _runs_of_a_round(engine.round, round_s)) for engine in engines]
+    for shift in range(rounds):
+        for i in range(len(engines)):
+            at = (i + shift) % len(engines)
+            time.sleep(PAUSE_S if len(engines) > 1 else 0)
+            engines[at].latency.seconds += engines[at].round(counts[at])
+
+
+class Here:
+    """Planck, in this process."""
+
+    def __init__(self, call: Call, version: str, feeds: Outputs, warmups: int = WARMUPS) -> None:
+        """Warms up."""
+        self._call = call
+        self._feeds = feeds
+        outputs = [call(feeds) for _ in range(warmups)][-1]
+        self.latency = Latency("planck", version, outputs)
+
+    def round(self, runs: int) -> list[float]:
+        """Seconds of each run."""
+        return time_runs(lambda: self._call(self._feeds), runs)
+
+    def outputs(self, feeds: Outputs) -> Outputs:
+        """What it gives for other feeds of the same shapes."""
+        return self._call(feeds)
 
 
 def time_runs(call: Callable[[], Outputs], runs: int) -> list[float]:
@@ -131,6 +165,12 @@ class _Worker:
         seconds: list[float] = self._answer()
         return seconds
 
+    def outputs(self, feeds: Outputs) -> Outputs:
+        """What the engine gives for other feeds of the same shapes."""
+        self._connection.send(dict(feeds))
+        outputs: Outputs = self._answer()
+        return outputs
+
     def _answer(self) -> Any:
         try:
             if not self._connection.poll(ANSWER_S):
@@ -144,10 +184,11 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _worker(name: str, problem: Problem) -> Iterator[_Worker]:
+def worker(name: str, problem: Problem, warmups: int = WARMUPS) -> Iterator[Engine]:
+    """A peer, or the reference, in a process that ends with the context. Errors: UsageError."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(name, problem, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(name, problem, warmups, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -160,16 +201,24 @@ def _worker(name: str, problem: Problem) -> Iterator[_Worker]:
         process.join()
 
 
-def _serve(name: str, problem: Problem, connection: Connection) -> None:
-    """A peer's process: builds, warms up, answers rounds until None."""
+def _serve(name: str, problem: Problem, warmups: int, connection: Connection) -> None:
+    """A peer's process: builds, warms up, answers rounds (a count) and feeds until None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
-        version, call = PEERS[name](problem)
-        outputs = [call() for _ in range(WARMUPS)][-1]
-        connection.send((True, (version, {key: value.copy() for key, value in outputs.items()})))
-        while (runs := connection.recv()) is not None:
-            connection.send((True, time_runs(call, runs)))
+        version, call = ENGINES[name](problem)
+        outputs = [call(problem.feeds) for _ in range(warmups)][-1]
+        connection.send((True, (version, _copies(outputs))))
+        while (request := connection.recv()) is not None:
+            if isinstance(request, int):
+                connection.send((True, time_runs(lambda: call(problem.feeds), request)))
+            else:
+                connection.send((True, _copies(call(request))))
     except EOFError:
         return
     except Exception as error:
         connection.send((False, f"{type(error).__name__}: {error}"[:2000]))
+
+
+def _copies(outputs: Outputs) -> Outputs:
+    """An engine may reuse its buffers."""
+    return {name: value.copy() for name, value in outputs.items()}

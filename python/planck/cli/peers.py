@@ -1,7 +1,8 @@
 """Other engines to measure beside Planck: one function and one row of PEERS each.
 
 A function builds the model for the problem's shapes, at the engine's best for latency, and gives
-its version and a call. It runs in a process of its own, which alone imports the engine.
+its version and a call on feeds of these shapes. It runs in a process of its own, which alone
+imports the engine. REFERENCE is no peer: it says what is right, and takes its time.
 """
 
 from __future__ import annotations
@@ -28,20 +29,29 @@ class Problem:
     threads: int
 
 
-def _onnxruntime(problem: Problem) -> tuple[str, Callable[[], Arrays]]:
+Call = Callable[["Arrays"], "Arrays"]
+
+
+def _onnxruntime(problem: Problem, optimised: bool = True) -> tuple[str, Call]:
     ort = importlib.import_module("onnxruntime")
     options = ort.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = problem.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     for name, size in problem.sizes.items():
         options.add_free_dimension_override_by_name(name, size)
     session = ort.InferenceSession(problem.path, options, providers=["CPUExecutionProvider"])
-    names, feeds = list(problem.outputs), dict(problem.feeds)
-    return ort.__version__, lambda: dict(zip(names, session.run(names, feeds), strict=True))
+    names = list(problem.outputs)
+
+    def call(feeds: Arrays) -> Arrays:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    return ort.__version__, call
 
 
-def _openvino(problem: Problem) -> tuple[str, Callable[[], Arrays]]:
+def _openvino(problem: Problem) -> tuple[str, Call]:
     openvino = importlib.import_module("openvino")
     core = openvino.Core()
     model = core.read_model(problem.path)
@@ -57,16 +67,20 @@ def _openvino(problem: Problem) -> tuple[str, Callable[[], Arrays]]:
         next(name for name in problem.outputs if name in output.get_names())
         for output in compiled.outputs
     ]
-    feeds = dict(problem.feeds)
 
-    def call() -> Arrays:
-        found = request.infer(feeds, share_inputs=True, share_outputs=True)
+    def call(feeds: Arrays) -> Arrays:
+        found = request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         return dict(zip(names, found.to_tuple(), strict=True))
 
     return openvino.__version__, call
 
 
-PEERS: Mapping[str, Callable[[Problem], tuple[str, Callable[[], Arrays]]]] = {
+PEERS: Mapping[str, Callable[[Problem], tuple[str, Call]]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
+}
+REFERENCE = "reference"  # ONNX Runtime with optimisations off
+ENGINES: Mapping[str, Callable[[Problem], tuple[str, Call]]] = {
+    **PEERS,
+    REFERENCE: lambda problem: _onnxruntime(problem, optimised=False),
 }

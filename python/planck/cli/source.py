@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import planck
 from planck.cli.errors import usage
@@ -56,9 +57,10 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
+def add_source_options(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """A model or a plan, and how a model is built."""
-    parser.add_argument("source", metavar="MODEL_OR_PLAN", help="ONNX file, or plan file")
+    count: dict[str, Any] = {"nargs": "?"} if optional else {}
+    parser.add_argument("source", metavar="MODEL_OR_PLAN", help="ONNX file, or plan file", **count)
     add_build_options(parser)
 
 

@@ -140,7 +140,8 @@ def report(
 ) -> str:
     """Run a plan on the gate feeds of its model against ONNX Runtime, and return the table.
 
-    name: vilbert, wenet_encoder or wenet_decoder; the plan must be of that model and `size`.
+    name: vilbert, wenet_encoder, wenet_decoder, dab_detr (100 pictures) or bert_encoder (a sweep
+    over batches, without reference); the plan must be of that model and `size`.
     model: the ONNX file; None takes the one that the plan was built from. shapes: as for `feeds`;
     None takes the published grid. The latency is the mean of `runs` runs after `warmups`.
     `planck.models.tables` makes the same tables from arrays of any engine.

@@ -1,11 +1,11 @@
-"""The published tables of WeNet and ViLBERT: rows from arrays and times, and their text.
+"""The published tables of WeNet, ViLBERT, DAB-DETR and BERT: rows from arrays and times, and text.
 
 Nothing here runs a model: a row takes what an engine gave, a reference and a latency.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,9 @@ _WENET_EPSILON = 1e-5
 _VILBERT_EPSILON = 1e-3
 _CLOSE = 1e-3
 _HIT = 0.5  # overlap beyond which a region is what the sample asked for
+_DETR_EPSILON = 1e-5  # the published one is not known
+_SOFT_RTOL, _SOFT_ATOL = 1e-3, 1e-5
+_TOLERANCE = 0.05  # of the time per sample in a sweep over batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,12 @@ class VilbertRow:
     median_relative: float
     close: bool
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the loss is within 3 % of the reference's and the score within one sample."""
+        gap = abs(self.loss - self.reference_loss)
+        return gap <= 0.03 * self.reference_loss and abs(self.score - self.reference_score) <= 1
+
 
 def vilbert_row(
     ms: float, got: Array, want: Array, targets: Array, image_mask: Array
@@ -210,6 +219,174 @@ def vilbert_table(rows: Sequence[VilbertRow]) -> str:
             f"{row.valid_abs:9.3e} {row.max_relative:9.3e} {row.median_relative:9.3e} "
             f"{'yes' if row.close else 'no':>5}"
         )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean, largest and median error."""
+
+    mean: float
+    max: float
+    median: float
+
+    def below(self, other: Spread) -> bool:
+        """Whether each of the three is smaller; NaN is not."""
+        return self.mean < other.mean and self.max < other.max and self.median < other.median
+
+
+# Published for an engine whose products were TF32: fp32 must be below.
+DETR_PUBLISHED = {
+    "pred_logits": (Spread(9e-4, 2e-3, 6e-4), Spread(1e-4, 4e-3, 7e-5)),
+    "pred_boxes": (Spread(1e-4, 3e-3, 7e-5), Spread(6e-4, 2e-2, 2e-4)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DetrImage:
+    """One picture: latency in ms, and of each output the absolute and relative errors."""
+
+    ms: float
+    errors: Mapping[str, tuple[Array, Array]]
+    soft: Mapping[str, int]  # elements within rtol 1e-3 and atol 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class DetrRow:
+    """Errors of one output over all pictures; soft: share within rtol 1e-3 and atol 1e-5."""
+
+    output: str
+    absolute: Spread
+    relative: Spread
+    soft: float
+
+    @property
+    def good(self) -> bool:
+        """Whether both errors are below the published ones."""
+        absolute, relative = DETR_PUBLISHED[self.output]
+        return self.absolute.below(absolute) and self.relative.below(relative)
+
+
+def detr_image(ms: float, got: Mapping[str, Array], want: Mapping[str, Array]) -> DetrImage:
+    """Compare pred_logits and pred_boxes with their reference.
+
+    Errors: ValueError for a latency that is not positive, or arrays of another shape; KeyError
+    without an output.
+    """
+    _check_latency(ms)
+    errors, soft = {}, {}
+    for name in DETR_PUBLISHED:
+        x, y = _pair(got[name], want[name])
+        gap = np.abs(x - y)
+        errors[name] = gap, gap / (np.abs(y) + _DETR_EPSILON)
+        soft[name] = int((gap <= _SOFT_ATOL + _SOFT_RTOL * np.abs(y)).sum())
+    return DetrImage(ms, errors, soft)
+
+
+def detr_rows(images: Sequence[DetrImage]) -> list[DetrRow]:
+    """A row for each output, over the elements of all pictures. Errors: ValueError without one.
+
+    >>> import numpy as np
+    >>> want = {"pred_logits": np.ones((1, 300, 91)), "pred_boxes": np.ones((1, 300, 4))}
+    >>> got = {name: array + 2.0**-20 for name, array in want.items()}
+    >>> [(row.output, row.absolute.max == 2.0**-20, row.good)
+    ...  for row in detr_rows([detr_image(30.0, got, want)])]
+    [('pred_logits', True, True), ('pred_boxes', True, True)]
+    """
+    if not images:
+        raise ValueError("a table needs at least one row")
+    rows = []
+    for name in DETR_PUBLISHED:
+        absolute, relative = (
+            np.concatenate([image.errors[name][kind].ravel() for image in images])
+            for kind in range(2)
+        )
+        soft = sum(image.soft[name] for image in images) / absolute.size
+        rows.append(DetrRow(name, _spread(absolute), _spread(relative), soft))
+    return rows
+
+
+def detr_table(images: Sequence[DetrImage]) -> str:
+    """The error table: mean, max and median of both errors of each output, beside the published.
+
+    Errors: ValueError without pictures.
+    """
+    lines = [
+        f"{'output':<11} {'error':<8} {'mean':>9} {'max':>9} {'median':>9} "
+        f"{'published mean, max, median':>29} {'soft':>8} {'check':>5}"
+    ]
+    for row in detr_rows(images):
+        for kind, spread, published in zip(
+            ("absolute", "relative"),
+            (row.absolute, row.relative),
+            DETR_PUBLISHED[row.output],
+            strict=True,
+        ):
+            numbers = f"{spread.mean:9.3e} {spread.max:9.3e} {spread.median:9.3e}"
+            targets = f"<{published.mean:.1e} <{published.max:.1e} <{published.median:.1e}"
+            verdict = "Good" if spread.below(published) else "Bad"
+            lines.append(
+                f"{row.output:<11} {kind:<8} {numbers} {targets:>29} {row.soft:8.3%} {verdict:>5}"
+            )
+    mean = float(np.mean([image.ms for image in images]))
+    lines.append(
+        f"{len(images)} images, {mean:.3f} ms each; relative: |x - ref| / (|ref| + "
+        f"{_DETR_EPSILON:.0e}); soft: rtol {_SOFT_RTOL:.0e}, atol {_SOFT_ATOL:.0e}"
+    )
+    return "\n".join(lines)
+
+
+def _spread(errors: Array) -> Spread:
+    return Spread(float(errors.mean()), float(errors.max()), float(np.median(errors)))
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One batch of samples of `length` tokens: latency in ms."""
+
+    batch: int
+    length: int
+    ms: float
+
+    @property
+    def per_sample(self) -> float:
+        """Milliseconds of one sample."""
+        return self.ms / self.batch
+
+
+def sweep_row(shape: tuple[int, int], ms: float) -> SweepRow:
+    """Take the latency of a batch. Errors: ValueError for one that is not positive."""
+    _check_latency(ms)
+    return SweepRow(*shape, ms)
+
+
+def sweep_good(rows: Sequence[SweepRow]) -> list[bool]:
+    """Say of each row whether a sample takes no longer than in any smaller batch, within 5 %.
+
+    >>> sweep_good([SweepRow(1, 16, 2.0), SweepRow(2, 16, 4.1), SweepRow(4, 16, 9.0)])
+    [True, True, False]
+    """
+    return [
+        all(
+            row.per_sample <= (1 + _TOLERANCE) * other.per_sample
+            for other in rows
+            if other.batch < row.batch and other.length == row.length
+        )
+        for row in rows
+    ]
+
+
+def sweep_table(rows: Sequence[SweepRow]) -> str:
+    """The batch sweep: a line for each batch with its verdict. Errors: ValueError without rows."""
+    if not rows:
+        raise ValueError("a table needs at least one row")
+    lines = [f"{'bs':>4} {'sl':>4} {'lt(ms)':>9} {'ms/sample':>9} {'sample/s':>9}   check"]
+    for row, good in zip(rows, sweep_good(rows), strict=True):
+        lines.append(
+            f"{row.batch:4d} {row.length:4d} {row.ms:9.3f} {row.per_sample:9.4f} "
+            f"{1000 / row.per_sample:9.1f} {'Good' if good else 'Bad':>7}"
+        )
+    lines.append(f"Good: a sample takes no longer than in a smaller batch, within {_TOLERANCE:.0%}")
     return "\n".join(lines)
 
 
