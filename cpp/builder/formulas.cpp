@@ -132,7 +132,8 @@ void is_nan(TileProgram& p, const Node&, In in) {
   p.apply(TileOp::sub, p.constant(1), p.apply(TileOp::equal, in[0], in[0]));
 }
 void cast(TileProgram& p, const Node& n, In in) {
-  if (dtype_of_onnx(n.as<ops::Cast>().to) == DType::f32) return;  // a truth is its number already
+  if (dtype_of_onnx(static_cast<int>(n.as<ops::Cast>().to)) == DType::f32)
+    return;  // a truth is its number already
   p.apply(TileOp::sub, p.constant(1), p.apply(TileOp::equal, in[0], p.constant(0)));
 }
 

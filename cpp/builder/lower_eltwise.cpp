@@ -291,7 +291,7 @@ std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
   if (memory && neighbours(*memory)) {
     order = *memory;
   } else if (!neighbours(order)) {
-    std::ranges::stable_partition(order, [&](int64_t axis) { return !reduced(axis); });
+    std::stable_partition(order.begin(), order.end(), [&](int64_t axis) { return !reduced(axis); });
   }
   const bool keeps = l.graph.value(n.outputs[0]).type().dims.size() == rank;
   for (size_t i = 0; i < rank; ++i) {

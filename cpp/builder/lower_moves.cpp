@@ -1,5 +1,6 @@
 // Ops that move elements: by indices, to other places, or sorted along an axis.
 #include <algorithm>
+#include <numeric>
 
 #include "builder/lowering.h"
 #include "builder/select.h"
@@ -214,8 +215,8 @@ std::string lower_pad(Lowering& l, const Node& n) {
   const DType dtype = l.at(x).dtype;
   const int32_t fill = n.input(2) == kAbsent ? l.make_constant({"", filled(dtype, {}, 0), {}})
                                              : l.value(n.inputs[2]);
-  std::vector<int64_t> order = axis_last(std::max<int64_t>(l.at(x).shape.size(), 1) - 1,
-                                         static_cast<int64_t>(l.at(x).shape.size()));
+  std::vector<int64_t> order(l.at(x).shape.size());
+  std::iota(order.begin(), order.end(), 0);
   if (const auto memory = memory_order(l.at(x))) order = *memory;
   const int32_t y = l.make_permuted_output(n, 0, order);
   PlanValue repeated = l.at(fill);

@@ -113,6 +113,12 @@ CASES = {
         {"r": np.array([2, 1, 3])},
         np.tile(L, (2, 1, 3)),
     ),
+    "triangle": (
+        [node("Trilu", ["x", "k"], ["y"], upper=0)],
+        {"x": X},
+        {"k": np.array(-1)},
+        np.tril(X, -1),
+    ),
     "the greatest": (
         [node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)],
         {"x": X},

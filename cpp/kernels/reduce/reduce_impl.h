@@ -39,17 +39,17 @@ using Accumulator = typename Sum<op, T>::Type;
 
 template <class T>
 struct Ends {
-  static constexpr T low = T(1) << (sizeof(T) * 8 - 2) << 1, high = ~low;
+  static constexpr T kLow = T(1) << (sizeof(T) * 8 - 2) << 1, kHigh = ~kLow;
 };
 template <>
 struct Ends<float> {
-  static constexpr float low = -__builtin_inff(), high = __builtin_inff();
+  static constexpr float kLow = -__builtin_inff(), kHigh = __builtin_inff();
 };
 
 template <ReduceOp op, class T>
 constexpr Accumulator<op, T> start() {
-  if (op == ReduceOp::max) return static_cast<Accumulator<op, T>>(Ends<T>::low);
-  if (op == ReduceOp::min) return static_cast<Accumulator<op, T>>(Ends<T>::high);
+  if (op == ReduceOp::max) return static_cast<Accumulator<op, T>>(Ends<T>::kLow);
+  if (op == ReduceOp::min) return static_cast<Accumulator<op, T>>(Ends<T>::kHigh);
   return op == ReduceOp::product ? 1 : 0;
 }
 
