@@ -4,6 +4,7 @@
 #include <optional>
 #include <variant>
 
+#include "base/guard.h"
 #include "ops/expand.h"
 #include "ops/fill.h"
 #include "ops/range.h"
@@ -137,6 +138,8 @@ std::optional<Outcome> tile(const Graph& g, const Node& n) {
     apart.push_back(dims[i]);
     stretched.push_back(dims[i] == Dim(1) ? by : dims[i]);
   }
+  const auto rank = static_cast<int64_t>(apart.size());
+  if (rank > current_limits().rank) return refuse("with its repeats apart it has ", rank, " axes");
   Patch patch(g, n.id);
   const ValueId blocks = patch.add(ops::View{apart}, {n.inputs[0]});
   const ValueId row = patch.add(ops::Broadcast{stretched}, {blocks});

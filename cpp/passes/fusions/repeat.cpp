@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/guard.h"
 #include "ops/attention.h"
 #include "ops/expand.h"
 #include "ops/linear.h"
@@ -87,7 +88,8 @@ std::optional<size_t> repeated_input(const Graph& g, const Node& n) {
 
 std::optional<Outcome> hoisted(const Graph& g, const Node& n, size_t input) {
   const auto r = repeat_of(g, n.inputs[input]);
-  if (!r) return std::nullopt;
+  const auto rank = static_cast<int64_t>(dims_of(g, n.outputs[0]).size());
+  if (!r || rank >= current_limits().rank) return std::nullopt;
   Patch patch(g, n.id);
   std::vector<ValueId> inputs = n.inputs;
   inputs[input] = once(g, patch, *r, n.inputs[input]);
