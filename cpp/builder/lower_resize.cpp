@@ -76,6 +76,10 @@ Factors factors_of(const Lowering& l, const Node& n, const std::vector<double>& 
     }
     factors.of_axis.push_back(*factor);
   }
+  constexpr size_t kMostAxes = 32;  // of a copy
+  const auto repeated =
+      static_cast<size_t>(std::ranges::count_if(factors.of_axis, [](int64_t f) { return f > 1; }));
+  if (in.size() + repeated > kMostAxes) return {{}, "it has too many axes"};
   return factors;
 }
 

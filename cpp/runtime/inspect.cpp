@@ -43,6 +43,7 @@ class Atlas {
     }
     find_writers();
     find_steps();
+    drop_early();
   }
 
   const Plan& plan;
@@ -114,6 +115,27 @@ class Atlas {
       if (!computed || !held.emplace(id, static_cast<int32_t>(i)).second) continue;
       held_after[static_cast<size_t>(step)].push_back(id);
       finished_[id] = step;
+    }
+  }
+
+  // A plan may hold a value before what the model makes it of: a slice of an update that it leaves
+  // alone. Such a value is evaluated like those that the plan does not hold.
+  void drop_early() {
+    std::map<ValueId, int32_t> ready;  // the step after which it can be evaluated; none: at once
+    for (const Node& n : graph().nodes()) {
+      int32_t step = -1;
+      for (const ValueId v : n.inputs) {
+        if (const auto it = ready.find(v); it != ready.end()) step = std::max(step, it->second);
+      }
+      for (const ValueId v : n.outputs) {
+        if (v == kAbsent) continue;
+        const auto finished = finished_.find(v);
+        ready[v] = finished == finished_.end() ? step : std::max(step, finished->second);
+        if (finished == finished_.end() || finished->second >= step) continue;
+        std::erase(held_after[static_cast<size_t>(finished->second)], v);
+        finished_.erase(finished);
+        held.erase(v);
+      }
     }
   }
 

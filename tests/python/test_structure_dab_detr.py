@@ -118,6 +118,15 @@ def test_agrees(model_path: PathOf, size: models.Size) -> None:
         assert absolute.max() <= 2e-5 * size_of.max()
 
 
+def test_every_tensor_beside_the_reference(model_path: PathOf) -> None:
+    """Those that the plan holds before the model would make them, too."""
+    path = model_path("dab_detr", "mini")
+    feeds = models.feeds("dab_detr", SIZES["mini"], seed=6, size="mini")
+    rows = planck.compare(planck.build(path), reference="double", data=[feeds]).rows
+    assert {row.name for row in rows} > {"pred_logits", "pred_boxes"}
+    assert not [row.name for row in rows if row.floating and row.cumulative.sqnr_db < 80]
+
+
 def test_agrees_without_fusions(model_path: PathOf) -> None:
     path = model_path("dab_detr", "mini")
     feeds = models.feeds("dab_detr", SIZES["mini"], seed=4, size="mini")
