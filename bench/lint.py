@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(sys.executable).parent
+FOLDERS = ("python", "bench", "tests", "notebooks")
 
 
 def run(command: list[str]) -> int:
@@ -103,8 +104,8 @@ def main() -> int:
     options = parser.parse_args()
     failed = 0
     failed |= run(["clang-format", "--dry-run", "-Werror", *cpp_files()])
-    failed |= run([str(BIN / "ruff"), "check", "python", "bench", "tests"])
-    failed |= run([str(BIN / "ruff"), "format", "--check", "python", "bench", "tests"])
+    failed |= run([str(BIN / "ruff"), "check", *FOLDERS])
+    failed |= run([str(BIN / "ruff"), "format", "--check", *FOLDERS])
     failed |= run([str(BIN / "mypy"), "python/planck", "bench"])
     failed |= tidy(options.tidy_all)
     figures()

@@ -116,9 +116,9 @@ CASES = {
     ),
     "no kernel": Case(
         "UnsupportedError",
-        lambda: planck.build(model(node("Atan", ["x"], ["y"], "angle")), fallback="error"),
+        lambda: planck.build(model(node("Hardmax", ["x"], ["y"], "pick")), fallback="error"),
         ("no kernel",),
-        {"node": "angle", "op_type": "Atan"},
+        {"node": "pick", "op_type": "Hardmax"},
     ),
     "external": Case(
         "ExternalDataError",

@@ -188,7 +188,7 @@ def test_run_limits(name):
 
 def test_reference_memory_is_limited():
     """A step that runs by its reference takes eight bytes for each element."""
-    data = model([helper.make_node("Atan", ["x"], ["y"])])
+    data = model([helper.make_node("Hardmax", ["x"], ["y"])])
     plan = planck.build(data, limits={"max_tensor_bytes": 1000})
     plan.run({"x": np.ones((25, 4), np.float32)})
     with pytest.raises(planck.LimitError, match="max_tensor_bytes"):
