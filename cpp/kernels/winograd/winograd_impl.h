@@ -8,7 +8,7 @@ namespace planck {
 namespace {
 
 // B^T d.
-PLANCK_INLINE void transform_in(const F16* d, int step, F16* v) {
+PLANCK_INLINE void transform_in(const F16* d, int64_t step, F16* v) {
   const F16 d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step],
             d5 = d[5 * step];
   const F16 four = set1(4.0f), five = set1(5.0f), two = set1(2.0f);
@@ -23,7 +23,7 @@ PLANCK_INLINE void transform_in(const F16* d, int step, F16* v) {
 }
 
 // A^T m.
-PLANCK_INLINE void transform_out(const F16* m, int step, F16* y) {
+PLANCK_INLINE void transform_out(const F16* m, int64_t step, F16* y) {
   const F16 m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step],
             m5 = m[5 * step];
   const F16 sum1 = m1 + m2, sum2 = m3 + m4, dif1 = m1 - m2, dif2 = m3 - m4;
@@ -36,7 +36,7 @@ PLANCK_INLINE void transform_out(const F16* m, int step, F16* y) {
 PLANCK_INLINE void input_of(const WinogradInput& in, int64_t channel, int64_t lanes) {
   const WinogradPatch& p = in.patch;
   F16 rows[kWinogradIn * kWinogradIn];
-  for (int y = 0; y < kWinogradIn; ++y) {
+  for (int64_t y = 0; y < kWinogradIn; ++y) {
     F16 d[kWinogradIn];
     const float* line = p.x + y * p.y_step + channel;
     const bool inside = y >= p.y_from && y < p.y_to;
