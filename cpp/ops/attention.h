@@ -11,8 +11,8 @@ struct Attention {
   int64_t heads = 1;
   double scale = 1;
   int64_t merged = 1;
-  // 1: a mask of -inf hides a score whatever it is (NaN and inf too), and a row whose scores are all
-  // -inf gives 0 instead of NaN.
+  // 1: a mask of -inf hides a score whatever it is (NaN and inf too), and a row whose scores are
+  // all -inf gives 0 instead of NaN.
   int64_t masked_rows_zero = 0;
 
   static void fields(auto& self, auto&& visit) {
