@@ -178,7 +178,9 @@ def _interface(
     for value in graph.input:
         declared = value.type.tensor_type.shape.dim
         for dim, size in zip(declared, shapes.get(value.name, ()), strict=False):
-            if dim.dim_param and dims.setdefault(dim.dim_param, size) != size:
+            if dim.dim_param in ("", "?"):  # the latter is a converter's word for "any"
+                continue
+            if dims.setdefault(dim.dim_param, size) != size:
                 raise ValueError(f"dimension {dim.dim_param} is both {dims[dim.dim_param]}, {size}")
     return dims, tuple(value.name for value in graph.output)
 
