@@ -221,6 +221,99 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   run_program(args, item, area);
 }
 
+// --- windows read from a band of lines: a tile is some rows of outputs of one image, times panels
+
+// Windows that overlap and begin inside, so that a band is hardly larger than the picture: what a
+// damaged plan says is not computed with before.
+bool overlaps(const WindowSteps& axis) {
+  return axis.dilation == 1 && axis.stride <= axis.kernel && axis.begin < axis.kernel &&
+         axis.out > 0 && axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
+}
+
+bool fits_band(const MatmulArgs& args) {
+  constexpr int64_t kShortest = 32;  // summed elements of one line of taps, for one kernel call
+  const MatmulWindows* w = args.windows;
+  return w != nullptr && args.batch_rank == 0 && args.b_packed && overlaps(w->x) &&
+         overlaps(w->y) && w->x.kernel * w->channels >= kShortest;
+}
+
+// About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
+void cut_bands(MatmulArgs& args) {
+  constexpr int64_t kRows = 96;
+  MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  const auto bytes = [&](int64_t rows) {
+    const WindowBand band = band_of(w, rows);
+    return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)},
+                       "lines");
+  };
+  plan.band_rows = std::clamp<int64_t>(kRows / w.x.out, 1, w.y.out);
+  while (plan.band_rows > 1 && bytes(plan.band_rows) > this_device().l2_bytes / 2) {
+    plan.band_rows = ceil_div(plan.band_rows, 2);
+  }
+  plan.scratch_bytes = round_up(bytes(plan.band_rows), 64);
+  const int64_t images = args.m / (w.x.out * w.y.out);
+  plan.m_blocks = checked_mul(images, ceil_div(w.y.out, plan.band_rows), "rows of windows");
+  plan.n_panels = ceil_div(args.n, plan.tile.columns);
+  args.cut.panels =
+      std::clamp<int64_t>(plan.n_panels * plan.m_blocks / kGatherTiles, 1, plan.n_panels);
+  plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
+}
+
+// One row of outputs, one panel, one line of taps.
+void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const float* a) {
+  const MatmulEpilogue& epilogue = args.epilogue;
+  const MatmulWindows& w = *args.windows;
+  const int64_t k = w.x.kernel * w.channels;
+  const bool last = tap + 1 == w.y.kernel;
+  jit::GemmBlock block;
+  block.rows = line.rows;
+  block.columns = line.columns;
+  block.panel_stride = args.k * args.plan.tile.columns;
+  block.call.k = k;
+  block.call.a = a;
+  block.call.a_stride = w.x.stride * w.channels;
+  block.call.b = args.b + line.column * args.k + tap * k * args.plan.tile.columns;
+  block.call.c = args.c + line.row * args.c_stride + line.column;
+  block.call.c_stride = args.c_stride;
+  if (tap > 0) block.call.flags |= jit::kLoadC;
+  if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
+  if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
+  if (last && epilogue.bias != nullptr) block.call.bias = epilogue.bias + line.column;
+  if (last && epilogue.residual != nullptr) {
+    block.call.residual = epilogue.residual + line.row * epilogue.residual_stride + line.column;
+    block.call.residual_stride = epilogue.residual_stride;
+  }
+  jit::multiply(args.plan.tile, block);
+}
+
+void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
+  const auto& args = *static_cast<const MatmulArgs*>(raw);
+  const MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  const int64_t blocks = ceil_div(w.y.out, plan.band_rows);  // of an image
+  const int64_t block = tile / plan.n_groups, image = block / blocks;
+  const int64_t first = block % blocks * plan.band_rows;
+  const int64_t rows = std::min(plan.band_rows, w.y.out - first);
+  const WindowBand band = band_of(w, rows);
+  auto* lines = reinterpret_cast<float*>(worker.scratch);
+  copy_band(w, band, args.a + image * w.image_step, first, lines);
+  const int64_t column = tile % plan.n_groups * args.cut.panels * plan.tile.columns;
+  const int64_t columns = std::min(args.cut.panels * plan.tile.columns, args.n - column);
+  const Area all{(image * w.y.out + first) * w.x.out, column, rows * w.x.out, columns};
+  for (int64_t at = 0; at < columns; at += plan.tile.columns) {
+    for (int64_t tap = 0; tap < w.y.kernel; ++tap) {
+      for (int64_t row = 0; row < rows; ++row) {
+        const Area line{all.row + row * w.x.out, column + at, w.x.out,
+                        std::min<int64_t>(plan.tile.columns, columns - at)};
+        multiply_line(args, line, tap,
+                      lines + (row * w.y.stride + tap * w.y.dilation) * band.pitch);
+      }
+    }
+  }
+  run_program(args, item_of(args, 0), all);
+}
+
 // Room for the windows of one tile behind the panels.
 void add_gather(MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
@@ -252,6 +345,15 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan = {};
   plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
   plan.items = items(args);
+  if (const EltProgram* program = args.epilogue.program; program != nullptr) {
+    plan.gelu = row.isa != Isa::portable && is_only(*program, EltOp::gelu_erf);
+    plan.relu = is_only(*program, EltOp::relu);
+    if (!plan.gelu && !plan.relu) plan.strip = eltwise_strip(row.isa);
+  }
+  if (fits_band(args) && args.m > 0 && args.n > 0) {
+    cut_bands(args);
+    return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
+  }
   args.cut = choose_cut(args, plan.items, this_device());
   plan.n_panels = ceil_div(args.n, row.tile_n);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
@@ -261,11 +363,6 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
   if (args.windows != nullptr) add_gather(args);
-  if (const EltProgram* program = args.epilogue.program; program != nullptr) {
-    plan.gelu = row.isa != Isa::portable && is_only(*program, EltOp::gelu_erf);
-    plan.relu = is_only(*program, EltOp::relu);
-    if (!plan.gelu && !plan.relu) plan.strip = eltwise_strip(row.isa);
-  }
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

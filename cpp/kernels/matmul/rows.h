@@ -103,6 +103,7 @@ struct MatmulArgs {
     jit::GemmTile tile;
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
     int64_t gather_pitch = 0, gather_offset = 0;  // floats; where windows are gathered in scratch
+    int64_t band_rows = 0;       // of outputs in one tile whose windows are read from a band; or 0
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
   } plan;

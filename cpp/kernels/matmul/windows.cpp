@@ -88,4 +88,32 @@ void gather_windows(const MatmulWindows& w, const float* picture, int64_t row, i
   }
 }
 
+WindowBand band_of(const MatmulWindows& w, int64_t output_rows) {
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t floats = (places * w.channels + 15) / 16 * 16;
+  return {(output_rows - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1, floats + 16};
+}
+
+void copy_band(const MatmulWindows& w, const WindowBand& band, const float* image, int64_t first,
+               float* to) {
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t low = std::min(w.x.begin, places);
+  const int64_t high = std::clamp(w.x.in + w.x.begin, low, places);
+  for (int64_t i = 0; i < band.lines; ++i, to += band.pitch) {
+    const int64_t y = first * w.y.stride - w.y.begin + i;
+    const bool inside = y >= 0 && y < w.y.in;
+    std::fill(to, to + (inside ? low : places) * w.channels, 0.0F);
+    if (!inside) continue;
+    const float* line = image + y * w.y.step;
+    if (w.x.step == w.channels) {
+      copy(line, (high - low) * w.channels, to + low * w.channels);
+    } else {
+      for (int64_t x = low; x < high; ++x) {
+        copy(line + (x - low) * w.x.step, w.channels, to + x * w.channels);
+      }
+    }
+    std::fill(to + high * w.channels, to + places * w.channels, 0.0F);
+  }
+}
+
 }  // namespace planck

@@ -22,4 +22,15 @@ struct MatmulWindows {
 void gather_windows(const MatmulWindows& windows, const float* picture, int64_t row, int64_t rows,
                     int64_t k, int64_t count, float* to, int64_t pitch);
 
+// Where the taps of a line are neighbours (no dilation), windows side by side overlap in memory: a
+// band of whole lines with their padding serves as A for a row of outputs, whose rows lie
+// x.stride * channels floats apart, one line of taps at a time.
+struct WindowBand {
+  int64_t lines = 0, pitch = 0;  // pitch: floats
+};
+WindowBand band_of(const MatmulWindows& windows, int64_t output_rows);
+// Copies the lines that outputs of the image from row `first` on read; `image` is its first place.
+void copy_band(const MatmulWindows& windows, const WindowBand& band, const float* image,
+               int64_t first, float* to);
+
 }  // namespace planck
