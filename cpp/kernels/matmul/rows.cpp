@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/vector_units.h"
 #include "kernels/jit/panels.h"
 
 namespace planck {
@@ -55,7 +56,8 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   // A full tile is reached only when there are that many rows: a lower one reads B as often.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
   const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
-  return 2 * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
+  const double halves = row.isa >= Isa::avx512 && halves_512() ? 2 : 1;
+  return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
 }
 
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
