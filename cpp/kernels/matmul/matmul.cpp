@@ -230,11 +230,15 @@ bool overlaps(const WindowSteps& axis) {
          axis.out > 0 && axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
 }
 
+// Long lines, such as sequences, would not stay in L2 and make few tiles; short ones do not fill a
+// register tile: both are gathered.
 bool fits_band(const MatmulArgs& args) {
   constexpr int64_t kShortest = 32;  // summed elements of one line of taps, for one kernel call
+  constexpr int64_t kFewest = 6, kMost = 240;  // outputs of a line
   const MatmulWindows* w = args.windows;
   return w != nullptr && args.batch_rank == 0 && args.b_packed && overlaps(w->x) &&
-         overlaps(w->y) && w->x.kernel * w->channels >= kShortest;
+         overlaps(w->y) && w->x.out >= kFewest && w->x.out <= kMost &&
+         w->x.kernel * w->channels >= kShortest;
 }
 
 // About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
