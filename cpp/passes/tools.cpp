@@ -102,6 +102,20 @@ bool is_perm(const Graph& g, const Node* transpose, std::initializer_list<int64_
          std::ranges::equal(perm_of(g, *transpose), perm);
 }
 
+ScaledValue unscaled(const Graph& g, ScaledValue from) {
+  const Node* n = g.producer(from.value);
+  if (n == nullptr || (!n->is("Mul") && !n->is("Div"))) return from;
+  const auto right = scalar_of(g, n->inputs[1]), left = scalar_of(g, n->inputs[0]);
+  ScaledValue inner = from;
+  if (right) {
+    inner = {n->inputs[0], n->is("Mul") ? from.scale * *right : from.scale / *right};
+  } else if (left && n->is("Mul")) {
+    inner = {n->inputs[1], from.scale * *left};
+  }
+  // A constant of shape [1,1,1,1,1] would have raised the rank.
+  return same_dims(dims_of(g, inner.value), dims_of(g, from.value)) ? inner : from;
+}
+
 Pat activation_of_product(const Pat& product) {
   std::vector<Pat> choices;
   for (const char* name : {"Gelu", "Relu", "Tanh", "Sigmoid", "HardSwish", "planck.Swish"}) {

@@ -49,6 +49,15 @@ std::string why_no_residual(const Graph& g, const Node& product, const Node& add
 // The product's inputs with the other operand of the Add as residual.
 std::vector<ValueId> with_residual(const Node& product, const Node& add);
 
+// --- operands of attention -------------------------------------------------------------------
+struct ScaledValue {
+  ValueId value;
+  double scale = 1;
+};
+// What a multiplication or division by one number reads, the number taken into the scale; the value
+// itself where there is none.
+ScaledValue unscaled(const Graph& g, ScaledValue from);
+
 // --- constants made from constants ----------------------------------------------------------
 Tensor transposed_matrix(const Tensor& matrix);
 Tensor scaled(const Tensor& t, double factor);

@@ -37,7 +37,8 @@ void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
 }
 
 void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
-  // About 10 us of one core, and few enough outputs to be in L1 when the program reads them.
+  // Much more work than taking a ticket, and few enough outputs to be in L1 when the program reads
+  // them.
   constexpr int64_t kSteps = 1 << 18, kFloats = 6144;
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t taps = std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);

@@ -41,27 +41,6 @@ Pat pattern() {
   return op("MatMul", {kept, var("v")});
 }
 
-// q, k or v on its way back to where the heads were split.
-struct Operand {
-  ValueId value;
-  double scale = 1;
-};
-
-// Behind a multiplication by a number, which then belongs to the scale of the scores.
-Operand unscaled(const Graph& g, Operand from) {
-  const Node* n = g.producer(from.value);
-  if (n == nullptr || (!n->is("Mul") && !n->is("Div"))) return from;
-  const auto right = scalar_of(g, n->inputs[1]), left = scalar_of(g, n->inputs[0]);
-  Operand inner = from;
-  if (right) {
-    inner = {n->inputs[0], n->is("Mul") ? from.scale * *right : from.scale / *right};
-  } else if (left && n->is("Mul")) {
-    inner = {n->inputs[1], from.scale * *left};
-  }
-  // A constant of shape [1,1,1,1,1] would have raised the rank.
-  return same_dims(dims_of(g, inner.value), dims_of(g, from.value)) ? inner : from;
-}
-
 // From [B,L,H,D] to [B,L,H*D]: the value that was split, or a view that says so.
 ValueId merged(const Graph& g, Patch& patch, ValueId split) {
   const std::vector<Dim>& d = dims_of(g, split);
@@ -71,24 +50,24 @@ ValueId merged(const Graph& g, Patch& patch, ValueId split) {
   return patch.add(ops::View{flat}, {split});
 }
 
-Operand merged_unscaled(const Graph& g, Patch& patch, Operand split) {
+ScaledValue merged_unscaled(const Graph& g, Patch& patch, ScaledValue split) {
   split = unscaled(g, split);
   const ValueId rows = merged(g, patch, split.value);
   const bool old = rows < static_cast<ValueId>(g.value_count());  // not the patch's own
-  return old ? unscaled(g, {rows, split.scale}) : Operand{rows, split.scale};
+  return old ? unscaled(g, {rows, split.scale}) : ScaledValue{rows, split.scale};
 }
 
 // [B,H,L,D] as it is, or as [B,L,H*D] where the heads were moved out of the rows.
-Operand rows_of(const Graph& g, Patch& patch, ValueId v) {
-  Operand operand = unscaled(g, {v});
+ScaledValue rows_of(const Graph& g, Patch& patch, ValueId v) {
+  ScaledValue operand = unscaled(g, {v});
   const Node* moved = made_by(g, operand.value, "Transpose");
   if (!is_perm(g, moved, {0, 2, 1, 3})) return operand;
   return merged_unscaled(g, patch, {moved->inputs[0], operand.scale});
 }
 
 // The same for keys, which the product reads as [B,H,D,L].
-Operand rows_of_transposed(const Graph& g, Patch& patch, ValueId kt) {
-  Operand operand = unscaled(g, {kt});
+ScaledValue rows_of_transposed(const Graph& g, Patch& patch, ValueId kt) {
+  ScaledValue operand = unscaled(g, {kt});
   const Node* moved = made_by(g, operand.value, "Transpose");
   if (is_perm(g, moved, {0, 2, 3, 1})) {
     return merged_unscaled(g, patch, {moved->inputs[0], operand.scale});
@@ -253,8 +232,8 @@ ValueId hiding_mask(const Graph& g, Patch& patch, const Match& m) {
 }
 
 Operands one_product(const Graph& g, Patch& patch, const Match& m) {
-  const Operand q = rows_of(g, patch, m["q"].id);
-  const Operand k = rows_of_transposed(g, patch, m["kt"].id);
+  const ScaledValue q = rows_of(g, patch, m["q"].id);
+  const ScaledValue k = rows_of_transposed(g, patch, m["kt"].id);
   return {q.value, k.value, kAbsent, *scale_of(g, m) * q.scale * k.scale};
 }
 
@@ -276,7 +255,7 @@ ValueId shifted_rows(const Graph& g, Patch& patch, ValueId rows, const Tensor& b
 Operands joined_products(const Graph& g, Patch& patch, const Match& m, const TwoProducts& two) {
   const std::vector<Dim>& d = dims_of(g, two.content.heads);
   const double scale = *scale_of(g, m);
-  const Operand k = rows_of_transposed(g, patch, two.kt);
+  const ScaledValue k = rows_of_transposed(g, patch, two.kt);
   Operands out{merged(g, patch, two.content.heads), k.value, kAbsent, scale};
   const int64_t width = *(d[2] * d[3]).known();
   out.q = shifted_rows(g, patch, out.q, two.content.by->reshaped({width}));

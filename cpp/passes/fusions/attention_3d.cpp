@@ -22,27 +22,8 @@ Pat pattern() {
   return op("MatMul", {named("weights", op("Softmax", {masked})), var("v")});
 }
 
-struct Operand {
-  ValueId value;
-  double scale = 1;
-};
-
-// In front of a multiplication by a number, which then belongs to the scale of the scores.
-Operand unscaled(const Graph& g, Operand from) {
-  const Node* n = g.producer(from.value);
-  if (n == nullptr || (!n->is("Mul") && !n->is("Div"))) return from;
-  const auto right = scalar_of(g, n->inputs[1]), left = scalar_of(g, n->inputs[0]);
-  Operand inner = from;
-  if (right) {
-    inner = {n->inputs[0], n->is("Mul") ? from.scale * *right : from.scale / *right};
-  } else if (left && n->is("Mul")) {
-    inner = {n->inputs[1], from.scale * *left};
-  }
-  return same_dims(dims_of(g, inner.value), dims_of(g, from.value)) ? inner : from;
-}
-
 // [length,heads,size] as [1,length,heads * size].
-Operand flat(const Graph& g, Patch& patch, Operand rows) {
+ScaledValue flat(const Graph& g, Patch& patch, ScaledValue rows) {
   rows = unscaled(g, rows);
   const std::vector<Dim> d = dims_of(g, rows.value);
   if (const Node* view = made_by(g, rows.value, "planck.View")) {
@@ -52,8 +33,8 @@ Operand flat(const Graph& g, Patch& patch, Operand rows) {
 }
 
 // [heads,length,size] as [1,heads,length,size], or as rows where it was made of those.
-Operand heads_or_rows(const Graph& g, Patch& patch, ValueId v) {
-  const Operand operand = unscaled(g, {v});
+ScaledValue heads_or_rows(const Graph& g, Patch& patch, ValueId v) {
+  const ScaledValue operand = unscaled(g, {v});
   const Node* moved = made_by(g, operand.value, "Transpose");
   if (is_perm(g, moved, {1, 0, 2})) return flat(g, patch, {moved->inputs[0], operand.scale});
   const std::vector<Dim>& d = dims_of(g, operand.value);
@@ -61,8 +42,8 @@ Operand heads_or_rows(const Graph& g, Patch& patch, ValueId v) {
 }
 
 // The same for keys, which the product reads as [heads,size,length].
-Operand keys(const Graph& g, Patch& patch, ValueId kt) {
-  const Operand operand = unscaled(g, {kt});
+ScaledValue keys(const Graph& g, Patch& patch, ValueId kt) {
+  const ScaledValue operand = unscaled(g, {kt});
   const Node* moved = made_by(g, operand.value, "Transpose");
   if (is_perm(g, moved, {1, 2, 0})) return flat(g, patch, {moved->inputs[0], operand.scale});
   const bool turned = is_perm(g, moved, {0, 2, 1});
@@ -119,8 +100,8 @@ Outcome rewrite(const Graph& g, const Match& m) {
   const Node* moved = only_reader(g, m.root());
   const bool merges = is_perm(g, moved, {1, 0, 2});
   Patch patch(g, merges ? moved->id : m.at());
-  const Operand q = heads_or_rows(g, patch, m["q"].id);
-  const Operand k = keys(g, patch, m["kt"].id);
+  const ScaledValue q = heads_or_rows(g, patch, m["q"].id);
+  const ScaledValue k = keys(g, patch, m["kt"].id);
   // Values keep their factors: there is no scale behind the softmax.
   const Node* v_moved = made_by(g, m["v"].id, "Transpose");
   const std::vector<Dim>& v_dims = m["v"].type().dims;
