@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/qparams.h"
 #include "ir/op_def.h"
 
 namespace planck {
@@ -24,15 +25,6 @@ struct SourceNode {
 };
 using Origin = std::vector<int32_t>;  // sorted indices into Graph::sources, each once
 void merge_origin(Origin& into, const Origin& from);
-
-// Where a value's numbers lie when it is quantised: real = scale * (q - zero_point).
-struct QParams {
-  DType dtype = DType::s8;
-  std::vector<float> scale;
-  std::vector<int32_t> zero_point;
-  int64_t axis = -1;  // -1: one scale for the tensor
-  int64_t block = 0;  // 0: no blocks along the axis
-};
 
 struct Value {
   ValueId id = kAbsent;
