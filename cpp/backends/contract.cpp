@@ -35,6 +35,33 @@ class Contract {
     if (has(3)) same_rows(3, y);
   }
 
+  void operator()(const QProductParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    expect(x.dtype == DType::u8, "its input ", x, " is not uint8");
+    const bool bytes = y.dtype == DType::u8;
+    expect(bytes || (y.dtype == DType::f32 && !p.requantize.on), "its output is ", y);
+    expect(bytes == (p.requantize.on || ends_in_bytes(p.then)), "its output is ", y,
+           ", its program gives another type");
+    if (p.windows.empty()) {
+      rows(x), rows(y);
+      expect(x.columns() == p.channels && y.columns() == p.n && x.rows() == y.rows(),
+             "the product of ", x, " and [", p.channels, ',', p.n, "] is not ", y);
+    } else {
+      pictures(x, y, p.windows.size());
+      expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
+             p.channels, " channels do not give ", y, " with ", p.n);
+    }
+    expect(in(2).dtype == DType::s32 && in(3).dtype == DType::f32, "offsets ", in(2),
+           " and multipliers ", in(3), " have other types");
+    weights_of(2, p.n), weights_of(3, p.n);
+    if (has(4)) weights_of(4, p.n);
+    if (has(4)) expect(in(4).dtype == DType::f32, "the bias ", in(4), " is not float32");
+    if (!has(5)) return;
+    same_rows(5, y);
+    expect(in(5).dtype == DType::f32 || (in(5).dtype == DType::u8 && p.then.operands.size() > 1),
+           "the residual ", in(5), " is not float32");
+  }
+
   void operator()(const ChannelwiseParams& p) const {
     const BoundValue &x = in(0), &y = out(0);
     f32_inputs();

@@ -12,6 +12,7 @@
 #include "kernels/layout/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/qmatmul/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/resample/rows.h"
@@ -33,6 +34,7 @@ struct Isas {
   bool converts;
   auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ConvParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const QProductParams&) const { return isa_in(qmatmul_rows(), name); }
   auto operator()(const WinogradParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ChannelwiseParams&) const { return isa_in(channelwise_rows(), name); }
   auto operator()(const MatmulParams&) const { return isa_in(matmul_rows(), name); }

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qmatmul/rows.h"
 
 namespace planck {
 namespace {
@@ -50,6 +51,12 @@ Tensor unpacked(const PlanConstant& c) {
   if (c.packing.kernel.empty()) return c.tensor;
   std::byte* bytes = nullptr;
   const auto [kernel, n, k] = c.packing;
+  if (c.tensor.dtype() == DType::s8) {
+    Tensor out = Tensor::make(DType::s8, {k, n}, &bytes);
+    unpack_b(qmatmul_row(kernel), n, k, c.tensor.as<int8_t>(), reinterpret_cast<int8_t*>(bytes), n,
+             1);
+    return out;
+  }
   Tensor out = Tensor::make(DType::f32, {k, n}, &bytes);
   unpack_b(matmul_row(kernel), n, k, c.tensor.as<float>(), reinterpret_cast<float*>(bytes), n, 1);
   return out;
@@ -61,6 +68,15 @@ PlanConstant packed(const std::string& name, const Tensor& matrix, const std::st
   std::byte* bytes = nullptr;
   Tensor out = Tensor::make(DType::f32, {packed_floats(row, n, k)}, &bytes);
   pack_b(row, n, k, matrix.as<float>(), n, 1, reinterpret_cast<float*>(bytes));
+  return {name, std::move(out), {kernel, n, k}};
+}
+
+PlanConstant packed_codes(const std::string& name, std::span<const int8_t> matrix, int64_t n,
+                          int64_t k, const std::string& kernel) {
+  const QmatmulRow& row = qmatmul_row(kernel);
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::s8, {packed_bytes(row, n, k)}, &bytes);
+  pack_b(row, n, k, matrix.data(), n, 1, reinterpret_cast<int8_t*>(bytes));
   return {name, std::move(out), {kernel, n, k}};
 }
 

@@ -1,6 +1,7 @@
 #include "backends/verify.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "backends/kernel_rows.h"
@@ -9,6 +10,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qmatmul/rows.h"
 #include "plan/view.h"
 
 namespace planck {
@@ -85,15 +87,23 @@ class Verifier {
   static void constant(const PlanConstant& c) {
     const Packing& p = c.packing;
     if (p.kernel.empty()) return;
-    const auto& rows = matmul_rows();
-    const auto row = std::ranges::find(rows, p.kernel, &MatmulRow::name);
-    expect(row != rows.end(), "the weight '", c.name, "' is packed for '", p.kernel,
-           "', which is no kernel");
     constexpr int64_t kMost = int64_t{1} << 40;
     const bool sane = p.n > 0 && p.k > 0 && p.n < kMost && p.k < kMost;
-    expect(sane && c.tensor.dtype() == DType::f32 && c.tensor.rank() == 1 &&
-               c.tensor.count() == packed_floats(*row, p.n, p.k),
-           "the weight '", c.name, "' does not have the size of its packing");
+    const bool floats = c.tensor.dtype() == DType::f32, bytes = c.tensor.dtype() == DType::s8;
+    expect(sane && (floats || bytes) && c.tensor.rank() == 1, "the weight '", c.name,
+           "' does not have the form of its packing");
+    const auto size = floats ? packed_size(matmul_rows(), p, packed_floats)
+                             : packed_size(qmatmul_rows(), p, packed_bytes);
+    expect(size.has_value(), "the weight '", c.name, "' is packed for '", p.kernel,
+           "', which is no kernel for ", c.tensor.dtype());
+    expect(c.tensor.count() == *size, "the weight '", c.name,
+           "' does not have the size of its packing");
+  }
+  static std::optional<int64_t> packed_size(const auto& rows, const Packing& p, auto&& size) {
+    for (const auto& row : rows) {
+      if (row.name == p.kernel) return size(row, p.n, p.k);
+    }
+    return std::nullopt;
   }
 
   void value(const PlanValue& v) const {
@@ -102,6 +112,10 @@ class Verifier {
            "' has ", v.shape.size(), " extents and ", v.strides.size(), " strides");
     expect(size_of(v.dtype) == plan_.buffers[static_cast<size_t>(v.buffer)].element_size,
            "the value '", v.name, "' and its buffer differ in the size of an element");
+    const bool quantised = v.scale != 0 || v.zero != 0;
+    expect(!quantised || (v.dtype == DType::u8 && v.scale > 0 && std::isfinite(v.scale) &&
+                          v.zero >= 0 && v.zero <= 255),
+           "the value '", v.name, "' has a grid of ", v.scale, " and ", v.zero);
   }
 
   // A port owns its buffer: dense, from the start, all of it.
@@ -177,6 +191,9 @@ class Verifier {
     expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
     if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, linear->n, linear->k);
     if (const auto* conv = std::get_if<ConvParams>(&s.params)) weight(s, conv->n, conv->k());
+    if (const auto* product = std::get_if<QProductParams>(&s.params)) {
+      weight(s, product->n, product->k());
+    }
     if (const auto* conv = std::get_if<WinogradParams>(&s.params)) weight(s, conv->n, conv->k());
   }
 
@@ -186,6 +203,7 @@ class Verifier {
     if (channelwise != nullptr) {
       return i >= 2 || (i == 1 && channelwise->kind != ChannelwiseKind::depthwise);
     }
+    if (std::holds_alternative<QProductParams>(s.params)) return i >= 4;
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
                          std::holds_alternative<ConvParams>(s.params) ||
                          std::holds_alternative<WinogradParams>(s.params);
@@ -220,6 +238,19 @@ class Verifier {
     windows(p.windows);
     expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
     return {4, 4};
+  }
+  static StepArity check(const Step& s, const QProductParams& p) {
+    epilogue(p.then, s.inputs.size() > 5 && s.inputs[5] >= 0 ? 2 : 1);
+    if (!p.windows.empty()) windows(p.windows);
+    expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
+    const Requantize& r = p.requantize;
+    for (const int32_t byte : {p.zero, r.zero, r.low, r.high}) {
+      expect(byte >= 0 && byte <= 255, "its zero point or bound ", byte, " is no byte");
+    }
+    expect(r.low <= r.high, "its bounds ", r.low, " and ", r.high, " are the wrong way round");
+    expect(!r.on || (p.then.body.empty() && (s.inputs.size() < 6 || s.inputs[5] < 0)),
+           "it requantises, and has a program or a residual");
+    return {6, 6};
   }
   static StepArity check(const Step&, const WinogradParams& p) {
     epilogue(p.then, 1);

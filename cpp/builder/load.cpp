@@ -32,6 +32,14 @@ class Reselect {
 
   void operator()(const LinearParams& p) { product(p.n, p.k); }
   void operator()(const ConvParams& p) { product(p.n, p.k()); }
+  void operator()(const QProductParams& p) {
+    take(select_qmatmul(p.n, p.k(), forced()));
+    renew([&](const PlanConstant& weight) {
+      const Tensor codes = unpacked(weight);
+      return packed_codes(weight.name, {codes.as<int8_t>(), static_cast<size_t>(codes.count())},
+                          p.n, p.k(), step_.kernel);
+    });
+  }
   void operator()(const WinogradParams& p) { product(p.n, p.k()); }
   void operator()(const ChannelwiseParams&) { take(choose_by_isa(channelwise_rows(), forced())); }
   void operator()(const MatmulParams&) {
@@ -64,11 +72,17 @@ class Reselect {
  private:
   void product(int64_t n, int64_t k) {
     take(select_matmul(n, k, true, forced()));
+    renew([&](const PlanConstant& weight) {
+      return packed(weight.name, unpacked(weight), step_.kernel);
+    });
+  }
+  // The weight in the form of the step's kernel, unless it has it.
+  void renew(auto&& packed_anew) {
     const auto value = static_cast<size_t>(step_.inputs[1]);
     PlanBuffer& buffer = plan_.buffers[static_cast<size_t>(plan_.values[value].buffer)];
     PlanConstant& weight = plan_.constants[static_cast<size_t>(buffer.index)];
     if (weight.packing.kernel == step_.kernel) return;
-    weight = packed(weight.name, unpacked(weight), step_.kernel);
+    weight = packed_anew(weight);
     buffer.elements = Dim(weight.tensor.count());
     plan_.values[value].shape = {buffer.elements};
     plan_.values[value].strides = {Dim(1)};

@@ -4,6 +4,7 @@
 
 #include "base/guard.h"
 #include "builder/lowering.h"
+#include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
 
@@ -153,6 +154,23 @@ int32_t Lowering::unbroadcast(ValueId v, Origin& origin) {
   return source;
 }
 
+// Bytes that a QuantizeLinear makes stand for the tensor that its DequantizeLinear gives, or, where
+// the model has none, for the tensor that it reads: comparisons and taps find it by that name.
+void Lowering::note_grid(int32_t made, const Node& n) {
+  if (!n.is("QuantizeLinear") || at(made).dtype != DType::u8) return;
+  for (const NodeId reader : graph.value(n.outputs[0]).readers) {
+    const Node& dq = graph.node(reader);
+    if (!dq.is("DequantizeLinear")) continue;
+    const ByteSource source = byte_source(graph, dq.outputs[0]);
+    if (!source.readable() || source.scale <= 0) continue;
+    const std::string& own = graph.value(dq.outputs[0]).name;
+    at(made).name = own.empty() ? graph.value(n.inputs[0]).name : own;
+    at(made).scale = source.scale;
+    at(made).zero = source.zero;
+    return;
+  }
+}
+
 int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
   const ValueId id = n.outputs[i];
   const Value& v = graph.value(id);
@@ -175,6 +193,7 @@ int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
     }
   }
   const int32_t made = new_value(v.type(), v.name, kind, index, std::move(strides));
+  if (kind == BufferKind::arena) note_grid(made, n);
   values_[id] = made;
   return made;
 }
@@ -258,6 +277,7 @@ int32_t Lowering::make_permuted_output(const Node& n, size_t i, const std::vecto
       new_value({v.type().dtype, std::move(dims)}, "", BufferKind::arena, 0, strides);
   const int32_t view = permuted(made, inverse);
   at(view).name = v.name;
+  note_grid(view, n);
   values_[v.id] = view;
   return made;
 }
@@ -308,6 +328,10 @@ void Lowering::emit_deferred(ValueId id, const Node& last, const TileProgram& ta
   const Emit emit = std::move(deferred_.at(id));
   deferred_.erase(id);
   emit(last, tail, std::move(origin));
+}
+
+void Lowering::refuse(std::string_view what, const Node& n, const std::string& reason) {
+  plan.report.refusals.push_back({std::string(what), origin_text(graph, n.origin), reason});
 }
 
 void Lowering::by_reference(const Node& n, std::string_view reason) {

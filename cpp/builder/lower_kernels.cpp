@@ -5,6 +5,7 @@
 
 #include "backends/packing.h"
 #include "builder/lowering.h"
+#include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/attention/rows.h"
 #include "kernels/embed/rows.h"
@@ -43,7 +44,33 @@ TileProgram activation_program(std::string_view activation, bool residual) {
   return p;
 }
 
+namespace {
+
+// The product of integers, where both operands lie on grids.
+bool lower_integer_linear(Lowering& l, const Node& n) {
+  const Value& w = l.graph.value(n.inputs[1]);
+  const ByteSource input = byte_source(l.graph, n.inputs[0]);
+  if (input.node == nullptr || !w.is_constant()) return false;
+  auto weights =
+      std::make_shared<IntegerWeights>(integer_weights(*w.fact.constant, w.quant.get(), 1, 0));
+  const std::string& why = input.refusal.empty() ? weights->refusal : input.refusal;
+  if (!why.empty()) {
+    l.refuse("quantized", n, why);
+    return false;
+  }
+  l.defer(n, [&l, &n, input, weights](const Node& last, const TileProgram& tail, Origin origin) {
+    const IntegerProduct product{&n, input, weights->k, {}, false, n.as<ops::Linear>().activation};
+    const ProductPlace place{l.rows(l.value(input.node->inputs[0])), l.make_output(last, 0, true),
+                             l.rows(byte_residual(l, n.input(3)))};
+    add_integer_product(l, product, *weights, place, tail, std::move(origin));
+  });
+  return true;
+}
+
+}  // namespace
+
 std::string lower_linear(Lowering& l, const Node& n) {
+  if (lower_integer_linear(l, n)) return "";
   const Value& w = l.graph.value(n.inputs[1]);
   if (!all_f32(l, n)) return "only fp32 products have kernels";
   if (!w.is_constant()) return "its weight is not constant";

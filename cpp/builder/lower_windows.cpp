@@ -7,6 +7,7 @@
 
 #include "backends/packing.h"
 #include "builder/lowering.h"
+#include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/layout/rows.h"
@@ -97,10 +98,12 @@ class ConvolutionLowering {
         origin_(std::move(origin)),
         weights_(*l.graph.value(n.inputs[1]).fact.constant),
         order_(channels_last(weights_.shape().size())),
+        tail_(tail),
         then_(composed(activation_program(conv_.activation), tail)) {}
 
   void run(const Node& last_node) {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
+    if (take_integers()) return integer_products(last_node);
     const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
@@ -116,6 +119,41 @@ class ConvolutionLowering {
     for (int64_t g = 0; g < conv_.group; ++g) {
       product(l_.window(x, g * in, in), l_.window(bias, g * each, each),
               l_.window(residual, g * each, each), l_.window(y, g * each, each), g * each, each);
+    }
+  }
+
+  // One product for each group, if all operands lie on grids.
+  bool take_integers() {
+    input_ = byte_source(l_.graph, n_.inputs[0]);
+    if (input_.node == nullptr) return false;
+    std::string why = input_.refusal;
+    const int64_t out = weights_.shape()[0], each = out / conv_.group;
+    if (conv_.group == out && out > 1) why = "depthwise convolutions have no integer kernel";
+    const QParams* grid = l_.graph.value(n_.inputs[1]).quant.get();
+    for (int64_t g = 0; g < conv_.group && why.empty(); ++g) {
+      integers_.push_back(
+          integer_weights(taps_by_channels(weights_, g * each, each), grid, 0, g * each));
+      why = integers_.back().refusal;
+    }
+    if (!why.empty()) l_.refuse("quantized", n_, why);
+    return why.empty();
+  }
+
+  void integer_products(const Node& last_node) {
+    const int64_t in = weights_.shape()[1];
+    const bool pointwise = is_pointwise(geometry_, conv_);
+    const int32_t x = readable(l_.permuted(l_.value(input_.node->inputs[0]), order_));
+    const int32_t residual = l_.rows(l_.permuted(byte_residual(l_, n_.input(3)), order_));
+    const int32_t y = l_.make_permuted_output(last_node, 0, order_);
+    IntegerProduct product{&n_, input_, in, geometry_.windows, true, conv_.activation};
+    if (pointwise) product.windows.clear();
+    int64_t first = 0;
+    for (const IntegerWeights& w : integers_) {
+      const int32_t part = l_.window(x, first / w.n * in, in);
+      const ProductPlace place{pointwise ? l_.rows(part) : part, l_.window(y, first, w.n),
+                               l_.window(residual, first, w.n), first};
+      add_integer_product(l_, product, w, place, tail_, origin_);
+      first += w.n;
     }
   }
 
@@ -205,7 +243,10 @@ class ConvolutionLowering {
   const Origin origin_;
   const Tensor& weights_;
   const std::vector<int64_t> order_;
+  const TileProgram tail_;  // behind the convolution's own epilogue
   const TileProgram then_;
+  ByteSource input_;
+  std::vector<IntegerWeights> integers_;  // of each group
 };
 
 }  // namespace

@@ -72,6 +72,8 @@ class Lowering {
   // --- steps ---
   // Adds a step; its ONNX nodes are those of the node, of its constants and of views between.
   Step& add_step(const Node& n, Step step);
+  // Says in the plan's report why the node does not get what its name promises.
+  void refuse(std::string_view what, const Node& n, const std::string& reason);
   // The step runs on the op's reference implementation. UnsupportedError where that is refused.
   void by_reference(const Node& n, std::string_view reason);
 
@@ -100,6 +102,7 @@ class Lowering {
   void emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
+  void note_grid(int32_t made, const Node& n);
   int32_t copy_of(int32_t id);  // in the arena, made once
   int32_t copy_into(int32_t id, BufferKind kind, int32_t index);
   Origin origin_of_inputs(const Step& step) const;

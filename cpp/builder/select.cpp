@@ -13,6 +13,14 @@ Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::
       [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
+Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced) {
+  const QmatmulProblem problem{kTypicalRows, n, k};
+  return choose<QmatmulRow>(
+      qmatmul_rows(), forced,
+      [&](const QmatmulRow& r) { return why_not(r, problem, this_device()); },
+      [&](const QmatmulRow& r) { return prior_cycles(r, problem); });
+}
+
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced) {
   AttentionProblem problem;
   problem.heads = heads;

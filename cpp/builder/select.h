@@ -9,6 +9,7 @@
 #include "base/device.h"
 #include "kernels/attention/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qmatmul/rows.h"
 #include "plan/plan.h"
 
 namespace planck {
@@ -76,6 +77,7 @@ Choice<Row> choose_by_isa(std::span<const Row> rows, const std::string& forced,
 inline constexpr int64_t kTypicalRows = 128;
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
+Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced);
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 
 }  // namespace planck

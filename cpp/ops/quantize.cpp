@@ -133,6 +133,21 @@ void DequantizeLinear::reference(Evaluation& call) const {
 }
 PLANCK_OP(DequantizeLinear, 25)
 
+void FlipSign::infer(Inference& call) const {
+  const TensorType& x = call.at(0).type;
+  if (x.dtype != DType::s8 && x.dtype != DType::u8) {
+    throw GraphError("FlipSign: x is ", x, ", expected s8 or u8");
+  }
+  set_type(call, 0, x.dtype == DType::s8 ? DType::u8 : DType::s8, x.dims);
+}
+
+void FlipSign::reference(Evaluation& call) const {
+  const bool is_signed = call.at(0).dtype == DType::s8;
+  call.out[0] = map(call.at(0), is_signed ? DType::u8 : DType::s8,
+                    [&](auto v) { return is_signed ? v + 128 : v - 128; });
+}
+PLANCK_OP(FlipSign, 0)
+
 void DynamicQuantizeLinear::infer(Inference& call) const {
   need_float(kName, call, 0);
   const TensorType x = call.at(0).type;

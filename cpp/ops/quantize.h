@@ -32,6 +32,13 @@ struct DequantizeLinear {
   }
 };
 
+// Bytes with or without sign, the other way: q + 128 in u8 for q in s8, q - 128 in s8 for q in u8.
+// So the numbers keep their distance from a zero point that moves with them.
+struct FlipSign {
+  PLANCK_OWN_OP_FACTS(FlipSign, exact, 1, 1)
+  PLANCK_NO_FIELDS
+};
+
 // Outputs: x in u8, scale, zero point, from the least and the greatest of x and 0.
 struct DynamicQuantizeLinear {
   PLANCK_OP_FACTS(DynamicQuantizeLinear, rounding, 1, 1, 3, 3)

@@ -19,5 +19,6 @@ Pass pass_merge_views();
 Pass pass_shapes();
 Pass pass_simplify();
 Pass pass_slice_updates();
+Pass pass_unsigned_bytes();
 
 }  // namespace planck

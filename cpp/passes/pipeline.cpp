@@ -9,20 +9,21 @@ namespace planck {
 // The recipe; one row, one reason for its place.
 std::vector<Pass> pipeline() {
   return {
-      pass_dead_code(),      // what nobody reads need not be looked at again
-      pass_drop_identity(),  // exporters leave hundreds; patterns then need no detours
-      pass_expand_guard(),   // before infer, which then knows what is behind the guards
-      pass_infer(),          // contents that the importer could not see, so that shapes are known
-      pass_fold(),           // shape arithmetic and weights become constants
-      pass_shapes(),         // needs what infer found; kills the chains of Shape nodes
-      pass_simplify(),       // after fold: neutral elements are constants
-      pass_slice_updates(),  // after fold: the indices are constants
-      pass_crop_first(),     // after simplify made crops of picks, and slice_updates joins
-      pass_hoist_crop(),     // after shapes, which makes crops of slices
-      pass_merge_views(),    // Unsqueeze after Unsqueeze is one view by now, and so are picks
-      pass_fold(),           // parts of constants, and the products of whole tables
-      pass_cse(),            // after shapes: equal chains have become equal nodes
-      pass_drop_identity(),  // views and broadcasts to the same shape
+      pass_dead_code(),       // what nobody reads need not be looked at again
+      pass_drop_identity(),   // exporters leave hundreds; patterns then need no detours
+      pass_expand_guard(),    // before infer, which then knows what is behind the guards
+      pass_infer(),           // contents that the importer could not see, so that shapes are known
+      pass_fold(),            // shape arithmetic and weights become constants
+      pass_shapes(),          // needs what infer found; kills the chains of Shape nodes
+      pass_simplify(),        // after fold: neutral elements are constants
+      pass_slice_updates(),   // after fold: the indices are constants
+      pass_crop_first(),      // after simplify made crops of picks, and slice_updates joins
+      pass_hoist_crop(),      // after shapes, which makes crops of slices
+      pass_merge_views(),     // Unsqueeze after Unsqueeze is one view by now, and so are picks
+      pass_fold(),            // parts of constants, and the products of whole tables
+      pass_unsigned_bytes(),  // while each Q and its DQ are still neighbours
+      pass_cse(),             // after shapes: equal chains have become equal nodes
+      pass_drop_identity(),   // views and broadcasts to the same shape
 #define PLANCK_FUSION_ROW(name) fusion_##name(),
 #include "passes/fusions/fusions.inc"
 #undef PLANCK_FUSION_ROW

@@ -43,7 +43,7 @@ struct Packing {
 
 struct PlanConstant {
   std::string name;
-  Tensor tensor;  // packed: f32, rank 1
+  Tensor tensor;  // packed: f32, or s8 for integer products; rank 1
   Packing packing;
 };
 
@@ -55,6 +55,8 @@ struct PlanValue {
   int32_t buffer = -1;
   Dim offset;                // elements from the start of the buffer
   std::vector<Dim> strides;  // elements, one for each axis; 0 repeats
+  float scale = 0;           // above 0: integers; the tensor `name` is scale * (value - zero)
+  int32_t zero = 0;
   static void fields(auto& s, auto& visit) {
     visit("name", s.name);
     visit("dtype", s.dtype);
@@ -62,6 +64,8 @@ struct PlanValue {
     visit("buffer", s.buffer);
     visit("offset", s.offset);
     visit("strides", s.strides);
+    visit("scale", s.scale);
+    visit("zero", s.zero);
   }
 };
 
@@ -147,6 +151,41 @@ struct ResampleParams {
   static void fields(auto& s, auto& visit) {
     visit("rule", s.rule);
     visit("axes", s.axes);
+  }
+};
+// Stored: clamp(rne(float(sum) * multiplier [+ bias]) + zero, low, high).
+struct Requantize {
+  bool on = false;
+  int32_t zero = 0, low = 0, high = 255;
+  static void fields(auto& s, auto& visit) {
+    visit("on", s.on);
+    visit("zero", s.zero);
+    visit("low", s.low);
+    visit("high", s.high);
+  }
+};
+// x (u8), packed w (s8), offset (s32), multiplier (f32), bias?, residual?: a linear layer (no
+// windows) or a convolution on integers. With sum_j = offset_j + sum over k of x_k w_kj, exact:
+// y = then(float(sum) * multiplier + bias + residual), or the requantised sum.
+struct QProductParams {
+  static constexpr std::string_view kFamily = "qproduct";
+  int64_t n = 0, channels = 0;  // of y, of x
+  std::vector<WindowParams> windows;
+  int32_t zero = 0;  // of x: what the padding reads
+  Requantize requantize;
+  TileProgram then;  // after bias and residual; may end in bytes
+  static void fields(auto& s, auto& visit) {
+    visit("n", s.n);
+    visit("channels", s.channels);
+    visit("windows", s.windows);
+    visit("zero", s.zero);
+    visit("requantize", s.requantize);
+    visit("then", s.then);
+  }
+  int64_t k() const {
+    int64_t k = channels;
+    for (const WindowParams& w : windows) k *= w.kernel;
+    return k;
   }
 };
 struct MatmulParams {  // a, b: batched, both vary
@@ -267,10 +306,10 @@ struct ReferenceParams {  // any op, by its reference
   }
 };
 using StepParams =
-    std::variant<LinearParams, ConvParams, WinogradParams, ChannelwiseParams, MatmulParams,
-                 AttentionParams, NormParams, SoftmaxParams, EltwiseParams, IntegerParams,
-                 EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams, RangeParams,
-                 ResampleParams, ReferenceParams>;
+    std::variant<LinearParams, ConvParams, QProductParams, WinogradParams, ChannelwiseParams,
+                 MatmulParams, AttentionParams, NormParams, SoftmaxParams, EltwiseParams,
+                 IntegerParams, EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams,
+                 RangeParams, ResampleParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

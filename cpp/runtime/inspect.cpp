@@ -47,6 +47,7 @@ class Atlas {
   }
 
   const Plan& plan;
+  const PlanValue& at(int32_t id) const { return plan.values[static_cast<size_t>(id)]; }
   std::optional<ArchivedGraph> archived;
   const Graph& graph() const { return archived->graph; }
   std::map<std::string, ValueId> by_name;
@@ -111,7 +112,8 @@ class Atlas {
       if (named == by_name.end() || step < 0) continue;
       const ValueId id = named->second;
       const Value& source = graph().value(id);
-      const bool computed = source.producer != kNoNode && source.type().dtype == v.dtype;
+      const DType dtype = v.scale > 0 ? DType::f32 : v.dtype;
+      const bool computed = source.producer != kNoNode && source.type().dtype == dtype;
       if (!computed || !held.emplace(id, static_cast<int32_t>(i)).second) continue;
       held_after[static_cast<size_t>(step)].push_back(id);
       finished_[id] = step;
@@ -155,6 +157,27 @@ class Atlas {
     }
   }
 };
+
+// What integers of the plan stand for, and back; other tensors as they are.
+Tensor real_numbers(const PlanValue& v, const Tensor& stored) {
+  if (v.scale <= 0) return stored;
+  Wide out = Wide(DType::f32, stored.shape());
+  const auto* q = reinterpret_cast<const uint8_t*>(stored.data());
+  for (size_t i = 0; i < out.real.size(); ++i) {
+    out.real[i] = static_cast<double>(v.scale) * (int{q[i]} - v.zero);
+  }
+  return narrow(out, DType::f32);
+}
+Tensor as_stored(const PlanValue& v, const Wide& real) {
+  if (v.scale <= 0) return narrow(real, v.dtype);
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::u8, real.shape, &bytes);
+  for (size_t i = 0; i < real.real.size(); ++i) {
+    const double q = std::nearbyint(real.real[i] / static_cast<double>(v.scale)) + v.zero;
+    bytes[i] = static_cast<std::byte>(std::isnan(q) ? 0 : std::clamp(q, 0.0, 255.0));
+  }
+  return out;
+}
 
 // Walks plan and model together. `R` are the reference's tensors, `A` the plan's.
 class Walk {
@@ -278,7 +301,8 @@ class Walk {
     before(s);
     replay_.run_step(s);
     for (const ValueId v : atlas_.held_after[s]) {
-      const Tensor& a = actual_[v] = replay_.value(atlas_.held.at(v));
+      const int32_t id = atlas_.held.at(v);
+      const Tensor& a = actual_[v] = real_numbers(atlas_.at(id), replay_.value(id));
       expect_declared(v, a.dtype(), a.shape());
     }
     for (const ValueId v : atlas_.held_after[s]) held(v);
@@ -430,7 +454,9 @@ class Comparison : public Walk {
     for (const ValueId v : atlas_.held_after[s]) {
       const int32_t id = atlas_.held.at(v);
       const int32_t buffer = atlas_.plan.values[static_cast<size_t>(id)].buffer;
-      if (atlas_.writers[static_cast<size_t>(buffer)] == 1) alone_[v] = alone.read(id);
+      if (atlas_.writers[static_cast<size_t>(buffer)] == 1) {
+        alone_[v] = real_numbers(atlas_.at(id), alone.read(id));
+      }
     }
   }
 
@@ -458,7 +484,7 @@ class Comparison : public Walk {
     if (external_ == nullptr) require(it->second);
     Wide wide;
     if (!find(it->second, wide)) return false;
-    tensor = narrow(wide, v.dtype);
+    tensor = as_stored(v, wide);
     return true;
   }
 

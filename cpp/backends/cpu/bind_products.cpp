@@ -7,6 +7,7 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qmatmul/rows.h"
 #include "kernels/winograd/rows.h"
 
 namespace planck {
@@ -114,6 +115,72 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   args.k = params.k();
   args.windows = &windows;
   return bind_weighted(c, step, params.then, std::move(bound), args);
+}
+
+namespace {
+
+void bind_epilogue(const BindContext& c, const Step& step, const QProductParams& params,
+                   BoundStep& bound, QmatmulArgs& args) {
+  const BoundValue& out = c.at(step.outputs[0]);
+  args.c_stride = out.row_stride();
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.c, step.outputs[0]);
+  } else {
+    bound.relocate(args.c_bytes, step.outputs[0]);
+  }
+  args.requantize = params.requantize.on;
+  args.out_zero = params.requantize.zero;
+  args.low = params.requantize.low;
+  args.high = params.requantize.high;
+  const int32_t residual = step.inputs[5];
+  const bool in_program = params.then.operands.size() > 1;
+  const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
+  c.expect_broadcast(step, residual, out.shape);
+  if (!params.then.body.empty()) {
+    args.program = &bound.make<EltProgram>(compile(params.then));
+    EltOperand& operand = args.operands[1];
+    operand.row_stride = residual_stride;
+    operand.column_stride = 1;
+    if (in_program) bound.relocate(operand.data, residual);
+    if (in_program && residual >= 0) operand.type = elt_type(c.at(residual).dtype);
+  }
+  if (residual >= 0 && !in_program) {
+    args.residual_stride = residual_stride;
+    bound.relocate(args.residual, residual);
+  }
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const QProductParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  QmatmulArgs& args = bound.make<QmatmulArgs>();
+  args.m = out.rows();
+  args.n = params.n;
+  args.k = params.k();
+  args.zero = static_cast<uint8_t>(params.zero);
+  if (params.windows.empty()) {
+    args.a_stride = x.row_stride();
+  } else {
+    MatmulWindows& windows = bound.make<MatmulWindows>();
+    windows.y = window_steps(x, out, params.windows, 0);
+    windows.x = window_steps(x, out, params.windows, 1);
+    windows.channels = params.channels;
+    windows.image_step = x.strides[0];
+    args.windows = &windows;
+  }
+  bound.relocate(args.a, step.inputs[0]);
+  bound.relocate(args.b, step.inputs[1]);
+  bound.relocate(args.offset, step.inputs[2]);
+  bound.relocate(args.multiplier, step.inputs[3]);
+  bound.relocate(args.bias, step.inputs[4]);
+  bind_epilogue(c, step, params, bound, args);
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;  // as in bind_weighted
+  bound.jobs.push_back(plan_qmatmul(qmatmul_row(step.kernel), args));
+  bound.scratch_bytes = scratch_bytes(args);
+  bound.flops = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n * args.k);
+  return bound;
 }
 
 BoundStep bind(const BindContext& c, const Step& step, const WinogradParams& params) {

@@ -6,6 +6,7 @@ namespace planck {
 // One overload for each alternative of StepParams.
 BoundStep bind(const BindContext& context, const Step& step, const LinearParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ConvParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const QProductParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const WinogradParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ChannelwiseParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const MatmulParams& params);
