@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "kernels/eltwise/rows.h"
 #include "kernels/layout/rows.h"
 #include "plan/view.h"
 
@@ -106,12 +107,11 @@ class Contract {
   }
 
   void operator()(const EltwiseParams&) const {
-    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
-      for (const int32_t v : *ids) {
-        const DType dtype = c_.at(v).dtype;
-        expect(dtype == DType::f32 || dtype == DType::b8, c_.at(v), " is neither float32 nor bool");
-      }
+    for (const int32_t v : step_.inputs) {
+      expect(elt_type(c_.at(v).dtype).has_value(), c_.at(v), " is no type of tile programs");
     }
+    const auto written = elt_type(out(0).dtype);
+    expect(written && *written != EltType::s32, out(0), " is neither float32 nor bytes");
     expect(dense(out(0)), "the output ", out(0), " is not dense");
     for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
   }

@@ -257,10 +257,18 @@ class Verifier {
   }
   static StepArity check(const Step&, const NormParams&) { return {4, 4, 1, 2}; }
   static StepArity check(const Step&, const SoftmaxParams&) { return {1, 1}; }
-  static StepArity check(const Step& s, const EltwiseParams& p) {
+  StepArity check(const Step& s, const EltwiseParams& p) const {
     program(p.program);
     expect(p.program.operands.size() == s.inputs.size(), "its program reads ",
            p.program.operands.size(), " operands of ", s.inputs.size());
+    for (const int32_t v : s.inputs) {
+      expect(!in_range(v, plan_.values) || elt_type(at(v).dtype), "its program reads ",
+             at(v).dtype);
+    }
+    for (const int32_t v : s.outputs) {
+      const auto type = in_range(v, plan_.values) ? elt_type(at(v).dtype) : EltType::f32;
+      expect(type && *type != EltType::s32, "its program writes ", at(v).dtype);
+    }
     const auto n = static_cast<int>(s.inputs.size());
     return {n, n};
   }

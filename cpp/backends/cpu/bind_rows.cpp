@@ -62,27 +62,30 @@ BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& para
   return bound;
 }
 
+namespace {
+
+EltType type_of(const BoundValue& v) {
+  const auto type = elt_type(v.dtype);
+  if (!type) throw InternalError("a tile program over ", v.dtype);
+  return *type;
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
   BoundStep bound;
   std::vector<EltwiseInput> inputs;
   for (const int32_t v : step.inputs) {
     c.expect_broadcast(step, v, c.at(step.outputs[0]).shape);
-    inputs.push_back({nullptr, c.at(v).shape, nullptr, c.at(v).strides});
+    inputs.push_back({nullptr, c.at(v).shape, type_of(c.at(v)), c.at(v).strides});
   }
+  const BoundValue& out = c.at(step.outputs[0]);
   EltwiseArgs& args = bound.make<EltwiseArgs>(
-      make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));
+      make_eltwise_args(compile(params.program), inputs, nullptr, out.shape, type_of(out)));
   for (size_t i = 0; i < step.inputs.size(); ++i) {
-    if (c.at(step.inputs[i]).dtype == DType::b8) {
-      bound.relocate(args.operands[i].bools, step.inputs[i]);
-    } else {
-      bound.relocate(args.operands[i].data, step.inputs[i]);
-    }
+    bound.relocate(args.operands[i].data, step.inputs[i]);
   }
-  if (c.at(step.outputs[0]).dtype == DType::b8) {
-    bound.relocate(args.bools, step.outputs[0]);
-  } else {
-    bound.relocate(args.out, step.outputs[0]);
-  }
+  bound.relocate(args.out, step.outputs[0]);
   add_job(bound, eltwise_row(step.kernel), args);
   return bound;
 }
