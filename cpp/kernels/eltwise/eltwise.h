@@ -57,7 +57,7 @@ struct EltOperand {
   const void* data;
   int64_t row_stride;
   int64_t column_stride;
-  EltType type = EltType::f32;
+  EltType type{};  // f32
 
   [[gnu::always_inline]] void advance(int64_t elements) {
     data = static_cast<const char*>(data) + elements * elt_bytes(type);
