@@ -116,6 +116,16 @@ class Contract {
     for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
   }
 
+  void operator()(const LutParams&) const {
+    const BoundValue &x = in(0), &table = in(1), &y = out(0);
+    for (const BoundValue* v : {&x, &table, &y}) {
+      expect(size_of(v->dtype) == 1, *v, " has no elements of one byte");
+    }
+    rows(x), rows(y);
+    expect(x.shape == y.shape, x, " and ", y, " differ");
+    weights_of(1, 256);
+  }
+
   void operator()(const IntegerParams& p) const {
     const bool select = p.kind == IntegerKind::select;
     const bool compares = p.kind == IntegerKind::equal || p.kind == IntegerKind::less ||

@@ -273,6 +273,7 @@ class Verifier {
     const auto n = static_cast<int>(s.inputs.size());
     return {n, n};
   }
+  static StepArity check(const Step&, const LutParams&) { return {2, 2}; }
   static StepArity check(const Step&, const EmbedParams& p) {
     expect(p.tables > 0 && p.tables <= kEmbedTables, "it has ", p.tables, " tables");
     const auto n = static_cast<int>(2 * p.tables);

@@ -1,5 +1,6 @@
 // Element-wise ops become tile programs; a chain whose links are read once becomes one program.
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <optional>
 
@@ -7,6 +8,7 @@
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/eltwise/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/reduce/rows.h"
 #include "ops/quantize.h"
 #include "ops/reduce.h"
@@ -270,7 +272,44 @@ std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>&
   return common.value_or(plain);
 }
 
+bool is_byte(DType dtype) { return dtype == DType::u8 || dtype == DType::s8; }
+
+// What a program gives for each byte, by its own arithmetic.
+Tensor byte_table(const TileProgram& program, DType from, DType to) {
+  std::array<uint8_t, 256> bytes{};
+  std::iota(bytes.begin(), bytes.end(), uint8_t{0});
+  const EltOperand operand{bytes.data(), 256, 1, *elt_type(from)};
+  std::byte* results = nullptr;
+  Tensor table = Tensor::make(to, {256}, &results);
+  eltwise_strip(Isa::portable)(compile(program), {&operand, results, 256, 1, 256, *elt_type(to)});
+  return table;
+}
+
 }  // namespace
+
+// A program from bytes to bytes is a table of its results.
+bool Lowering::becomes_table(ValueId id, const Pending& chain) {
+  const TensorType& type = graph.value(id).type();
+  if (chain.operands.size() != 1 || !is_byte(type.dtype)) return false;
+  const TensorType& x = graph.value(chain.operands[0]).type();
+  return is_byte(x.dtype) && x.dims == type.dims;
+}
+
+void Lowering::table_step(ValueId id, const Pending& chain) {
+  const Node& n = *graph.producer(id);
+  const auto choice = choose_by_isa(lut_rows(), forced());
+  const int32_t x = value(chain.operands[0]);
+  const std::vector<int64_t> order = common_order(*this, {x}, graph.value(id).type().dims);
+  const Tensor table = byte_table(chain.program, at(x).dtype, graph.value(id).type().dtype);
+  Step step{.op = "",
+            .params = LutParams{},
+            .inputs = {rows(permuted(x, order)), make_constant({"", table, {}})},
+            .outputs = {make_permuted_output(n, 0, order)},
+            .kernel = std::string(choice.row->name),
+            .nodes = chain.origin,
+            .rejected = choice.rejected};
+  add_step(n, std::move(step));
+}
 
 void Lowering::flush(ValueId id) {
   const Node& n = *graph.producer(id);
@@ -280,6 +319,7 @@ void Lowering::flush(ValueId id) {
   if (chain.operands.size() == 1 && ends_deferred(chain.operands[0], id)) {
     return emit_deferred(chain.operands[0], n, chain.program, chain.origin);
   }
+  if (becomes_table(id, chain)) return table_step(id, chain);
   const auto choice = choose_by_isa(eltwise_rows(), forced());
   Step step{.op = "",
             .params = EltwiseParams{chain.program},

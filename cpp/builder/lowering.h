@@ -102,6 +102,8 @@ class Lowering {
   void lower_node(const Node& n);
   // Whether a chain behind the value is deferred with it, up to `last`.
   bool ends_deferred(ValueId id, ValueId last) const;
+  bool becomes_table(ValueId id, const Pending& chain);
+  void table_step(ValueId id, const Pending& chain);
   void emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);

@@ -1,4 +1,4 @@
-// Norms, softmax, element-wise programs, embeddings, copies, reductions, ranges.
+// Norms, softmax, element-wise programs, tables of bytes, embeddings, copies, reductions, ranges.
 #include <algorithm>
 
 #include "backends/cpu/families.h"
@@ -6,6 +6,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
@@ -87,6 +88,18 @@ BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& para
   }
   bound.relocate(args.out, step.outputs[0]);
   add_job(bound, eltwise_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const LutParams&) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  LutArgs& args =
+      bound.make<LutArgs>(make_lut_args(x.rows(), x.columns(), x.row_stride(), out.row_stride()));
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.table, step.inputs[1]);
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, lut_row(step.kernel), args);
   return bound;
 }
 
