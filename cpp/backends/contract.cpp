@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "kernels/eltwise/rows.h"
 #include "kernels/layout/rows.h"
 #include "plan/view.h"
 
@@ -133,14 +134,23 @@ class Contract {
   }
 
   void operator()(const EltwiseParams&) const {
-    for (const auto* ids : {&step_.inputs, &step_.outputs}) {
-      for (const int32_t v : *ids) {
-        const DType dtype = c_.at(v).dtype;
-        expect(dtype == DType::f32 || dtype == DType::b8, c_.at(v), " is neither float32 nor bool");
-      }
+    for (const int32_t v : step_.inputs) {
+      expect(elt_type(c_.at(v).dtype).has_value(), c_.at(v), " is no type of tile programs");
     }
+    const auto written = elt_type(out(0).dtype);
+    expect(written && *written != EltType::s32, out(0), " is neither float32 nor bytes");
     expect(dense(out(0)), "the output ", out(0), " is not dense");
     for (const int32_t v : step_.inputs) c_.expect_broadcast(step_, v, out(0).shape);
+  }
+
+  void operator()(const LutParams&) const {
+    const BoundValue &x = in(0), &table = in(1), &y = out(0);
+    for (const BoundValue* v : {&x, &table, &y}) {
+      expect(size_of(v->dtype) == 1, *v, " has no elements of one byte");
+    }
+    rows(x), rows(y);
+    expect(x.shape == y.shape, x, " and ", y, " differ");
+    weights_of(1, 256);
   }
 
   void operator()(const IntegerParams& p) const {

@@ -10,6 +10,7 @@
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/qmatmul/rows.h"
@@ -42,6 +43,7 @@ struct Isas {
   auto operator()(const NormParams&) const { return isa_in(norm_rows(), name); }
   auto operator()(const SoftmaxParams&) const { return isa_in(softmax_rows(), name); }
   auto operator()(const EltwiseParams&) const { return isa_in(eltwise_rows(), name); }
+  auto operator()(const LutParams&) const { return isa_in(lut_rows(), name); }
   auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
   auto operator()(const IntegerParams&) const { return isa_in(integer_rows(), name); }
   auto operator()(const IndexParams&) const { return isa_in(index_rows(), name); }

@@ -288,13 +288,23 @@ class Verifier {
   }
   static StepArity check(const Step&, const NormParams&) { return {4, 4, 1, 2}; }
   static StepArity check(const Step&, const SoftmaxParams&) { return {1, 1}; }
-  static StepArity check(const Step& s, const EltwiseParams& p) {
+  StepArity check(const Step& s, const EltwiseParams& p) const {
     program(p.program);
     expect(p.program.operands.size() == s.inputs.size(), "its program reads ",
            p.program.operands.size(), " operands of ", s.inputs.size());
+    for (const int32_t v : s.inputs) {
+      if (!in_range(v, plan_.values)) continue;  // refused by whoever looks at all steps
+      expect(elt_type(at(v).dtype).has_value(), "its program reads ", at(v).dtype);
+    }
+    for (const int32_t v : s.outputs) {
+      if (!in_range(v, plan_.values)) continue;
+      const auto type = elt_type(at(v).dtype);
+      expect(type && *type != EltType::s32, "its program writes ", at(v).dtype);
+    }
     const auto n = static_cast<int>(s.inputs.size());
     return {n, n};
   }
+  static StepArity check(const Step&, const LutParams&) { return {2, 2}; }
   static StepArity check(const Step&, const EmbedParams& p) {
     expect(p.tables > 0 && p.tables <= kEmbedTables, "it has ", p.tables, " tables");
     const auto n = static_cast<int>(2 * p.tables);

@@ -131,9 +131,25 @@ void exclusive_or(TileProgram& p, const Node&, In in) {
 void is_nan(TileProgram& p, const Node&, In in) {
   p.apply(TileOp::sub, p.constant(1), p.apply(TileOp::equal, in[0], in[0]));
 }
+
+// x, scale, zero point?
+template <TileOp op>
+void quantize(TileProgram& p, const Node&, In in) {
+  const int16_t zero = in.size() > 2 && in[2] >= 0 ? in[2] : p.constant(0);
+  p.apply(op, in[0], in[1], zero);
+}
+void dequantize(TileProgram& p, const Node&, In in) {
+  int16_t x = in[0];
+  if (in.size() > 2 && in[2] >= 0) {
+    const TileInstr& zero = p.body[static_cast<size_t>(in[2])];
+    if (zero.op != TileOp::constant || zero.imm != 0) x = p.apply(TileOp::sub, x, in[2]);
+  }
+  p.apply(TileOp::mul, x, in[1]);
+}
+
 void cast(TileProgram& p, const Node& n, In in) {
   if (dtype_of_onnx(static_cast<int>(n.as<ops::Cast>().to)) == DType::f32)
-    return;  // a truth is its number already
+    return;  // a truth or an integer is its number already
   p.apply(TileOp::sub, p.constant(1), p.apply(TileOp::equal, in[0], p.constant(0)));
 }
 
@@ -150,6 +166,7 @@ constexpr Row kFormulas[] = {
     {"Celu", celu},
     {"Clip", clip},
     {"Cos", plain<TileOp::cos>},
+    {"DequantizeLinear", dequantize},
     {"Div", plain<TileOp::div>},
     {"Elu", elu},
     {"Equal", plain<TileOp::equal>},
@@ -193,7 +210,11 @@ constexpr Row kFormulas[] = {
 
 }  // namespace
 
-Formula formula_of(const Node& n) {
+Formula formula_of(const Graph& g, const Node& n) {
+  if (n.is("QuantizeLinear")) {
+    const bool is_signed = g.value(n.outputs[0]).type().dtype == DType::s8;
+    return is_signed ? quantize<TileOp::quantize_s8> : quantize<TileOp::quantize_u8>;
+  }
   if (n.is("planck.Swish")) return plain<TileOp::swish>;
   if (!n.op->domain.empty()) return nullptr;
   const auto* row = std::ranges::find(kFormulas, n.op->name, &Row::op);

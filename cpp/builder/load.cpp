@@ -16,6 +16,7 @@
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
@@ -53,6 +54,7 @@ class Reselect {
   void operator()(const NormParams&) { take(choose_by_isa(norm_rows(), forced())); }
   void operator()(const SoftmaxParams&) { take(choose_by_isa(softmax_rows(), forced())); }
   void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
+  void operator()(const LutParams&) { take(choose_by_isa(lut_rows(), forced())); }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
   void operator()(const IntegerParams&) { take(choose_by_isa(integer_rows(), forced())); }
   void operator()(const IndexParams&) { take(choose_by_isa(index_rows(), forced())); }

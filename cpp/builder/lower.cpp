@@ -319,13 +319,20 @@ Step& Lowering::add_step(const Node& n, Step step) {
   return plan.steps.back();
 }
 
-void Lowering::defer(const Node& n, Emit emit) {
-  deferred_[n.outputs[0]] = std::move(emit);
+void Lowering::defer(const Node& n, Emit emit, bool bytes) {
+  deferred_[n.outputs[0]] = {std::move(emit), bytes};
   if (!chain_goes_on(graph, n.outputs[0])) emit_deferred(n.outputs[0], n, {}, {});
 }
 
+bool Lowering::ends_deferred(ValueId id, ValueId last) const {
+  const auto it = deferred_.find(id);
+  if (it == deferred_.end()) return false;
+  const DType dtype = graph.value(last).type().dtype;
+  return dtype == DType::f32 || (it->second.bytes && (dtype == DType::u8 || dtype == DType::s8));
+}
+
 void Lowering::emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin) {
-  const Emit emit = std::move(deferred_.at(id));
+  const Emit emit = std::move(deferred_.at(id).emit);
   deferred_.erase(id);
   emit(last, tail, std::move(origin));
 }

@@ -1,5 +1,6 @@
 // Element-wise ops become tile programs; a chain whose links are read once becomes one program.
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <optional>
 
@@ -7,7 +8,9 @@
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/eltwise/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/reduce/rows.h"
+#include "ops/quantize.h"
 #include "ops/reduce.h"
 #include "ops/unary.h"
 
@@ -21,8 +24,14 @@ constexpr size_t kMostInstrs = 24, kMostOperands = 6;
 std::optional<float> scalar_constant(const Graph& g, ValueId id) {
   const Value& v = g.value(id);
   if (!v.is_constant() || v.fact.constant->count() != 1) return std::nullopt;
-  if (v.type().dtype == DType::f32) return v.fact.constant->as<float>()[0];
-  return v.fact.constant->data()[0] != std::byte{0} ? 1.0f : 0.0f;
+  const Tensor& t = *v.fact.constant;
+  if (t.dtype() == DType::f32) return t.as<float>()[0];
+  return elt_type(t.dtype()) ? std::optional(static_cast<float>(widen(t).at(0))) : std::nullopt;
+}
+
+bool is_dequantize(const Graph& g, ValueId v) {
+  const Node* n = g.producer(v);
+  return n != nullptr && n->is("DequantizeLinear") && is_eltwise(g, *n);
 }
 
 class ChainBuilder {
@@ -32,7 +41,15 @@ class ChainBuilder {
   Lowering::Pending build() {
     out_ = written(true);
     if (!compiles()) out_ = written(false);
-    for (const ValueId v : taken_) lowering_.pending.erase(v);
+    for (const ValueId v : taken_) {
+      if (lowering_.graph.uses(v) == 1) lowering_.pending.erase(v);  // else others copy it too
+    }
+    merge_origin(out_.origin, node_.origin);
+    return std::move(out_);
+  }
+  // The node alone, behind whatever its operands are in memory.
+  Lowering::Pending alone() {
+    out_ = written(false);
     merge_origin(out_.origin, node_.origin);
     return std::move(out_);
   }
@@ -45,7 +62,7 @@ class ChainBuilder {
     takes_ = takes;
     std::vector<int16_t> in;
     for (const ValueId v : node_.inputs) in.push_back(v == kAbsent ? int16_t{-1} : source(v));
-    formula_of(node_)(out_.program, node_, in);
+    formula_of(lowering_.graph, node_)(out_.program, node_, in);
     return std::move(out_);
   }
 
@@ -89,13 +106,16 @@ class ChainBuilder {
   }
 
   int16_t inlined(ValueId v) {
-    const Lowering::Pending& other = lowering_.pending.at(v);
+    const Lowering::Pending other = lowering_.pending.at(v);
     taken_.push_back(v);
+    // What is read through its bytes alone has been rounded to them, but need not lie in memory.
+    const bool through = is_dequantize(lowering_.graph, v) && lowering_.graph.uses(v) == 1;
     merge_origin(out_.origin, other.origin);
     std::vector<int16_t> renamed;
     for (const TileInstr& i : other.program.body) {
       if (i.op == TileOp::operand) {
-        renamed.push_back(operand(other.operands[static_cast<size_t>(i.a)]));
+        const ValueId read = other.operands[static_cast<size_t>(i.a)];
+        renamed.push_back(through ? source(read) : operand(read));
       } else if (i.op == TileOp::constant) {
         renamed.push_back(out_.program.constant(i.imm));
       } else {
@@ -115,19 +135,49 @@ class ChainBuilder {
   bool takes_ = true;
 };
 
-// Which types the formulas stand for: floats, truths, or truths that choose between floats.
+// One number, or one for each place along the last axis: what broadcasts by itself.
+bool is_parameter(const Graph& g, ValueId v, const TensorType& x, int64_t axis) {
+  const Value& p = g.value(v);
+  const std::vector<Dim>& dims = p.type().dims;
+  if (dims.empty() || (p.is_constant() && p.fact.constant->count() == 1)) return true;
+  if (dims.size() != 1 || x.rank() == 0) return false;
+  if (dims[0] == Dim(1)) return true;
+  return dims[0] == x.dims.back() && (axis == x.rank() - 1 || axis == -1);
+}
+
+// Between fp32 and bytes, by parameters that broadcast.
+bool takes_quantization(const Graph& g, const Node& n) {
+  const bool quantizes = n.is("QuantizeLinear");
+  const TensorType &x = g.value(n.inputs[0]).type(), &y = g.value(n.outputs[0]).type();
+  const DType bytes = (quantizes ? y : x).dtype;
+  const bool known =
+      bytes == DType::u8 || bytes == DType::s8 || (!quantizes && bytes == DType::s32);
+  if (!known || (quantizes ? x : y).dtype != DType::f32) return false;
+  if (g.value(n.inputs[1]).type().dtype != DType::f32) return false;
+  const int64_t axis =
+      quantizes ? n.as<ops::QuantizeLinear>().axis : n.as<ops::DequantizeLinear>().axis;
+  const int64_t block =
+      quantizes ? n.as<ops::QuantizeLinear>().block_size : n.as<ops::DequantizeLinear>().block_size;
+  return block == 0 && is_parameter(g, n.inputs[1], x, axis) &&
+         (n.input(2) == kAbsent || is_parameter(g, n.inputs[2], x, axis));
+}
+
+// Which types the formulas stand for: floats, truths, truths that choose between floats, or bytes
+// at the ends of a chain of floats.
 bool takes_types(const Graph& g, const Node& n) {
   const auto type = [&](ValueId v) { return g.value(v).type().dtype; };
   const auto all = [&](size_t from, DType dtype) {
     return std::all_of(n.inputs.begin() + static_cast<std::ptrdiff_t>(from), n.inputs.end(),
                        [&](ValueId v) { return v == kAbsent || type(v) == dtype; });
   };
+  if (n.is("QuantizeLinear") || n.is("DequantizeLinear")) return takes_quantization(g, n);
   if (n.is("And") || n.is("Or") || n.is("Xor") || n.is("Not")) return all(0, DType::b8);
   if (n.is("Where")) return all(1, DType::f32) || all(1, DType::b8);
   if (n.is("Equal")) return all(0, DType::f32) || all(0, DType::b8);
   if (!n.is("Cast")) return all(0, DType::f32);
   const DType from = type(n.inputs[0]), to = type(n.outputs[0]);
   if (from == DType::f32) return to == DType::b8;
+  if (from == DType::u8 || from == DType::s8 || from == DType::s32) return to == DType::f32;
   const Node* truth = g.producer(n.inputs[0]);
   return from == DType::b8 && to == DType::f32 && (truth == nullptr || !ends_in_cast(g, *truth));
 }
@@ -135,13 +185,18 @@ bool takes_types(const Graph& g, const Node& n) {
 }  // namespace
 
 bool is_eltwise(const Graph& g, const Node& n) {
-  if (formula_of(n) == nullptr || n.outputs.size() != 1) return false;
+  if (formula_of(g, n) == nullptr || n.outputs.size() != 1) return false;
   if (n.op->name == "Clip" && n.input(1) == kAbsent && n.input(2) == kAbsent) return false;
   return n.inputs.size() <= 3 && takes_types(g, n);
 }
 
 std::string lower_eltwise(Lowering& l, const Node& n) {
   const ValueId out = n.outputs[0];
+  if (n.is("DequantizeLinear")) {
+    // Who reads bytes takes the operand; chains copy the arithmetic; others ask for the floats.
+    l.pending[out] = ChainBuilder(l, n).alone();
+    return "";
+  }
   l.pending[out] = ChainBuilder(l, n).build();
   if (!chain_goes_on(l.graph, out)) l.flush(out);
   return "";
@@ -217,16 +272,54 @@ std::vector<int64_t> common_order(const Lowering& l, const std::vector<int32_t>&
   return common.value_or(plain);
 }
 
+bool is_byte(DType dtype) { return dtype == DType::u8 || dtype == DType::s8; }
+
+// What a program gives for each byte, by its own arithmetic.
+Tensor byte_table(const TileProgram& program, DType from, DType to) {
+  std::array<uint8_t, 256> bytes{};
+  std::iota(bytes.begin(), bytes.end(), uint8_t{0});
+  const EltOperand operand{bytes.data(), 256, 1, *elt_type(from)};
+  std::byte* results = nullptr;
+  Tensor table = Tensor::make(to, {256}, &results);
+  eltwise_strip(Isa::portable)(compile(program), {&operand, results, 256, 1, 256, *elt_type(to)});
+  return table;
+}
+
 }  // namespace
 
-void Lowering::flush(ValueId id) {
-  const Pending chain = std::move(pending.at(id));
-  pending.erase(id);
+// A program from bytes to bytes is a table of its results.
+bool Lowering::becomes_table(ValueId id, const Pending& chain) {
+  const TensorType& type = graph.value(id).type();
+  if (chain.operands.size() != 1 || !is_byte(type.dtype)) return false;
+  const TensorType& x = graph.value(chain.operands[0]).type();
+  return is_byte(x.dtype) && x.dims == type.dims;
+}
+
+void Lowering::table_step(ValueId id, const Pending& chain) {
   const Node& n = *graph.producer(id);
-  const bool floats = graph.value(id).type().dtype == DType::f32;
-  if (floats && chain.operands.size() == 1 && deferred_.contains(chain.operands[0])) {
+  const auto choice = choose_by_isa(lut_rows(), forced());
+  const int32_t x = value(chain.operands[0]);
+  const std::vector<int64_t> order = common_order(*this, {x}, graph.value(id).type().dims);
+  const Tensor table = byte_table(chain.program, at(x).dtype, graph.value(id).type().dtype);
+  Step step{.op = "",
+            .params = LutParams{},
+            .inputs = {rows(permuted(x, order)), make_constant({"", table, {}})},
+            .outputs = {make_permuted_output(n, 0, order)},
+            .kernel = std::string(choice.row->name),
+            .nodes = chain.origin,
+            .rejected = choice.rejected};
+  add_step(n, std::move(step));
+}
+
+void Lowering::flush(ValueId id) {
+  const Node& n = *graph.producer(id);
+  const bool through = n.is("DequantizeLinear") && graph.uses(id) == 1;
+  const Pending chain = through ? ChainBuilder(*this, n).build() : std::move(pending.at(id));
+  pending.erase(id);
+  if (chain.operands.size() == 1 && ends_deferred(chain.operands[0], id)) {
     return emit_deferred(chain.operands[0], n, chain.program, chain.origin);
   }
+  if (becomes_table(id, chain)) return table_step(id, chain);
   const auto choice = choose_by_isa(eltwise_rows(), forced());
   Step step{.op = "",
             .params = EltwiseParams{chain.program},

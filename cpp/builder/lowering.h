@@ -78,8 +78,10 @@ class Lowering {
   void by_reference(const Node& n, std::string_view reason);
 
   // --- element-wise chains, not yet written to memory ---
+  // A DequantizeLinear is always one at first: who computes with integers reads its input by
+  // value(), which never asks for the floats.
   struct Pending {
-    TileProgram program;
+    TileProgram program;  // the result is a number of the value's type: fp32, bool, u8 or s8
     std::vector<ValueId> operands;
     Origin origin;
   };
@@ -91,14 +93,19 @@ class Lowering {
   // --- products whose element-wise tail is not known yet ---
   // Adds the step that ends in `tail` (operand 0 is the product) and writes output 0 of `last`.
   using Emit = std::function<void(const Node& last, const TileProgram& tail, Origin origin)>;
-  // Emits now, or when the chain behind the node's output is flushed.
-  void defer(const Node& n, Emit emit);
+  // Emits now, or when the chain behind the node's output is flushed. `bytes`: the tail may end in
+  // u8 or s8 (the type of output 0 of `last`); otherwise it writes fp32.
+  void defer(const Node& n, Emit emit, bool bytes = false);
 
  private:
   void add_inputs();
   void check_extents(const Node& n) const;
   void add_outputs();
   void lower_node(const Node& n);
+  // Whether a chain behind the value is deferred with it, up to `last`.
+  bool ends_deferred(ValueId id, ValueId last) const;
+  bool becomes_table(ValueId id, const Pending& chain);
+  void table_step(ValueId id, const Pending& chain);
   void emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
@@ -109,7 +116,11 @@ class Lowering {
 
   std::set<std::string, std::less<>> symbols_;  // that the inputs of a run give
   std::map<ValueId, int32_t> values_;
-  std::map<ValueId, Emit> deferred_;
+  struct Deferred {
+    Emit emit;
+    bool bytes;
+  };
+  std::map<ValueId, Deferred> deferred_;
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
   std::map<int32_t, int32_t> broadcast_of_;
   std::map<int32_t, int32_t> copies_;  // plan value -> its dense copy

@@ -219,6 +219,10 @@ struct EltwiseParams {  // operands of the program, broadcast
   TileProgram program;
   static void fields(auto& s, auto& visit) { visit("program", s.program); }
 };
+struct LutParams {  // x and its 256 results, all of one byte
+  static constexpr std::string_view kFamily = "lut";
+  static void fields(auto&, auto&) {}
+};
 struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
   static constexpr std::string_view kFamily = "embed";
   int64_t tables = 1;
@@ -307,7 +311,7 @@ struct ReferenceParams {  // any op, by its reference
 };
 using StepParams =
     std::variant<LinearParams, ConvParams, QProductParams, WinogradParams, ChannelwiseParams,
-                 MatmulParams, AttentionParams, NormParams, SoftmaxParams, EltwiseParams,
+                 MatmulParams, AttentionParams, NormParams, SoftmaxParams, EltwiseParams, LutParams,
                  IntegerParams, EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams,
                  RangeParams, ResampleParams, ReferenceParams>;
 

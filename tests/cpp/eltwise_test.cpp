@@ -259,7 +259,7 @@ struct StripData {
   }
   float at(size_t operand, int64_t r, int64_t c) const {
     const EltOperand& o = operands[operand];
-    return o.data[r * o.row_stride + c * o.column_stride];
+    return static_cast<const float*>(o.data)[r * o.row_stride + c * o.column_stride];
   }
   int64_t rows, columns;
   std::vector<std::unique_ptr<GuardedFloats>> memory;
@@ -282,7 +282,7 @@ void check_strip(const EltwiseRow& row, const TileProgram& text, int64_t rows, i
     std::vector<EltOperand> one = data.operands;
     std::vector<double> exact_in;
     for (size_t k = 0; k < one.size(); ++k) {
-      one[k].data += r * one[k].row_stride + c * one[k].column_stride;
+      one[k].advance(r * one[k].row_stride + c * one[k].column_stride);
       exact_in.push_back(data.at(k, r, c));
     }
     const double exact = read_in_double(text, exact_in);
@@ -411,8 +411,8 @@ void check_strides(const EltwiseRow& row) {
     GuardedFloats out(3 * 5 * 33);
     a.randomize(1), b.randomize(2);
     const std::vector<int64_t> b_strides = {7, 50, 1};
-    const EltwiseInput in[] = {{a.data(), out_dims, nullptr, strides},
-                               {b.data(), b_dims, nullptr, b_strides}};
+    const EltwiseInput in[] = {{a.data(), out_dims, EltType::f32, strides},
+                               {b.data(), b_dims, EltType::f32, b_strides}};
     run_all_tiles(row, make_eltwise_args(compile(p), in, out.data(), out_dims));
     for (int64_t i = 0; i < out.size(); ++i) {
       const int64_t x = i / 165, y = i / 33 % 5, z = i % 33;
@@ -446,16 +446,159 @@ void check_bools(const EltwiseRow& row) {
     GuardedFloats b(checked_count(c.b));
     b.randomize(2, 2);
     for (int64_t i = 0; i < a.size(); ++i) a[i] = static_cast<uint8_t>(i % 3 * 127);
-    const EltwiseInput in[] = {{nullptr, c.a, a.data()}, {b.data(), c.b}};
-    EltwiseArgs args = make_eltwise_args(compile(p), in, nullptr, c.out);
-    args.bools = out.data();
-    run_all_tiles(row, args);
+    const EltwiseInput in[] = {{a.data(), c.a, EltType::b8}, {b.data(), c.b}};
+    run_all_tiles(row, make_eltwise_args(compile(p), in, out.data(), c.out, EltType::b8));
     for (int64_t i = 0; i < count; ++i) {
       const int mask_at = a[offset_of(c.a, c.out, i)] != 0;
       const bool kept = static_cast<float>(mask_at) < b[offset_of(c.b, c.out, i)];
       ASSERT_EQ(out[i], kept ? mask_at : 1 - mask_at) << i;
     }
   }
+}
+
+// ---- integers in memory ---------------------------------------------------------------------
+
+// Elements of a type between forbidden pages.
+struct Integers {
+  Integers(EltType elements, int64_t n) : type(elements), bytes(n * elt_bytes(elements)) {
+    std::mt19937 random(static_cast<uint32_t>(n));
+    for (int64_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(random());
+  }
+  double at(int64_t i) const {
+    const uint8_t* p = &bytes[i * elt_bytes(type)];
+    if (type == EltType::u8) return *p;
+    if (type == EltType::b8) return *p != 0 ? 1 : 0;
+    if (type == EltType::s8) return static_cast<int8_t>(*p);
+    int32_t whole = 0;
+    std::memcpy(&whole, p, sizeof whole);
+    return whole;
+  }
+  EltType type;
+  GuardedBytes bytes;
+};
+
+// What a byte of the type holds of a whole number or NaN.
+uint8_t stored(EltType type, float x) {
+  if (type == EltType::b8) return x != 0 ? 1 : 0;  // NaN differs from 0
+  const float low = type == EltType::u8 ? 0 : -128, high = type == EltType::u8 ? 255 : 127;
+  return static_cast<uint8_t>(static_cast<int>(std::isnan(x) ? low : std::clamp(x, low, high)));
+}
+
+// a * 3 - b over every pair of types, strides and shape.
+void check_integers(const EltwiseRow& row, EltType a_type, EltType b_type, int64_t columns) {
+  constexpr int64_t kRows = 5;
+  TileProgram p;
+  p.operands = {Broadcast::none, Broadcast::none};
+  p.apply(TileOp::sub, p.apply(TileOp::mul, p.operand(0), p.constant(3)), p.operand(1));
+  const EltProgram program = compile(p);
+  const int64_t a_step = columns + 3;
+  const Integers a(a_type, (kRows - 1) * a_step + columns);
+  for (const auto& [b_step, b_column] : {std::pair<int64_t, int64_t>{0, 0}, {2, 0}, {0, 1}}) {
+    const Integers b(b_type, b_column * columns + b_step * kRows + 1);
+    const EltOperand in[] = {{a.bytes.data(), a_step, 1, a_type},
+                             {b.bytes.data(), b_step, b_column, b_type}};
+    const auto exact = [&](int64_t r, int64_t c) {
+      const auto x = static_cast<float>(a.at(r * a_step + c));
+      return x * 3 - static_cast<float>(b.at(r * b_step + c * b_column));
+    };
+    GuardedFloats floats(kRows * columns);
+    row.strip(program, {in, floats.data(), columns, kRows, columns});
+    for (int64_t i = 0; i < floats.size(); ++i) {
+      ASSERT_EQ(floats[i], exact(i / columns, i % columns)) << i;
+    }
+    const int64_t step = columns + 2;
+    for (const EltType type : {EltType::u8, EltType::s8, EltType::b8}) {
+      GuardedBytes bytes((kRows - 1) * step + columns);
+      for (int64_t i = 0; i < bytes.size(); ++i) bytes[i] = 77;
+      row.strip(program, {in, bytes.data(), step, kRows, columns, type});
+      for (int64_t i = 0; i < bytes.size(); ++i) {
+        const int64_t c = i % step;
+        const int want = c < columns ? stored(type, exact(i / step, c)) : 77;
+        ASSERT_EQ(bytes[i], want) << i << " of type " << static_cast<int>(type);
+      }
+    }
+  }
+}
+
+void check_all_integers(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  constexpr EltType kTypes[] = {EltType::b8, EltType::u8, EltType::s8, EltType::s32};
+  for (const EltType a : kTypes) {
+    for (const EltType b : kTypes) {
+      for (const int64_t columns : {1, 15, 16, 17, 64, 300}) {
+        SCOPED_TRACE(cat(static_cast<int>(a), ", ", static_cast<int>(b), ", ", columns));
+        check_integers(row, a, b, columns);
+      }
+    }
+  }
+}
+
+// A byte that is read is written where it lay.
+void check_bytes_in_place(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  p.apply(TileOp::sub, p.constant(255), p.operand(0));
+  for (const int64_t columns : {9, 48, 300}) {
+    const Integers x(EltType::u8, 3 * columns);
+    std::vector<uint8_t> before(x.bytes.data(), x.bytes.data() + x.bytes.size());
+    const EltOperand in{x.bytes.data(), columns, 1, EltType::u8};
+    row.strip(compile(p), {&in, x.bytes.data(), columns, 3, columns, EltType::u8});
+    for (size_t i = 0; i < before.size(); ++i) {
+      ASSERT_EQ(x.bytes[static_cast<int64_t>(i)], 255 - before[i]) << i;
+    }
+  }
+}
+
+// As ops/quantize.cpp says it: the quotient in fp32, all else exact.
+double exact_quantized(float x, float scale, int zero, int low, int high) {
+  const float ratio = x / scale;
+  if (std::isnan(ratio)) return low;
+  return std::clamp(std::nearbyint(static_cast<double>(ratio)) + zero, double(low), double(high));
+}
+
+void check_quantize(const EltwiseRow& row, TileOp op, float scale, int zero) {
+  const bool is_signed = op == TileOp::quantize_s8;
+  const int low = is_signed ? -128 : 0, high = is_signed ? 127 : 255;
+  std::vector<float> x = floats_of_all_sizes(200003);
+  for (int i = -600; i <= 600; ++i) x.push_back(static_cast<float>(i) * scale / 2);  // halves
+  for (const float v : {1e30f, -1e30f, 0.5f, 1.5f, 2.5f, -0.5f, 3e9f}) x.push_back(v);
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  const auto in = p.operand(0);
+  const auto by = p.constant(scale);
+  p.apply(op, in, by, p.constant(static_cast<float>(zero)));
+  const EltProgram program = compile(p);
+  const std::vector<float> floats = apply(row, program, x);
+  std::vector<uint8_t> bytes(x.size());
+  const auto n = static_cast<int64_t>(x.size());
+  const EltOperand operand{x.data(), n, 1};
+  row.strip(program, {&operand, bytes.data(), n, 1, n, is_signed ? EltType::s8 : EltType::u8});
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact = exact_quantized(x[i], scale, zero, low, high);
+    ASSERT_EQ(floats[i], exact) << x[i] << " / " << scale << " + " << zero;
+    ASSERT_EQ(bytes[i], static_cast<uint8_t>(static_cast<int>(exact))) << x[i];
+  }
+}
+
+void check_quantizing(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  for (const float scale : {1.0f, 0.1f, 0.0078740157f, 3.7e-30f, 1e-42f, 2.5e20f}) {
+    for (const int zero : {0, 3, 128, 255}) check_quantize(row, TileOp::quantize_u8, scale, zero);
+    for (const int zero : {-128, -1, 0, 127}) check_quantize(row, TileOp::quantize_s8, scale, zero);
+  }
+}
+
+TEST(EltwiseQuantize, ExtremeValues) {
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  const auto x = p.operand(0);
+  const auto one = p.constant(1);
+  p.apply(TileOp::quantize_s8, x, one, p.constant(0));
+  const std::vector<float> in = {kNotANumber, kInfinity, -kInfinity, 1e30f, -1e30f, 0.5f,
+                                 1.5f,        2.5f,      -0.5f,      -0.0f, 126.5f, 127.5f};
+  const std::vector<float> want = {-128, 127, -128, 127, -128, 0, 2, 2, 0, 0, 126, 127};
+  EXPECT_EQ(apply(eltwise_row("eltwise_f32_16_portable"), compile(p), in), want);
 }
 
 #define PLANCK_ELTWISE(name, isa)                                         \
@@ -466,7 +609,10 @@ void check_bools(const EltwiseRow& row) {
   TEST(EltwiseBits, name) { check_bits_of_portable(eltwise_row(#name)); } \
   TEST(EltwiseJob, name) { check_job(eltwise_row(#name)); }               \
   TEST(EltwiseStrides, name) { check_strides(eltwise_row(#name)); }       \
-  TEST(EltwiseBools, name) { check_bools(eltwise_row(#name)); }
+  TEST(EltwiseBools, name) { check_bools(eltwise_row(#name)); }           \
+  TEST(EltwiseIntegers, name) { check_all_integers(eltwise_row(#name)); } \
+  TEST(EltwiseBytes, name) { check_bytes_in_place(eltwise_row(#name)); }  \
+  TEST(EltwiseQuantize, name) { check_quantizing(eltwise_row(#name)); }
 #include "kernels/eltwise/kernels.inc"
 #undef PLANCK_ELTWISE
 

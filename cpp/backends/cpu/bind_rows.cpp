@@ -1,4 +1,4 @@
-// Norms, softmax, element-wise programs, embeddings, copies, reductions, ranges.
+// Norms, softmax, element-wise programs, tables of bytes, embeddings, copies, reductions, ranges.
 #include <algorithm>
 
 #include "backends/cpu/families.h"
@@ -6,6 +6,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
@@ -62,28 +63,43 @@ BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& para
   return bound;
 }
 
+namespace {
+
+EltType type_of(const BoundValue& v) {
+  const auto type = elt_type(v.dtype);
+  if (!type) throw InternalError("a tile program over ", v.dtype);
+  return *type;
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
   BoundStep bound;
   std::vector<EltwiseInput> inputs;
   for (const int32_t v : step.inputs) {
     c.expect_broadcast(step, v, c.at(step.outputs[0]).shape);
-    inputs.push_back({nullptr, c.at(v).shape, nullptr, c.at(v).strides});
+    inputs.push_back({nullptr, c.at(v).shape, type_of(c.at(v)), c.at(v).strides});
   }
+  const BoundValue& out = c.at(step.outputs[0]);
   EltwiseArgs& args = bound.make<EltwiseArgs>(
-      make_eltwise_args(compile(params.program), inputs, nullptr, c.at(step.outputs[0]).shape));
+      make_eltwise_args(compile(params.program), inputs, nullptr, out.shape, type_of(out)));
   for (size_t i = 0; i < step.inputs.size(); ++i) {
-    if (c.at(step.inputs[i]).dtype == DType::b8) {
-      bound.relocate(args.operands[i].bools, step.inputs[i]);
-    } else {
-      bound.relocate(args.operands[i].data, step.inputs[i]);
-    }
+    bound.relocate(args.operands[i].data, step.inputs[i]);
   }
-  if (c.at(step.outputs[0]).dtype == DType::b8) {
-    bound.relocate(args.bools, step.outputs[0]);
-  } else {
-    bound.relocate(args.out, step.outputs[0]);
-  }
+  bound.relocate(args.out, step.outputs[0]);
   add_job(bound, eltwise_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const LutParams&) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  LutArgs& args =
+      bound.make<LutArgs>(make_lut_args(x.rows(), x.columns(), x.row_stride(), out.row_stride()));
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.table, step.inputs[1]);
+  bound.relocate(args.out, step.outputs[0]);
+  add_job(bound, lut_row(step.kernel), args);
   return bound;
 }
 

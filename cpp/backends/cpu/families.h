@@ -14,6 +14,7 @@ BoundStep bind(const BindContext& context, const Step& step, const AttentionPara
 BoundStep bind(const BindContext& context, const Step& step, const NormParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const SoftmaxParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const EltwiseParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const LutParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);

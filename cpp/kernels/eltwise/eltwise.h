@@ -41,25 +41,39 @@ struct EltProgram {
   EltConstant constant[kEltRegisters];
 };
 
-// Element [r, c] is data[r * row_stride + c * column_stride]. column_stride is 0 or 1; strides of 0
-// repeat the operand.
+// How elements lie in memory; programs compute with floats. Integers are read as the float of the
+// number (beyond 2^24 rounded), a bool as 0 or, if its byte is not 0, as 1. A whole number is
+// stored in bytes with saturation, NaN as the lowest; as a bool, 0 becomes 0 and all else (NaN too)
+// 1. s32 is read only.
+enum class EltType : uint8_t { f32, b8, u8, s8, s32 };
+
+[[gnu::always_inline]] inline int64_t elt_bytes(EltType type) {
+  return type == EltType::f32 || type == EltType::s32 ? 4 : 1;
+}
+
+// Element [r, c] is number r * row_stride + c * column_stride of data. column_stride is 0 or 1;
+// strides of 0 repeat the operand.
 struct EltOperand {
-  const float* data;
+  const void* data;
   int64_t row_stride;
   int64_t column_stride;
-  const uint8_t* bools = nullptr;  // in the place of data: a byte is read as 0 or, if not 0, as 1
+  EltType type{};  // f32
+
+  [[gnu::always_inline]] void advance(int64_t elements) {
+    data = static_cast<const char*>(data) + elements * elt_bytes(type);
+  }
 };
 
 // out[r * out_row_stride + c] = program(operands at [r, c]), 0 <= r < rows, 0 <= c < columns.
-// out may be the data of an operand that has the same strides; no other overlap is allowed. Only
-// the named elements are read or written. Any extents work; columns in multiples of 16, and 128 or
-// more elements in all, run fastest.
+// out may be the data of an operand that has the same type and strides; no other overlap is
+// allowed. Only the named elements are read or written. Any extents work; columns in multiples of
+// 16, and 128 or more elements in all, run fastest.
 struct EltStrip {
   const EltOperand* operands;  // as many as the program has
-  float* out;
+  void* out;
   int64_t out_row_stride;
   int64_t rows, columns;
-  uint8_t* bools = nullptr;  // in the place of out: 0 becomes 0, all else (NaN too) 1
+  EltType out_type = EltType::f32;
 };
 
 using EltStripFn = void (*)(const EltProgram& program, const EltStrip& strip);
@@ -68,8 +82,8 @@ using EltStripFn = void (*)(const EltProgram& program, const EltStrip& strip);
 struct EltwiseArgs {
   EltProgram program;
   Planes planes;
-  float* out;      // dense
-  uint8_t* bools;  // in its place, as in EltStrip
+  void* out;  // dense
+  EltType out_type;
   EltOperand operands[kEltOperands];
   int64_t outer_strides[kEltOperands][kPlanesRank];
 };

@@ -56,6 +56,8 @@ PLANCK_INLINE F16 apply(F16 x, [[maybe_unused]] F16 y, [[maybe_unused]] F16 z) {
   if constexpr (op == EltOp::round) return round(x);
   if constexpr (op == EltOp::sin) return sin(x);
   if constexpr (op == EltOp::cos) return cos(x);
+  if constexpr (op == EltOp::quantize_u8) return quantize(x, y, z, set1(0.0f), set1(255.0f));
+  if constexpr (op == EltOp::quantize_s8) return quantize(x, y, z, set1(-128.0f), set1(127.0f));
 #define PLANCK_ELT_FUSED(name, first, second, arity) \
   if constexpr (op == EltOp::name) return apply<EltOp::second>(apply<EltOp::first>(x, y, y), z, z);
 #include "kernels/eltwise/fused.inc"
@@ -110,45 +112,114 @@ struct BlockArea {
   bool staged() const { return width != columns; }
 };
 
-void load_bools(const uint8_t* from, float* to, const BlockArea& area) {
-  for (int64_t i = 0; i < area.columns; ++i) to[i] = from[i] != 0 ? 1.0f : 0.0f;
-  for (int64_t i = area.columns; i < area.width; ++i) to[i] = 0;
-}
-void store_bools(const float* from, uint8_t* to, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i] != 0;
-}
+template <EltType type>
+struct Memory {
+  static constexpr int64_t kBytes = type == EltType::f32 || type == EltType::s32 ? 4 : 1;
+
+  static PLANCK_INLINE F16 read(const char* p) {
+    if constexpr (type == EltType::f32) return load(reinterpret_cast<const float*>(p));
+    if constexpr (type == EltType::s32) return to_float(load_s32(p));
+    if constexpr (type == EltType::s8) return to_float(load_s8(p));
+    if constexpr (type == EltType::u8) return to_float(load_u8(p));
+    if constexpr (type == EltType::b8) return any_but_zero(to_float(load_u8(p)));
+  }
+  // The first n elements; lanes beyond are 0.
+  static PLANCK_INLINE F16 read_first(const char* p, int64_t n) {
+    if constexpr (type == EltType::f32) return load_first(reinterpret_cast<const float*>(p), n);
+    char part[16 * kBytes] = {};
+    for (int64_t i = 0; i < n * kBytes; ++i) part[i] = p[i];
+    return read(part);
+  }
+  static PLANCK_INLINE void write(char* p, F16 x) {
+    if constexpr (type == EltType::f32) return store(reinterpret_cast<float*>(p), x);
+    if constexpr (type == EltType::u8) return store_bytes(p, between(x, 0, 255));
+    if constexpr (type == EltType::s8) return store_bytes(p, between(x, -128, 127));
+    if constexpr (type == EltType::b8) return store_bytes(p, any_but_zero(x));
+  }
+  static PLANCK_INLINE void write_first(char* p, F16 x, int64_t n) {
+    if constexpr (type == EltType::f32) return store_first(reinterpret_cast<float*>(p), x, n);
+    char part[16 * kBytes];
+    write(part, x);
+    for (int64_t i = 0; i < n * kBytes; ++i) p[i] = part[i];
+  }
+
+ private:
+  static PLANCK_INLINE F16 any_but_zero(F16 x) {
+    return select(x == zero16(), zero16(), set1(1.0f));
+  }
+  static PLANCK_INLINE F16 between(F16 x, float low, float high) {
+    return min2(max2(x, set1(low)), set1(high));  // NaN becomes low
+  }
+};
 
 void fill(float* to, float value, int64_t count) {
   for (int64_t i = 0; i < count; i += 16) store(to + i, set1(value));
 }
 
 // Copies rows into a buffer of pitch `width`; lanes beyond `columns` become 0.
-void stage(const float* from, int64_t row_stride, const BlockArea& area, float* to) {
+template <EltType type>
+void stage_as(const void* from, int64_t row_stride, const BlockArea& area, float* to) {
+  using Elements = Memory<type>;
   const int64_t whole = area.columns / 16 * 16;
   for (int64_t r = 0; r < area.rows; ++r) {
-    const float* x = from + r * row_stride;
+    const char* x = static_cast<const char*>(from) + r * row_stride * Elements::kBytes;
     float* y = to + r * area.width;
-    for (int64_t c = 0; c < whole; c += 16) store(y + c, load(x + c));
-    store(y + whole, load_first(x + whole, area.columns - whole));
+    for (int64_t c = 0; c < whole; c += 16) store(y + c, Elements::read(x + c * Elements::kBytes));
+    if (whole == area.columns) continue;
+    store(y + whole, Elements::read_first(x + whole * Elements::kBytes, area.columns - whole));
+  }
+}
+void stage(const EltOperand& o, const BlockArea& area, float* to) {
+  switch (o.type) {
+    case EltType::f32:
+      return stage_as<EltType::f32>(o.data, o.row_stride, area, to);
+    case EltType::b8:
+      return stage_as<EltType::b8>(o.data, o.row_stride, area, to);
+    case EltType::u8:
+      return stage_as<EltType::u8>(o.data, o.row_stride, area, to);
+    case EltType::s8:
+      return stage_as<EltType::s8>(o.data, o.row_stride, area, to);
+    case EltType::s32:
+      return stage_as<EltType::s32>(o.data, o.row_stride, area, to);
   }
 }
 
-void unstage(const float* from, const BlockArea& area, float* to, int64_t row_stride) {
+template <EltType type>
+void unstage_as(const float* from, const BlockArea& area, void* to, int64_t row_stride) {
+  using Elements = Memory<type>;
   const int64_t whole = area.columns / 16 * 16;
   for (int64_t r = 0; r < area.rows; ++r) {
     const float* x = from + r * area.width;
-    float* y = to + r * row_stride;
-    for (int64_t c = 0; c < whole; c += 16) store(y + c, load(x + c));
-    store_first(y + whole, load(x + whole), area.columns - whole);
+    char* y = static_cast<char*>(to) + r * row_stride * Elements::kBytes;
+    for (int64_t c = 0; c < whole; c += 16) Elements::write(y + c * Elements::kBytes, load(x + c));
+    if (whole == area.columns) continue;
+    Elements::write_first(y + whole * Elements::kBytes, load(x + whole), area.columns - whole);
+  }
+}
+void unstage(const float* from, const BlockArea& area, void* to, const EltStrip& strip) {
+  switch (strip.out_type) {
+    case EltType::f32:
+      return unstage_as<EltType::f32>(from, area, to, strip.out_row_stride);
+    case EltType::b8:
+      return unstage_as<EltType::b8>(from, area, to, strip.out_row_stride);
+    case EltType::u8:
+      return unstage_as<EltType::u8>(from, area, to, strip.out_row_stride);
+    case EltType::s8:
+      return unstage_as<EltType::s8>(from, area, to, strip.out_row_stride);
+    case EltType::s32:
+      return;  // never written
   }
 }
 
 PLANCK_INLINE bool is_scalar(const EltOperand& o) {
   return o.column_stride == 0 && o.row_stride == 0;
 }
-PLANCK_INLINE float element(const EltOperand& o, int64_t at) {
-  if (o.bools == nullptr) return o.data[at];
-  return o.bools[at] != 0 ? 1.0f : 0.0f;
+// One element, repeated.
+void fill_with(EltOperand o, int64_t at, float* to, int64_t count) {
+  o.advance(at);
+  alignas(64) float one[16];
+  stage(o, {0, 1, 0, 1, 16}, one);
+  fill(to, one[0], count);
 }
 
 // Where the block reads an operand. Operands of columns are read in place unless their last vector
@@ -157,20 +228,16 @@ Source source_of(const EltOperand& o, const BlockArea& area, float* buffer) {
   if (is_scalar(o)) return {buffer, 0};  // filled once for the strip
   if (o.column_stride == 0) {
     for (int64_t r = 0; r < area.rows; ++r) {
-      fill(buffer + r * area.width, element(o, (area.row + r) * o.row_stride), area.width);
+      fill_with(o, (area.row + r) * o.row_stride, buffer + r * area.width, area.width);
     }
     return {buffer, area.width};
   }
-  if (o.bools != nullptr) {
-    for (int64_t r = 0; r < area.rows; ++r) {
-      const uint8_t* from = o.bools + (area.row + r) * o.row_stride + area.column;
-      load_bools(from, buffer + r * area.width, area);
-    }
-    return {buffer, area.width};
+  EltOperand at = o;
+  at.advance(area.row * o.row_stride + area.column);
+  if (!area.staged() && o.type == EltType::f32) {
+    return {static_cast<const float*>(at.data), o.row_stride};
   }
-  const float* data = o.data + area.row * o.row_stride + area.column;
-  if (!area.staged()) return {data, o.row_stride};
-  stage(data, o.row_stride, area, buffer);
+  stage(at, area, buffer);
   return {buffer, area.width};
 }
 
@@ -180,9 +247,10 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
   for (int i = 0; i < program.operands; ++i) {
     operands[i] = source_of(strip.operands[i], area, buffers.operands[i]);
   }
-  const int64_t place = area.row * strip.out_row_stride + area.column;
-  const bool buffered = area.staged() || strip.bools != nullptr;
-  float* out = buffered ? buffers.out : strip.out + place;
+  void* place = static_cast<char*>(strip.out) +
+                (area.row * strip.out_row_stride + area.column) * elt_bytes(strip.out_type);
+  const bool buffered = area.staged() || strip.out_type != EltType::f32;
+  float* out = buffered ? buffers.out : static_cast<float*>(place);
   for (int i = 0; i < program.instrs; ++i) {
     const EltInstr& instr = program.code[i];
     const OpEntry& op = kOpEntries[static_cast<int>(instr.op)];
@@ -198,22 +266,16 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
     }
     op.run(in, to, area.rows, area.width);
   }
-  if (strip.bools != nullptr) {
-    for (int64_t r = 0; r < area.rows; ++r) {
-      store_bools(out + r * area.width, strip.bools + place + r * strip.out_row_stride,
-                  area.columns);
-    }
-  } else if (area.staged()) {
-    unstage(out, area, strip.out + place, strip.out_row_stride);
-  }
+  if (buffered) unstage(out, area, place, strip);
 }
 
 // One instruction whose operands are all read in place: no buffer, so no blocks either.
 bool is_single_pass(const EltProgram& program, const EltStrip& strip) {
   if (program.instrs != 1 || program.constants != 0 || strip.columns % 16 != 0) return false;
-  if (strip.bools != nullptr) return false;
+  if (strip.out_type != EltType::f32) return false;
   for (int i = 0; i < program.operands; ++i) {
-    if (strip.operands[i].column_stride == 0 || strip.operands[i].bools != nullptr) return false;
+    const EltOperand& o = strip.operands[i];
+    if (o.column_stride == 0 || o.type != EltType::f32) return false;
   }
   return true;
 }
@@ -225,7 +287,7 @@ void run_blocks(const EltProgram& program, const EltStrip& strip) {
   }
   for (int i = 0; i < program.operands; ++i) {
     const EltOperand& o = strip.operands[i];
-    if (is_scalar(o)) fill(buffers.operands[i], element(o, 0), kBlock);
+    if (is_scalar(o)) fill_with(o, 0, buffers.operands[i], kBlock);
   }
   const int64_t width = (strip.columns + 15) / 16 * 16;
   const int64_t block_rows = width >= kBlock ? 1 : kBlock / width;
@@ -246,9 +308,9 @@ void run_strip(const EltProgram& program, const EltStrip& strip) {
   const OpEntry& op = kOpEntries[static_cast<int>(instr.op)];
   for (int s = 0; s < op.arity; ++s) {
     const EltOperand& o = strip.operands[instr.in[s] - kEltOperandSource];
-    in[s] = {o.data, o.row_stride};
+    in[s] = {static_cast<const float*>(o.data), o.row_stride};
   }
-  op.run(in, {strip.out, strip.out_row_stride}, strip.rows, strip.columns);
+  op.run(in, {static_cast<float*>(strip.out), strip.out_row_stride}, strip.rows, strip.columns);
 }
 
 void run_tile(const EltwiseArgs& args, int64_t tile) {
@@ -260,21 +322,12 @@ void run_tile(const EltwiseArgs& args, int64_t tile) {
       const int64_t first = outer_offset(args.planes, args.outer_strides[i], plane) +
                             area.row * o.row_stride + area.column * o.column_stride;
       operands[i] = o;
-      if (o.bools != nullptr) {
-        operands[i].bools += first;
-      } else {
-        operands[i].data += first;
-      }
+      operands[i].advance(first);
     }
     const int64_t columns = args.planes.columns;
     const int64_t place = (plane * args.planes.rows + area.row) * columns + area.column;
-    EltStrip strip = {operands, nullptr, columns, area.rows, area.columns};
-    if (args.bools != nullptr) {
-      strip.bools = args.bools + place;
-    } else {
-      strip.out = args.out + place;
-    }
-    run_strip(args.program, strip);
+    void* out = static_cast<char*>(args.out) + place * elt_bytes(args.out_type);
+    run_strip(args.program, {operands, out, columns, area.rows, area.columns, args.out_type});
   }
 }
 

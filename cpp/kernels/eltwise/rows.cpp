@@ -32,6 +32,23 @@ bool is_only(const EltProgram& program, EltOp op) {
          program.code[0].in[0] == kEltOperandSource;
 }
 
+std::optional<EltType> elt_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return EltType::f32;
+    case DType::b8:
+      return EltType::b8;
+    case DType::u8:
+      return EltType::u8;
+    case DType::s8:
+      return EltType::s8;
+    case DType::s32:
+      return EltType::s32;
+    default:
+      return std::nullopt;
+  }
+}
+
 EltStripFn eltwise_strip(Isa isa) {
   for (const EltwiseRow& row : eltwise_rows()) {
     if (row.isa <= isa) return row.strip;
@@ -63,7 +80,7 @@ void need_unit_columns(StridedLoop& loop) {
 }  // namespace
 
 EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const EltwiseInput> inputs,
-                              float* out, std::span<const int64_t> out_dims) {
+                              void* out, std::span<const int64_t> out_dims, EltType out_type) {
   if (static_cast<int64_t>(inputs.size()) != program.operands) {
     throw InternalError("a tile program of ", program.operands, " operands got ", inputs.size());
   }
@@ -80,10 +97,11 @@ EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const Eltwise
   args.program = program;
   args.planes = make_planes(loop, kTileElements, 16);
   args.out = out;
+  args.out_type = out_type;
   const size_t outer = loop.dims.size() - 2;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::vector<int64_t>& strides = loop.strides[i + 1];
-    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1], inputs[i].bools};
+    args.operands[i] = {inputs[i].data, strides[outer], strides[outer + 1], inputs[i].type};
     std::copy_n(strides.begin(), outer, args.outer_strides[i]);
   }
   return args;

@@ -1,6 +1,8 @@
 #pragma once
+#include <optional>
 #include <span>
 
+#include "base/dtype.h"
 #include "base/tile_program.h"
 #include "kernels/eltwise/eltwise.h"
 #include "kernels/simd/row.h"
@@ -27,18 +29,22 @@ bool is_only(const EltProgram& program, EltOp op);
 // What runs programs as epilogues on that level: the arithmetic is the same on every one.
 EltStripFn eltwise_strip(Isa isa);
 
-// One operand and its shape, which must broadcast to the shape of the output. Floats unless `bools`
-// is set. Any strides are read as they are; neighbours along the last axis run fast.
+// How programs read and write the type; nothing for one that they do not know.
+std::optional<EltType> elt_type(DType dtype);
+
+// One operand and its shape, which must broadcast to the shape of the output. Any strides are read
+// as they are; neighbours along the last axis run fast.
 struct EltwiseInput {
-  const float* data;
+  const void* data;
   std::span<const int64_t> dims;
-  const uint8_t* bools = nullptr;
+  EltType type = EltType::f32;
   std::span<const int64_t> strides = {};  // in elements, one for each of dims; empty: dense
 };
 
 // Fills the arguments of a step whose output has the given shape (rank 32 at most). Inputs stand
 // in the order of the program's operands. Throws InternalError where a shape does not broadcast.
 EltwiseArgs make_eltwise_args(const EltProgram& program, std::span<const EltwiseInput> inputs,
-                              float* out, std::span<const int64_t> out_dims);
+                              void* out, std::span<const int64_t> out_dims,
+                              EltType out_type = EltType::f32);
 
 }  // namespace planck

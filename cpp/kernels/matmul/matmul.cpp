@@ -91,7 +91,7 @@ Item item_of(const MatmulArgs& args, int64_t index) {
     item.b += at * batch.b;
     item.c += at * batch.c;
     if (item.residual != nullptr) item.residual += at * batch.residual;
-    for (int i = 1; i < operands; ++i) item.operands[i].data += at * batch.operands[i];
+    for (int i = 1; i < operands; ++i) item.operands[i].advance(at * batch.operands[i]);
   }
   return item;
 }
@@ -170,7 +170,7 @@ void run_program(const MatmulArgs& args, const Item& item, const Area& area) {
   for (int i = 1; i < epilogue.program->operands; ++i) {
     const EltOperand& whole = item.operands[i];
     operands[i] = whole;
-    operands[i].data += area.row * whole.row_stride + area.column * whole.column_stride;
+    operands[i].advance(area.row * whole.row_stride + area.column * whole.column_stride);
   }
   args.plan.strip(*epilogue.program, {operands, c, args.c_stride, area.rows, area.columns});
 }

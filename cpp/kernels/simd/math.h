@@ -223,6 +223,13 @@ PLANCK_INLINE F16 round(F16 x) {  // halves to even; from 2^23 on every float is
   return select(magnitude < shift, with_sign((magnitude + shift) - shift, x), x);
 }
 
+// clamp(round(x / scale) + zero, low, high) with whole zero, low and high of a few thousand at
+// most; low for NaN. Clamping first is the same, and leaves numbers that a shift rounds.
+PLANCK_INLINE F16 quantize(F16 x, F16 scale, F16 zero, F16 low, F16 high) {
+  const F16 ratio = min2(max2(x / scale, low - zero), high - zero);
+  return (ratio + set1(kRound)) - set1(kRound) + zero;
+}
+
 // x = quarters * pi / 2 + rest, |rest| <= pi / 4; of the quarters only the last two bits count.
 struct Angle {
   I16 quarters;

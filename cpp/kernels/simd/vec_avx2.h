@@ -84,6 +84,30 @@ PLANCK_INLINE F16 trunc(F16 x) {
 PLANCK_INLINE I16 bits(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 PLANCK_INLINE F16 floats(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 PLANCK_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+// Sixteen integers, bytes widened.
+PLANCK_INLINE I16 load_s32(const void* p) {
+  const auto* at = static_cast<const __m256i_u*>(p);
+  return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+}
+PLANCK_INLINE I16 load_u8(const void* p) {
+  const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i_u*>(p));
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+PLANCK_INLINE I16 load_s8(const void* p) {
+  const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i_u*>(p));
+  return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
+}
+// Whole numbers in [-128, 255], of each the low byte.
+PLANCK_INLINE void store_bytes(void* p, F16 x) {
+  const __m256i low = _mm256_set1_epi32(0xFF);
+  const __m256i a = _mm256_and_si256(_mm256_cvtps_epi32(x.a), low);
+  const __m256i b = _mm256_and_si256(_mm256_cvtps_epi32(x.b), low);
+  // Packing works in halves of the register: their words come out as a, b, a, b.
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0b11'01'10'00);
+  const __m128i bytes =
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(static_cast<__m128i_u*>(p), bytes);
+}
 PLANCK_INLINE I16 operator+(I16 x, I16 y) {
   return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
 }

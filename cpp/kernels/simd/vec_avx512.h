@@ -56,6 +56,17 @@ PLANCK_INLINE F16 trunc(F16 x) {
 PLANCK_INLINE I16 bits(F16 x) { return {_mm512_castps_si512(x.a)}; }
 PLANCK_INLINE F16 floats(I16 x) { return {_mm512_castsi512_ps(x.a)}; }
 PLANCK_INLINE F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
+PLANCK_INLINE I16 load_s32(const void* p) { return {_mm512_loadu_si512(p)}; }
+PLANCK_INLINE I16 load_u8(const void* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i_u*>(p)))};
+}
+PLANCK_INLINE I16 load_s8(const void* p) {
+  return {_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i_u*>(p)))};
+}
+PLANCK_INLINE void store_bytes(void* p, F16 x) {
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.a));
+  _mm_storeu_si128(static_cast<__m128i_u*>(p), bytes);
+}
 PLANCK_INLINE I16 operator+(I16 x, I16 y) { return {_mm512_add_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator-(I16 x, I16 y) { return {_mm512_sub_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator&(I16 x, I16 y) { return {_mm512_and_si512(x.a, y.a)}; }

@@ -59,6 +59,17 @@ PLANCK_INLINE F16 trunc(F16 x) {
 PLANCK_INLINE I16 bits(F16 x) { return __builtin_bit_cast(I16, x); }
 PLANCK_INLINE F16 floats(I16 x) { return __builtin_bit_cast(F16, x); }
 PLANCK_INLINE F16 to_float(I16 x) { PLANCK_LANES(F16, static_cast<float>(x.v[i])); }
+PLANCK_INLINE I16 load_s32(const void* p) {
+  I16 out;
+  __builtin_memcpy(out.v, p, sizeof out.v);
+  return out;
+}
+PLANCK_INLINE I16 load_u8(const void* p) { PLANCK_LANES(I16, static_cast<const uint8_t*>(p)[i]); }
+PLANCK_INLINE I16 load_s8(const void* p) { PLANCK_LANES(I16, static_cast<const int8_t*>(p)[i]); }
+PLANCK_INLINE void store_bytes(void* p, F16 x) {
+  auto* to = static_cast<uint8_t*>(p);
+  for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(static_cast<int32_t>(x.v[i]));
+}
 // Through unsigned: the sum wraps as in a vector register.
 PLANCK_INLINE int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
 PLANCK_INLINE I16 operator+(I16 x, I16 y) {
