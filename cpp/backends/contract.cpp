@@ -339,6 +339,10 @@ class Contract {
     expect(moved.shape == want, indices, " of ", x, " do not stand for ", moved);
   }
 
+  // Whether the last instruction is a quantisation, whose result is stored as a byte.
+  static bool ends_in_bytes(const TileProgram& p) {
+    return !p.body.empty() && p.body.back().op == TileOp::quantize_u8;
+  }
   // Strides of a value without elements mean nothing.
   static bool dense(const BoundValue& v) { return v.count() == 0 || is_dense(v); }
   static bool unit_columns(const BoundValue& v) {

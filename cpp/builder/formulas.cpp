@@ -147,6 +147,12 @@ void dequantize(TileProgram& p, const Node&, In in) {
   p.apply(TileOp::mul, x, in[1]);
 }
 
+// Bytes the other way: the distance is 128, whichever way it goes.
+template <int distance>
+void flip(TileProgram& p, const Node&, In in) {
+  p.apply(TileOp::add, in[0], p.constant(distance));
+}
+
 void cast(TileProgram& p, const Node& n, In in) {
   if (dtype_of_onnx(static_cast<int>(n.as<ops::Cast>().to)) == DType::f32)
     return;  // a truth or an integer is its number already
@@ -214,6 +220,9 @@ Formula formula_of(const Graph& g, const Node& n) {
   if (n.is("QuantizeLinear")) {
     const bool is_signed = g.value(n.outputs[0]).type().dtype == DType::s8;
     return is_signed ? quantize<TileOp::quantize_s8> : quantize<TileOp::quantize_u8>;
+  }
+  if (n.is("planck.FlipSign")) {
+    return g.value(n.outputs[0]).type().dtype == DType::s8 ? flip<-128> : flip<128>;
   }
   if (n.is("planck.Swish")) return plain<TileOp::swish>;
   if (!n.op->domain.empty()) return nullptr;

@@ -171,6 +171,7 @@ bool takes_types(const Graph& g, const Node& n) {
                        [&](ValueId v) { return v == kAbsent || type(v) == dtype; });
   };
   if (n.is("QuantizeLinear") || n.is("DequantizeLinear")) return takes_quantization(g, n);
+  if (n.is("planck.FlipSign")) return true;
   if (n.is("And") || n.is("Or") || n.is("Xor") || n.is("Not")) return all(0, DType::b8);
   if (n.is("Where")) return all(1, DType::f32) || all(1, DType::b8);
   if (n.is("Equal")) return all(0, DType::f32) || all(0, DType::b8);

@@ -58,12 +58,17 @@ bool lower_integer_linear(Lowering& l, const Node& n) {
     l.refuse("quantized", n, why);
     return false;
   }
-  l.defer(n, [&l, &n, input, weights](const Node& last, const TileProgram& tail, Origin origin) {
-    const IntegerProduct product{&n, input, weights->k, {}, false, n.as<ops::Linear>().activation};
-    const ProductPlace place{l.rows(l.value(input.node->inputs[0])), l.make_output(last, 0, true),
-                             l.rows(byte_residual(l, n.input(3)))};
-    add_integer_product(l, product, *weights, place, tail, std::move(origin));
-  });
+  l.defer(
+      n,
+      [&l, &n, input, weights](const Node& last, const TileProgram& tail, Origin origin) {
+        const IntegerProduct product{&n, input, weights->k,
+                                     {}, false, n.as<ops::Linear>().activation};
+        const ProductPlace place{l.rows(l.value(input.node->inputs[0])),
+                                 l.make_output(last, 0, true),
+                                 l.rows(byte_residual(l, n.input(3)))};
+        add_integer_product(l, product, *weights, place, tail, std::move(origin));
+      },
+      true);
   return true;
 }
 

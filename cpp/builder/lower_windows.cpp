@@ -2,6 +2,7 @@
 // views of row-major ones the other way round, so that only what really lies in another order is
 // copied.
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <optional>
 
@@ -81,15 +82,36 @@ Tensor taps_by_channels(const Tensor& w, int64_t first, int64_t count) {
   return out;
 }
 
+// A convolution whose operands lie on grids: one product of integers for each group.
+struct IntegerConv {
+  ByteSource input;
+  std::vector<IntegerWeights> groups;
+};
+
+// Nothing for any other; where the input is made of bytes, the report says why.
+std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n) {
+  auto out = std::make_shared<IntegerConv>();
+  out->input = byte_source(l.graph, n.inputs[0]);
+  if (out->input.node == nullptr) return nullptr;
+  const Value& w = l.graph.value(n.inputs[1]);
+  const int64_t groups = n.as<ops::Convolution>().group;
+  const int64_t each = w.fact.constant->shape()[0] / groups;
+  std::string why = out->input.refusal;
+  if (groups > 1 && each == 1) why = "depthwise convolutions have no integer kernel";
+  for (int64_t g = 0; g < groups && why.empty(); ++g) {
+    const Tensor matrix = taps_by_channels(*w.fact.constant, g * each, each);
+    out->groups.push_back(integer_weights(matrix, w.quant.get(), 0, g * each));
+    why = out->groups.back().refusal;
+  }
+  if (why.empty()) return out;
+  l.refuse("quantized", n, why);
+  return nullptr;
+}
+
 class ConvolutionLowering {
  public:
-  static void emit(Lowering& l, const Node& n, const Geometry& geometry, const Node& last,
-                   const TileProgram& tail, Origin origin) {
-    ConvolutionLowering(l, n, geometry, tail, std::move(origin)).run(last);
-  }
-
- private:
-  ConvolutionLowering(Lowering& l, const Node& n, const Geometry& geometry, const TileProgram& tail,
+  ConvolutionLowering(Lowering& l, const Node& n, const Geometry& geometry,
+                      std::shared_ptr<const IntegerConv> integers, const TileProgram& tail,
                       Origin origin)
       : l_(l),
         n_(n),
@@ -99,11 +121,12 @@ class ConvolutionLowering {
         weights_(*l.graph.value(n.inputs[1]).fact.constant),
         order_(channels_last(weights_.shape().size())),
         tail_(tail),
-        then_(composed(activation_program(conv_.activation), tail)) {}
+        then_(composed(activation_program(conv_.activation), tail)),
+        integers_(std::move(integers)) {}
 
   void run(const Node& last_node) {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
-    if (take_integers()) return integer_products(last_node);
+    if (integers_) return integer_products(last_node);
     const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
@@ -122,33 +145,17 @@ class ConvolutionLowering {
     }
   }
 
-  // One product for each group, if all operands lie on grids.
-  bool take_integers() {
-    input_ = byte_source(l_.graph, n_.inputs[0]);
-    if (input_.node == nullptr) return false;
-    std::string why = input_.refusal;
-    const int64_t out = weights_.shape()[0], each = out / conv_.group;
-    if (conv_.group == out && out > 1) why = "depthwise convolutions have no integer kernel";
-    const QParams* grid = l_.graph.value(n_.inputs[1]).quant.get();
-    for (int64_t g = 0; g < conv_.group && why.empty(); ++g) {
-      integers_.push_back(
-          integer_weights(taps_by_channels(weights_, g * each, each), grid, 0, g * each));
-      why = integers_.back().refusal;
-    }
-    if (!why.empty()) l_.refuse("quantized", n_, why);
-    return why.empty();
-  }
-
+ private:
   void integer_products(const Node& last_node) {
     const int64_t in = weights_.shape()[1];
     const bool pointwise = is_pointwise(geometry_, conv_);
-    const int32_t x = readable(l_.permuted(l_.value(input_.node->inputs[0]), order_));
+    const int32_t x = readable(l_.permuted(l_.value(integers_->input.node->inputs[0]), order_));
     const int32_t residual = l_.rows(l_.permuted(byte_residual(l_, n_.input(3)), order_));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
-    IntegerProduct product{&n_, input_, in, geometry_.windows, true, conv_.activation};
+    IntegerProduct product{&n_, integers_->input, in, geometry_.windows, true, conv_.activation};
     if (pointwise) product.windows.clear();
     int64_t first = 0;
-    for (const IntegerWeights& w : integers_) {
+    for (const IntegerWeights& w : integers_->groups) {
       const int32_t part = l_.window(x, first / w.n * in, in);
       const ProductPlace place{pointwise ? l_.rows(part) : part, l_.window(y, first, w.n),
                                l_.window(residual, first, w.n), first};
@@ -245,8 +252,7 @@ class ConvolutionLowering {
   const std::vector<int64_t> order_;
   const TileProgram tail_;  // behind the convolution's own epilogue
   const TileProgram then_;
-  ByteSource input_;
-  std::vector<IntegerWeights> integers_;  // of each group
+  const std::shared_ptr<const IntegerConv> integers_;
 };
 
 }  // namespace
@@ -260,9 +266,13 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto& conv = n.as<ops::Convolution>();
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
-  l.defer(n, [&l, &n, geometry](const Node& last, const TileProgram& tail, Origin origin) {
-    ConvolutionLowering::emit(l, n, geometry, last, tail, std::move(origin));
-  });
+  const auto integers = integers_of(l, n);
+  l.defer(
+      n,
+      [&l, &n, geometry, integers](const Node& last, const TileProgram& tail, Origin origin) {
+        ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);
+      },
+      integers != nullptr);
   return "";
 }
 

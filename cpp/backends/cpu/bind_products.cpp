@@ -142,7 +142,7 @@ void bind_epilogue(const BindContext& c, const Step& step, const QProductParams&
     operand.row_stride = residual_stride;
     operand.column_stride = 1;
     if (in_program) bound.relocate(operand.data, residual);
-    if (in_program && residual >= 0) operand.type = elt_type(c.at(residual).dtype);
+    if (in_program && residual >= 0) operand.type = *elt_type(c.at(residual).dtype);
   }
   if (residual >= 0 && !in_program) {
     args.residual_stride = residual_stride;
