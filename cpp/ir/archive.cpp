@@ -1,6 +1,7 @@
 #include "ir/archive.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <nlohmann/json.hpp>
 
 #include "base/cbor.h"
@@ -57,7 +58,16 @@ class Archiver {
       const auto* data = reinterpret_cast<const uint8_t*>(t.data());
       out["data"] = Json::binary(std::vector<uint8_t>(data, data + t.bytes()));
     }
+    if (v.quant != nullptr) out["quant"] = grid(*v.quant);
     return out;
+  }
+
+  static Json grid(const QParams& q) {
+    return {{"dtype", dtype_name(q.dtype)},
+            {"scale", q.scale},
+            {"zero_point", q.zero_point},
+            {"axis", q.axis},
+            {"block", q.block}};
   }
 
   Json node(const Node& n) {
@@ -133,6 +143,28 @@ class Restorer {
         out_.weights[ids_.back()] = static_cast<int64_t>(index(json["weight"], INT32_MAX));
       }
     }
+    if (json.contains("quant")) grid(json["quant"]);
+  }
+
+  // Of the value that was read last.
+  void grid(const Json& json) {
+    QParams q;
+    const auto dtype = dtype_of_name(field(json, "dtype").get<std::string>());
+    if (!dtype) fail("an unknown type of a grid");
+    q.dtype = *dtype;
+    q.scale = field(json, "scale").get<std::vector<float>>();
+    q.zero_point = field(json, "zero_point").get<std::vector<int32_t>>();
+    q.axis = field(json, "axis").get<int64_t>();
+    q.block = field(json, "block").get<int64_t>();
+    const TensorType& type = out_.graph.value(ids_.back()).type();
+    Shape shape;
+    for (const Dim& d : type.dims) shape.push_back(d.known().value_or(-1));
+    const bool sound = std::ranges::all_of(q.scale, [](float s) { return s > 0 && s <= FLT_MAX; });
+    if (!sound || !is_float(type.dtype) || q.zero_point.size() != q.scale.size() ||
+        static_cast<int64_t>(q.scale.size()) != count_of_scales(q, shape)) {
+      fail("the grid of a constant does not fit it");
+    }
+    out_.graph.set_quant(ids_.back(), std::make_shared<const QParams>(std::move(q)));
   }
 
   static Tensor tensor(const Json& data, const TensorType& type) {

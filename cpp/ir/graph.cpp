@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+
 namespace planck {
 
 void merge_origin(Origin& into, const Origin& from) {
@@ -91,7 +93,7 @@ void Graph::add_origin(ValueId id, const Origin& origin) {
 void Graph::add_node_origin(NodeId id, const Origin& origin) {
   merge_origin(nodes_.at(static_cast<size_t>(id)).origin, origin);
 }
-void Graph::set_quant(ValueId id, std::shared_ptr<const QParams> quant) {
+void Graph::set_quant(ValueId id, QuantFact quant) {
   values_.at(static_cast<size_t>(id)).quant = std::move(quant);
 }
 void Graph::set_recipe(ValueId id, std::string recipe) {
@@ -158,6 +160,16 @@ std::vector<Fact> infer_node(const Graph& g, const Node& n) {
                              cat(n.op->name, n.outputs.empty() ? kAbsent : n.outputs[0]));
       },
       "node ", origin_text(g, n.origin), " (", n.op->text(), ")");
+}
+
+int64_t count_of_scales(const QParams& q, std::span<const int64_t> shape) {
+  if (q.axis == -1) return q.block == 0 ? 1 : -1;
+  if (q.axis < 0 || q.axis >= static_cast<int64_t>(shape.size()) || q.block < 0) return -1;
+  const auto at = static_cast<size_t>(q.axis);
+  if (q.block == 0) return shape[at];
+  Shape blocks(shape.begin(), shape.end());
+  blocks[at] = blocks[at] / q.block + (blocks[at] % q.block != 0 ? 1 : 0);
+  return checked_count(blocks);
 }
 
 std::string label(const Graph& g, ValueId id) {

@@ -24,6 +24,7 @@ struct SourceNode {
   std::string op_type;
 };
 using Origin = std::vector<int32_t>;  // sorted indices into Graph::sources, each once
+using QuantFact = std::shared_ptr<const QParams>;
 void merge_origin(Origin& into, const Origin& from);
 
 struct Value {
@@ -33,7 +34,7 @@ struct Value {
   NodeId producer = kNoNode;    // none: graph input or constant
   std::vector<NodeId> readers;  // one entry for each use
   Origin origin;                // ONNX nodes that were folded into this constant or input
-  std::shared_ptr<const QParams> quant;
+  QuantFact quant;     // of a float constant: the grid on which its numbers lie; null: none
   std::string recipe;  // how the text form spells a constant that is not listed
 
   const TensorType& type() const { return fact.type; }
@@ -106,7 +107,7 @@ class Graph {
   void set_name(ValueId id, std::string name);
   void add_origin(ValueId id, const Origin& origin);
   void add_node_origin(NodeId id, const Origin& origin);
-  void set_quant(ValueId id, std::shared_ptr<const QParams> quant);
+  void set_quant(ValueId id, QuantFact quant);
   void set_recipe(ValueId id, std::string recipe);
   void replace_uses(ValueId before, ValueId after);
   // Unlinks a node none of whose outputs is used. InternalError otherwise.
@@ -157,6 +158,9 @@ std::string label(const Graph& g, ValueId id);
 // The ONNX names behind a node: "Conv_0 + Relu_1", shortened after three.
 std::string origin_text(const Graph& g, const Origin& origin);
 
+// How many scales a tensor of this shape has on the grid; -1 if the grid does not fit it.
+int64_t count_of_scales(const QParams& q, std::span<const int64_t> shape);
+
 // Runs body; an error gets the frame "WHAT NAME (Op)" and, if it knows no node yet, this one.
 decltype(auto) at_node(std::string_view what, const Graph& g, const Node& n, auto&& body) {
   try {
@@ -176,7 +180,8 @@ decltype(auto) at_node(std::string_view what, const Graph& g, const Node& n, aut
 //     return %a, %b
 //   }
 // Scalars of f32 may stand in place of an operand: Add(%x, 3). Constants: [1,2,3] (row-major),
-// splat(v), normal(seed), or opaque(hash) for contents that the text does not carry.
+// splat(v), normal(seed), or opaque(hash) for contents that the text does not carry. The grid of a
+// quantised one follows: quant(s8, axis 1, scale [0.5,2]), block and zero [..] where there are any.
 std::string print(const Graph& g);
 Graph parse_graph(const std::string& text, const OpTable& ops);
 

@@ -11,6 +11,11 @@ const Fact& Patch::fact(ValueId id) const {
   return id < known ? graph_->value(id).fact : values_.at(static_cast<size_t>(id - known)).fact;
 }
 
+const QuantFact& Patch::quant(ValueId id) const {
+  const auto known = static_cast<ValueId>(graph_->value_count());
+  return id < known ? graph_->value(id).quant : values_.at(static_cast<size_t>(id - known)).quant;
+}
+
 std::vector<ValueId> Patch::add_node(std::string_view op, Attrs attrs, std::vector<ValueId> inputs,
                                      size_t outputs) {
   const OpDef& def = graph_->table->at(op);
@@ -25,7 +30,7 @@ std::vector<ValueId> Patch::add_node(std::string_view op, Attrs attrs, std::vect
       infer_outputs(def, n.attrs.get(), facts, outputs, cat(def.name, first));
   for (Fact& f : inferred) {
     n.outputs.push_back(first + static_cast<ValueId>(n.outputs.size()));
-    values_.push_back({std::move(f), false});
+    values_.push_back({std::move(f), nullptr});
   }
   nodes_.push_back(std::move(n));
   return nodes_.back().outputs;
@@ -35,11 +40,11 @@ ValueId Patch::add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs
   return add_node(op, std::move(attrs), std::move(inputs), 1)[0];
 }
 
-ValueId Patch::constant(Tensor tensor) {
+ValueId Patch::constant(Tensor tensor, QuantFact quant) {
   Fact fact;
   fact.type = tensor.type();
   fact.constant = std::make_shared<const Tensor>(std::move(tensor));
-  values_.push_back({std::move(fact), true});
+  values_.push_back({std::move(fact), std::move(quant)});
   return static_cast<ValueId>(graph_->value_count() + values_.size() - 1);
 }
 
@@ -119,7 +124,10 @@ NodeId alive_from(const Graph& g, NodeId id) {
 }  // namespace
 
 NodeId apply(Graph& g, const Patch& patch) {
-  for (const Patch::NewValue& v : patch.values_) g.add_value(v.fact);
+  for (const Patch::NewValue& v : patch.values_) {
+    const ValueId id = g.add_value(v.fact);
+    if (v.quant != nullptr) g.set_quant(id, v.quant);
+  }
   std::vector<NodeId> added;
   for (const Node& n : patch.nodes_) added.push_back(g.add_node(n, patch.at_));
   for (const auto& [id, fact] : patch.refined_) g.set_fact(id, fact);

@@ -33,7 +33,8 @@ class Patch {
   ValueId add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs = nullptr);
   std::vector<ValueId> add_node(std::string_view op, Attrs attrs, std::vector<ValueId> inputs,
                                 size_t outputs);
-  ValueId constant(Tensor tensor);
+  // `quant`: the grid of a float constant that was dequantised.
+  ValueId constant(Tensor tensor, QuantFact quant = nullptr);
   // Every reader of `before` reads `after` from now on; `after` takes the name if it has none.
   void replace(ValueId before, ValueId after) { replaced_.emplace_back(before, after); }
   // Takes out a node that nothing reads; its ONNX nodes go to Graph::unused.
@@ -46,12 +47,13 @@ class Patch {
   NodeId at() const { return at_; }
   const Fact& fact(ValueId id) const;  // of a value of the graph or of this patch
   const TensorType& type(ValueId id) const { return fact(id).type; }
+  const QuantFact& quant(ValueId id) const;
 
  private:
   friend NodeId apply(Graph& g, const Patch& patch);
   struct NewValue {
     Fact fact;
-    bool constant;
+    QuantFact quant;
   };
   const Graph* graph_;
   NodeId at_;

@@ -46,18 +46,46 @@ std::string spelled(const std::string& name) {
   return plain ? name : Json(name).dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
+std::string digest(const void* data, size_t bytes) {
+  std::ostringstream out;
+  out << "opaque(" << std::hex
+      << fnv1a(static_cast<const std::byte*>(data), static_cast<int64_t>(bytes)) << ')';
+  return out.str();
+}
+
 std::string contents(const Value& v) {
   if (!v.recipe.empty()) return v.recipe;
   const Tensor& t = *v.fact.constant;
   if (t.count() > kListed) {
-    std::ostringstream out;
-    out << "opaque(" << std::hex << fnv1a(t.data(), t.bytes()) << ')';
-    return out.str();
+    return digest(t.data(), static_cast<size_t>(t.bytes()));
   }
   const Wide wide = widen(t);
   std::vector<std::string> items;
   for (int64_t i = 0; i < t.count(); ++i) items.push_back(element(wide, i));
   return cat('[', joined(items, ","), ']');
+}
+
+std::string list(const auto& numbers) {
+  std::vector<std::string> items;
+  for (const auto& n : numbers) {
+    items.push_back(number(static_cast<double>(n)));
+  }
+  return cat('[', joined(items, ","), ']');
+}
+
+std::string grid(const QParams& q) {
+  std::string out = cat(" quant(", q.dtype);
+  if (q.axis >= 0) out += cat(", axis ", q.axis);
+  if (q.block > 0) out += cat(", block ", q.block);
+  const bool listed = q.scale.size() <= static_cast<size_t>(kListed);
+  out += ", scale ";
+  out += listed ? list(q.scale) : digest(q.scale.data(), q.scale.size() * sizeof(float));
+  if (std::ranges::any_of(q.zero_point, [](int32_t z) { return z != 0; })) {
+    out += ", zero ";
+    out += listed ? list(q.zero_point)
+                  : digest(q.zero_point.data(), q.zero_point.size() * sizeof(int32_t));
+  }
+  return out + ")";
 }
 
 class Printer {
@@ -95,12 +123,13 @@ class Printer {
     const Value& v = graph_.value(id);
     if (!v.is_constant()) return name(id);
     const Tensor& t = *v.fact.constant;
-    if (t.dtype() == DType::f32 && t.rank() == 0 && v.recipe.empty()) {
+    if (t.dtype() == DType::f32 && t.rank() == 0 && v.recipe.empty() && v.quant == nullptr) {
       return number(t.as<float>()[0]);
     }
     if (!names_.contains(id)) {
       const std::string text = name(id);
-      out_ << indent << text << " = const " << v.type() << ' ' << contents(v) << '\n';
+      out_ << indent << text << " = const " << v.type() << ' ' << contents(v)
+           << (v.quant != nullptr ? grid(*v.quant) : "") << '\n';
     }
     return name(id);
   }
@@ -167,7 +196,39 @@ class TextParser {
     fill(wide);
     const ValueId id = graph_.add_constant(narrow(wide), name_of(result));
     if (!listed) graph_.set_recipe(id, text_.substr(from, at_ - from));
+    if (accept("quant(")) graph_.set_quant(id, grid(shape));
     names_[result] = id;
+  }
+
+  // After "quant(".
+  QuantFact grid(const Shape& shape) {
+    QParams q;
+    q.dtype = dtype();
+    while (accept(",")) {
+      const std::string field = word();
+      if (field == "axis") q.axis = std::stoll(word());
+      if (field == "block") q.block = std::stoll(word());
+      if (field == "scale" || field == "zero") {
+        const auto count = static_cast<size_t>(std::max<int64_t>(count_of_scales(q, shape), 0));
+        const std::vector<double> given = grid_numbers(field == "scale" ? 1 : 0, count);
+        if (field == "scale") q.scale.assign(given.begin(), given.end());
+        if (field == "zero") q.zero_point.assign(given.begin(), given.end());
+      }
+    }
+    expect(")");
+    q.zero_point.resize(q.scale.size());
+    return std::make_shared<const QParams>(std::move(q));
+  }
+  // What is listed, or `fallback` for each number that the text does not carry.
+  std::vector<double> grid_numbers(double fallback, size_t count) {
+    if (accept("opaque(")) {
+      word();
+      expect(")");
+      return std::vector<double>(count, fallback);
+    }
+    std::vector<double> out;
+    for (expect("["); !accept("]"); accept(",")) out.push_back(std::stod(word()));
+    return out;
   }
 
   void fill(Wide& wide) {
@@ -245,12 +306,16 @@ class TextParser {
     return it->second;
   }
 
+  DType dtype() {
+    const std::string name = word();
+    const auto known = dtype_of_name(name);
+    if (!known) throw GraphError("'", name, "' is not a type");
+    return *known;
+  }
+
   TensorType type() {
     TensorType t;
-    const std::string dtype = word();
-    const auto known = dtype_of_name(dtype);
-    if (!known) throw GraphError("'", dtype, "' is not a type");
-    t.dtype = *known;
+    t.dtype = dtype();
     expect("[");
     const size_t end = text_.find(']', at_);
     std::string dims = text_.substr(at_, end - at_);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <vector>
 
@@ -51,6 +52,23 @@ void verify_order(const Graph& g) {
   }
 }
 
+// The grid of a constant has as many scales and zero points as it says, and every scale is one.
+void verify_quant(const Value& v) {
+  const QParams& q = *v.quant;
+  const auto fail = [&](const auto&... text) {
+    throw InternalError("the grid of ", v.type(), ": ", text...);
+  };
+  if (!is_float(v.type().dtype)) fail("it belongs to floats");
+  const int64_t count = count_of_scales(q, v.fact.constant->shape());
+  const auto scales = static_cast<int64_t>(q.scale.size());
+  if (scales != count || q.zero_point.size() != q.scale.size()) {
+    fail(scales, " scales and ", q.zero_point.size(), " zero points, expected ", count);
+  }
+  for (const float s : q.scale) {
+    if (!std::isfinite(s) || s <= 0) fail("a scale is ", s);
+  }
+}
+
 }  // namespace
 
 void verify_node(const Graph& g, NodeId id) {
@@ -70,6 +88,10 @@ void verify_node(const Graph& g, NodeId id) {
 void verify(const Graph& g) {
   if (g.outputs.size() != g.output_names.size()) throw InternalError("outputs without names");
   verify_order(g);
+  for (size_t i = 0; i < g.value_count(); ++i) {
+    const Value& v = g.value(static_cast<ValueId>(i));
+    if (v.quant != nullptr && v.is_constant()) verify_quant(v);
+  }
   for (const Node& n : g.nodes()) {
     check_guard();
     verify_node(g, n.id);

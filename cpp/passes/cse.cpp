@@ -45,10 +45,16 @@ class Cse {
     return text;
   }
 
+  static std::string grid(const QuantFact& q) {
+    if (q == nullptr) return "";
+    return cat('(', q->dtype, ' ', q->axis, ' ', q->block, ' ', joined(q->scale, ","), ' ',
+               joined(q->zero_point, ","), ')');
+  }
+
   static std::string operand(const Graph& g, ValueId v) {
     if (!is_constant(g, v) || g.value(v).fact.constant->bytes() > kSmall) return cat(" %", v);
     const Tensor& t = *g.value(v).fact.constant;
-    return cat(' ', t.dtype(), shape_text(t.shape()), '=') +
+    return cat(' ', t.dtype(), shape_text(t.shape()), grid(g.value(v).quant), '=') +
            std::string(reinterpret_cast<const char*>(t.data()), static_cast<size_t>(t.bytes()));
   }
 

@@ -1,6 +1,6 @@
 // passes/fold.cpp: nodes whose inputs are all constant, and values whose contents are known
 // numbers, become constants. What that tells of shapes further on is inferred on the way, so that
-// arithmetic on shapes through any op folds in one go.
+// arithmetic on shapes through any op folds in one go. What was dequantised keeps its grid.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -10,14 +10,12 @@
 #include "ops/evaluate.h"
 #include "ops/support.h"
 #include "passes/passes.h"
+#include "passes/quant_facts.h"
 #include "passes/tools.h"
 
 namespace planck {
 
 namespace {
-
-// Dequantised weights would lose their scales, and with them the integer kernels.
-bool keeps_form(const Node& n) { return n.is("DequantizeLinear") || n.is("QuantizeLinear"); }
 
 // Whether an extent of a result follows from the inputs of the run.
 bool depends_on_run(const Graph& g, const Node& n) {
@@ -31,7 +29,7 @@ bool depends_on_run(const Graph& g, const Node& n) {
 }
 
 bool has_constant_inputs(const Graph& g, const Node& n) {
-  if (!n.subgraphs.empty() || keeps_form(n) || depends_on_run(g, n)) return false;
+  if (!n.subgraphs.empty() || depends_on_run(g, n)) return false;
   return std::ranges::all_of(n.inputs,
                              [&](ValueId v) { return v == kAbsent || is_constant(g, v); });
 }
@@ -100,6 +98,12 @@ class Fold {
 
  private:
   std::optional<Patch> whole(const Graph& g, const Node& n, PassReport& report) {
+    // The limits are about what unfolds: bytes become four times what the file brings, not more.
+    if (auto floats = dequantised(g, n)) {
+      Patch patch(g, n.id);
+      patch.replace(n.outputs[0], patch.constant(std::move(*floats), carried(g, n, 0)));
+      return patch;
+    }
     if (const std::string why = too_large(g, n); !why.empty()) {
       report.refuse("fold", g, n, why);
       return std::nullopt;
@@ -142,7 +146,7 @@ class Fold {
       if (n.outputs[i] == kAbsent) continue;
       Tensor t = narrow(results[i], dtype_of(g, n.outputs[i]));
       spent_ += t.bytes();
-      patch.replace(n.outputs[i], patch.constant(std::move(t)));
+      patch.replace(n.outputs[i], patch.constant(std::move(t), carried(g, n, i)));
     }
     return patch;
   }

@@ -1,6 +1,7 @@
 // Dims, graphs, patches, the text form and the matcher.
 #include <gtest/gtest.h>
 
+#include "ir/archive.h"
 #include "ir/graph.h"
 #include "ir/patch.h"
 #include "ir/pattern.h"
@@ -67,7 +68,8 @@ TEST(Text, RoundTrips) {
       "graph(%x: f32[2,N], %\"7\": s64[]) {\n"
       "  %w = const f32[2,2] [1,-0.5,2,inf]\n"
       "  %\"onnx::w\" = const s64[2] [-9223372036854775808,9223372036854775807]\n"
-      "  %big = const f32[8,8] normal(3)\n"
+      "  %big = const f32[8,8] normal(3) quant(u8, axis 1, block 4, scale [1,2,3,4,5,6,7,8,9,"
+      "10,11,12,13,14,15,16], zero [0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0])\n"
       "  %0 = MatMul(%w, %x)\n"
       "  %1 = Softmax(%0) {\"axis\":0}\n"
       "  %a, none = Dropout(%1, none, none) {\"seed\":0}\n"
@@ -81,7 +83,8 @@ TEST(Text, RoundTrips) {
   EXPECT_EQ(print(g), print(graph(print(g))));
   const std::string printed = print(g);
   for (const char* part : {"%\"7\": s64[]", "%\"onnx::w\" = const s64[2] [-9223372036854775808,",
-                           "normal(3)", "%a, none = Dropout(", "inf", "0.100000001"}) {
+                           "normal(3) quant(u8, axis 1, block 4, scale [1,2,",
+                           "%a, none = Dropout(", "inf", "0.100000001"}) {
     EXPECT_NE(printed.find(part), std::string::npos) << part << " is not in\n" << printed;
   }
 }
@@ -93,6 +96,31 @@ TEST(Text, ErrorsNameTheValue) {
 }
 
 // --- graph ---
+TEST(Graphs, AnArchiveKeepsTheGridOfAConstant) {
+  const Graph g = graph(R"(graph(%x: f32[2]) {
+    %w = const f32[2,2] [1,2,3,4] quant(s8, axis 0, scale [0.5,2], zero [1,-3])
+    %y = MatMul(%w, %x)
+    return %y
+  })");
+  const auto bytes = write_archive(g, [](const Value&) { return int64_t{0}; });
+  const ArchivedGraph back = read_archive(bytes, builtin_ops());
+  EXPECT_EQ(print(back.graph), print(g));
+}
+
+TEST(Graphs, TheVerifierSeesAGridThatDoesNotFit) {
+  Graph g = graph(R"(graph(%x: f32[2]) {
+    %w = const f32[2,2] [1,2,3,4] quant(s8, axis 0, scale [0.5,2])
+    %y = MatMul(%w, %x)
+    return %y
+  })");
+  verify(g);
+  const ValueId w = g.node(g.first()).inputs[0];
+  QParams longer = *g.value(w).quant;
+  longer.scale.push_back(1);
+  g.set_quant(w, std::make_shared<const QParams>(longer));
+  EXPECT_THROW(verify(g), InternalError);
+}
+
 TEST(Graphs, UsesCountReadersAndOutputs) {
   const Graph g = graph("graph(%x: f32[2]) { %y = Mul(%x, %x) return %y, %y }");
   EXPECT_EQ(g.uses(g.inputs[0]), 2);

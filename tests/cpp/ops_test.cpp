@@ -144,6 +144,19 @@ TEST(Cast, TruncatesSaturatesAndRounds) {
   EXPECT_NE(message_of<UnsupportedError>([&] { call("Cast", R"({"to":8})", {x}); }), "");
 }
 
+TEST(Quantize, NanIsTheLowestAndInfinitiesSaturate) {
+  const Wide x = reals({7}, {NAN, -kInf, kInf, 3e9, 0.5, 1.5, 2.5});
+  const Wide one = reals({}, {1});
+  const auto quantised = [&](DType type, int64_t zero) {
+    Wide z(type, {});
+    z.integer = {zero};
+    return call("QuantizeLinear", "{}", {x, one, z}).integer;
+  };
+  EXPECT_EQ(quantised(DType::s8, 0), (Ints{-128, -128, 127, 127, 0, 2, 2}));
+  EXPECT_EQ(quantised(DType::u8, 7), (Ints{0, 0, 255, 255, 7, 9, 9}));
+  EXPECT_EQ(quantised(DType::s16, 0), (Ints{-32768, -32768, 32767, 32767, 0, 2, 2}));
+}
+
 TEST(Softmax, RowsSumToOneAndMaskedRowsAreNan) {
   const Wide y = call("Softmax", "{}", {reals({2, 2}, {1000, 1000, -kInf, -kInf})});
   EXPECT_EQ(y.real[0], 0.5);

@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "ops/conv.h"
 #include "passes/passes.h"
+#include "passes/quant_facts.h"
 #include "passes/tools.h"
 
 namespace planck {
@@ -46,6 +47,12 @@ Tensor combined(const Tensor& weights, size_t at, const Wide& c, auto&& f) {
   return narrow(w);
 }
 
+std::vector<double> factors_of(const Wide& c, bool divides) {
+  std::vector<double> out = c.real;
+  for (double& f : out) f = divides ? 1 / f : f;
+  return out;
+}
+
 // Why nothing can be folded into the convolution, or nothing.
 std::string why_not(const Node& conv) {
   if (conv.is("ConvTranspose")) {
@@ -81,7 +88,13 @@ Outcome rewrite(const Graph& g, const Match& m) {
   } else {
     const bool divides = m.node().is("Div");
     const auto scale = [&](double a, double b) { return divides ? a / b : a * b; };
-    inputs[1] = patch.constant(combined(weights, axis, *c, scale));
+    const Tensor product = combined(weights, axis, *c, scale);
+    const QuantFact grid = scaled_grid(weights, m["w"].quant, product, static_cast<int64_t>(axis),
+                                       factors_of(*c, divides));
+    if (m["w"].quant != nullptr && grid == nullptr) {
+      return refuse("times c the weights would leave the grid that they lie on");
+    }
+    inputs[1] = patch.constant(product, grid);
     if (m.has("bias")) {
       inputs[2] = patch.constant(combined(*m["bias"].fact.constant, 0, *c, scale));
     }

@@ -6,6 +6,7 @@
 #include "ops/matmul.h"
 #include "ops/transpose.h"
 #include "passes/passes.h"
+#include "passes/quant_facts.h"
 #include "passes/tools.h"
 
 namespace planck {
@@ -52,8 +53,13 @@ Outcome from_matmul(const Graph& g, const Match& m) {
 
 ValueId gemm_weight(Patch& patch, const Value& w, const ops::Gemm& gemm) {
   if (gemm.transB == 0 && gemm.alpha == 1) return w.id;
-  Tensor t = gemm.transB != 0 ? transposed_matrix(*w.fact.constant) : *w.fact.constant;
-  return patch.constant(gemm.alpha != 1 ? scaled(t, gemm.alpha) : t);
+  const bool turn = gemm.transB != 0;
+  const Tensor t = turn ? transposed_matrix(*w.fact.constant) : *w.fact.constant;
+  const QuantFact grid = turn ? transposed_grid(w.quant) : w.quant;
+  if (gemm.alpha == 1) return patch.constant(t, grid);
+  const Tensor by_alpha = scaled(t, gemm.alpha);
+  const double factor[] = {gemm.alpha};
+  return patch.constant(by_alpha, scaled_grid(t, grid, by_alpha, 1, factor));
 }
 
 // Where Gemm's c goes: bias, residual, or neither.

@@ -4,6 +4,7 @@
 #include "ops/linear.h"
 #include "ops/split.h"
 #include "passes/passes.h"
+#include "passes/quant_facts.h"
 #include "passes/tools.h"
 
 namespace planck {
@@ -44,16 +45,21 @@ Tensor bias_of(const Graph& g, const Node& n) {
 
 Outcome fused(const Graph& g, const std::vector<const Node*>& group) {
   std::vector<Tensor> weights, biases;
+  std::vector<QuantFact> grids;
   std::vector<int64_t> widths;
   bool biased = false;
   for (const Node* n : group) {
     weights.push_back(*g.value(n->input(1)).fact.constant);
+    grids.push_back(g.value(n->input(1)).quant);
     biases.push_back(bias_of(g, *n));
     widths.push_back(weights.back().shape()[1]);
     biased = biased || n->input(2) != kAbsent;
   }
   Patch patch(g, group[0]->id);
-  std::vector<ValueId> inputs{group[0]->input(0), patch.constant(side_by_side(weights))};
+  const QuantFact grid = joined_columns(weights, grids);
+  const bool quantised = std::ranges::any_of(grids, [](const auto& q) { return q != nullptr; });
+  if (quantised && grid == nullptr) return refuse("the matrices lie on grids that do not join");
+  std::vector<ValueId> inputs{group[0]->input(0), patch.constant(side_by_side(weights), grid)};
   if (biased) inputs.push_back(patch.constant(side_by_side(biases)));
   const ValueId all = patch.add(ops::Linear{}, std::move(inputs));
   const ValueId sizes = patch.constant(Tensor::ints(widths));
