@@ -1,0 +1,300 @@
+"""Whole integer regions: exact against NumPy, the same bits on every instruction set and thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import planck
+
+Graph = tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
+
+
+class Writer:
+    """Nodes and initializers of a small Q/DQ model."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, op: str, inputs: list[str], name: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [name], name=f"node_{name}", **attributes))
+        return name
+
+    def grid(self, name: str, scale: float, zero: int, dtype: type) -> tuple[str, str]:
+        return (
+            self.constant(f"{name}_scale", np.float32(scale)),
+            self.constant(f"{name}_zero", np.array(zero, dtype)),
+        )
+
+    def through(self, x: str, scale: float, zero: int, dtype: type) -> str:
+        """x -> Q -> DQ."""
+        s, z = self.grid(x, scale, zero, dtype)
+        q = self.node("QuantizeLinear", [x, s, z], f"{x}_q")
+        return self.node("DequantizeLinear", [q, s, z], f"{x}_dq")
+
+    def weights(self, name: str, codes: np.ndarray, scale: np.ndarray, axis: int) -> str:
+        w = self.constant(name, codes)
+        s = self.constant(f"{name}_scale", scale.astype(np.float32))
+        z = self.constant(f"{name}_zero", np.zeros(scale.shape, codes.dtype))
+        extra = {"axis": axis} if scale.ndim else {}
+        return self.node("DequantizeLinear", [w, s, z], f"{name}_dq", **extra)
+
+    def model(
+        self, inputs: dict[str, tuple[int, list[object]]], outputs: dict[str, int], opset: int = 17
+    ) -> bytes:
+        graph = helper.make_graph(
+            self.nodes,
+            "quantised",
+            [helper.make_tensor_value_info(n, t, d) for n, (t, d) in inputs.items()],
+            [helper.make_tensor_value_info(n, t, None) for n, t in outputs.items()],
+            self.constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        model.ir_version = 8
+        return model.SerializeToString()
+
+
+def families(plan: planck.Plan) -> list[str]:
+    return [step.family for step in plan.steps]
+
+
+def requantised(acc: np.ndarray, m: np.ndarray, zero: int, low: int, high: int) -> np.ndarray:
+    """The rule of integer regions: one product in fp32, ties to even, then saturation."""
+    y = np.rint(acc.astype(np.float32) * m.astype(np.float32))
+    return np.clip(y + np.float32(zero), low, high)
+
+
+def quantised(x: np.ndarray, scale: float, zero: int, dtype: type) -> np.ndarray:
+    info = np.iinfo(dtype)
+    ratio = x.astype(np.float32) / np.float32(scale)
+    return np.clip(np.rint(ratio) + zero, info.min, info.max).astype(np.int64)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize(("m", "k", "n"), [(5, 7, 3), (33, 64, 48), (128, 130, 50)])
+def test_linear_is_exact(dtype: type, m: int, k: int, n: int) -> None:
+    w = Writer(m + k + n)
+    codes = w.rng.integers(-127, 128, (k, n)).astype(np.int8)
+    scales = w.rng.uniform(0.001, 0.02, n)
+    zero = 117 if dtype is np.uint8 else -11
+    x = w.rng.normal(0, 1, (m, k)).astype(np.float32)
+    bias = w.rng.integers(-(10**5), 10**5, n).astype(np.int32)
+    b_scale = (np.float32(0.03) * scales.astype(np.float32)).astype(np.float32)
+    matrix = w.weights("w", codes, scales, 1)
+    b = w.weights("b", bias, b_scale, 0)
+    product = w.node("MatMul", [w.through("x", 0.03, zero, dtype), matrix], "xw")
+    y = w.node("Add", [product, b], "y")
+    model = w.model({"x": (TensorProto.FLOAT, ["M", k])}, {y: TensorProto.FLOAT})
+
+    plan = planck.build(model)
+    assert families(plan) == ["eltwise", "qproduct"]
+    acc = (quantised(x, 0.03, zero, dtype) - zero) @ codes.astype(np.int64) + bias
+    unit = (np.float64(np.float32(0.03)) * scales.astype(np.float32)).astype(np.float32)
+    np.testing.assert_array_equal(plan.run({"x": x})["y"], acc.astype(np.float32) * unit)
+
+
+def conv_exact(
+    x: np.ndarray, w: np.ndarray, zero: int, stride: int, pad: int, group: int
+) -> np.ndarray:
+    """int64 convolution of integers; the padding holds the zero point, which counts as 0."""
+    x = np.pad(x - zero, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    batch, channels, height, width = x.shape
+    out, inner, kh, kw = w.shape
+    rows, columns = (height - kh) // stride + 1, (width - kw) // stride + 1
+    y = np.zeros((batch, out, rows, columns), np.int64)
+    each = out // group
+    for o in range(out):
+        first = o // each * inner
+        for i in range(kh):
+            for j in range(kw):
+                window = x[
+                    :,
+                    first : first + inner,
+                    i : i + stride * rows : stride,
+                    j : j + stride * columns : stride,
+                ]
+                y[:, o] += np.einsum("bchw,c->bhw", window, w[o, :, i, j].astype(np.int64))
+    return y
+
+
+def chain(
+    dtype: type, seed: int, group: int = 1
+) -> tuple[bytes, np.ndarray, tuple[list[np.ndarray], list[np.ndarray], list[int], list[float]]]:
+    """conv 3x3 -> ReLU -> Q/DQ -> conv 1x1 -> Q/DQ -> conv 3x3, stride 2 -> Q."""
+    w = Writer(seed)
+    channels = [8, 16, 24, 20]
+    kernels = [3, 1, 3]
+    codes, scales = [], []
+    grids = [(0.02, 128), (0.05, 3), (0.11, 140), (0.2, 119)]
+    if dtype is np.int8:
+        grids = [(s, z - 128) for s, z in grids]
+    value = w.through("x", *grids[0], dtype)
+    for i, kernel in enumerate(kernels):
+        groups = group if i == 0 else 1
+        shape = (channels[i + 1], channels[i] // groups, kernel, kernel)
+        codes.append(w.rng.integers(-127, 128, shape).astype(np.int8))
+        scales.append(w.rng.uniform(0.0005, 0.002, channels[i + 1]).astype(np.float32))
+        inputs = [value, w.weights(f"w{i}", codes[i], scales[i], 0)]
+        value = w.node(
+            "Conv",
+            inputs,
+            f"c{i}",
+            kernel_shape=[kernel, kernel],
+            pads=[kernel // 2] * 4,
+            strides=[2, 2] if i == 2 else [1, 1],
+            group=groups,
+        )
+        if i == 0:
+            value = w.node("Relu", [value], "r0")
+        if i < 2:
+            value = w.through(value, *grids[i + 1], dtype)
+    s, z = w.grid("y", *grids[3], dtype)
+    y = w.node("QuantizeLinear", [value, s, z], "y")
+    kind = TensorProto.UINT8 if dtype is np.uint8 else TensorProto.INT8
+    model = w.model({"x": (TensorProto.FLOAT, ["B", 8, "H", "W"])}, {y: kind})
+    x = w.rng.normal(0, 1, (2, 8, 13, 17)).astype(np.float32)
+    return model, x, (codes, scales, [g[1] for g in grids], [g[0] for g in grids])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("group", [1, 2])
+def test_convolutions_are_exact(dtype: type, group: int) -> None:
+    model, x, (codes, scales, zeros, steps) = chain(dtype, 7, group)
+    plan = planck.build(model)
+    assert families(plan).count("qproduct") == 2 + group
+    info = np.iinfo(dtype)
+    q = quantised(x, steps[0], zeros[0], dtype)
+    for i, w in enumerate(codes):
+        acc = conv_exact(
+            q, w, zeros[i], 2 if i == 2 else 1, w.shape[2] // 2, group if i == 0 else 1
+        )
+        unit = np.float64(np.float32(steps[i])) * scales[i] / np.float64(np.float32(steps[i + 1]))
+        low = zeros[1] if i == 0 else info.min
+        m = unit.astype(np.float32).reshape(-1, 1, 1)
+        q = requantised(acc, m, zeros[i + 1], low, info.max).astype(np.int64)
+    np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), q)
+
+
+def test_residual_of_bytes_joins_the_epilogue() -> None:
+    w = Writer(3)
+    codes = [w.rng.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8) for _ in range(2)]
+    scale = w.rng.uniform(0.0005, 0.002, 16)
+    attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    x = w.through("x", 0.02, 128, np.uint8)
+    c = w.node("Conv", [x, w.weights("w0", codes[0], scale, 0)], "c0", **attributes)
+    c = w.through(w.node("Relu", [c], "r0"), 0.04, 0, np.uint8)
+    c = w.node("Conv", [c, w.weights("w1", codes[1], scale, 0)], "c1", **attributes)
+    y = w.node("Relu", [w.node("Add", [c, x], "sum")], "r1")
+    s, z = w.grid("y", 0.03, 0, np.uint8)
+    y = w.node("QuantizeLinear", [y, s, z], "y")
+    model = w.model({"x": (TensorProto.FLOAT, [1, 16, 9, 9])}, {y: TensorProto.UINT8})
+    plan = planck.build(model)
+    assert families(plan) == ["eltwise", "qproduct", "qproduct"]
+    data = w.rng.normal(0, 1, (1, 16, 9, 9)).astype(np.float32)
+    ours = plan.run({"x": data})["y"].astype(int)
+    qx = quantised(data, 0.02, 128, np.uint8)
+    unit = (np.float64(np.float32(0.02)) * scale.astype(np.float32)).reshape(-1, 1, 1)
+    m = (unit / np.float64(np.float32(0.04))).astype(np.float32)
+    q = requantised(conv_exact(qx, codes[0], 128, 1, 1, 1), m, 0, 0, 255).astype(np.int64)
+    unit = np.float64(np.float32(0.04)) * scale.astype(np.float32)
+    acc = conv_exact(q, codes[1], 0, 1, 1, 1).astype(np.float32)
+    v = acc * unit.astype(np.float32).reshape(-1, 1, 1)
+    v = np.maximum(v + (qx - 128).astype(np.float32) * np.float32(0.02), np.float32(0))
+    np.testing.assert_array_equal(ours, quantised(v, 0.03, 0, np.uint8))
+
+
+def test_dynamic_scales() -> None:
+    w = Writer(5)
+    codes = w.rng.integers(-127, 128, (48, 40)).astype(np.int8)
+    scale = w.rng.uniform(0.001, 0.02, 40).astype(np.float32)
+    w.nodes.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="dql"))
+    x = w.node("DequantizeLinear", ["q", "s", "z"], "xd")
+    y = w.node("MatMul", [x, w.weights("w", codes, scale, 1)], "y")
+    model = w.model({"x": (TensorProto.FLOAT, ["M", 48])}, {y: TensorProto.FLOAT})
+    plan = planck.build(model)
+    assert families(plan).count("qproduct") == 1
+    data = w.rng.normal(0.3, 1, (9, 48)).astype(np.float32)
+    step = np.float32(np.float32(data.max() - min(data.min(), 0)) / np.float32(255))
+    zero = int(np.clip(np.rint(np.float32(-data.min()) / step), 0, 255))
+    acc = (quantised(data, float(step), zero, np.uint8) - zero) @ codes.astype(np.int64)
+    expected = acc.astype(np.float32) * (step * scale)
+    np.testing.assert_array_equal(plan.run({"x": data})["y"], expected)
+
+
+def test_threads_and_batches_keep_every_bit() -> None:
+    model, x, _ = chain(np.uint8, 11)
+    bits = {planck.build(model, threads=t).run({"x": x})["y"].tobytes() for t in (1, 2, 3, 8)}
+    assert len(bits) == 1
+    plan = planck.build(model)
+    whole = plan.run({"x": x})["y"]
+    np.testing.assert_array_equal(plan.run({"x": x[1:]})["y"], whole[1:])
+
+
+DIGEST = """
+import hashlib, sys, numpy as np, planck
+data = np.load(sys.argv[2])["x"]
+plan = planck.build(open(sys.argv[1], "rb").read())
+print(hashlib.sha256(plan.run({"x": data})["y"].tobytes()).hexdigest())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
+    model, x, _ = chain(np.int8, 13)
+    (tmp_path / "m.onnx").write_bytes(model)
+    np.savez(tmp_path / "x.npz", x=x)
+    digests = set()
+    for isa in ("portable", "avx2", "avx512", "amx"):
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST, str(tmp_path / "m.onnx"), str(tmp_path / "x.npz")],
+            env={**os.environ, "PLANCK_MAX_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout.strip())
+    here = hashlib.sha256(planck.build(model).run({"x": x})["y"].tobytes()).hexdigest()
+    assert digests == {here}
+
+
+def test_a_saved_plan_is_the_same(tmp_path: Path) -> None:
+    model, x, _ = chain(np.uint8, 17)
+    plan = planck.build(model)
+    plan.save(tmp_path / "m.plan")
+    loaded = planck.load(tmp_path / "m.plan")
+    np.testing.assert_array_equal(loaded.run({"x": x})["y"], plan.run({"x": x})["y"])
+
+
+def test_a_comparison_reads_bytes_as_what_they_stand_for() -> None:
+    model, x, _ = chain(np.uint8, 19)
+    report = planck.compare(planck.build(model), reference="double", data=[{"x": x}])
+    rows = {row.name: row for row in report.rows}
+    assert rows["c1_dq"].sqnr_db > 40
+    assert not rows["c1_dq"].re_evaluated
+
+
+def test_why_a_product_stays_in_floats() -> None:
+    w = Writer(23)
+    codes = w.rng.integers(-127, 128, (16, 8)).astype(np.int16)
+    y = w.node(
+        "MatMul",
+        [w.through("x", 0.03, 0, np.int8), w.weights("w", codes, np.float32(0.01), 1)],
+        "y",
+    )
+    model = w.model({"x": (TensorProto.FLOAT, ["M", 16])}, {y: TensorProto.FLOAT}, opset=21)
+    plan = planck.build(model)
+    assert "qproduct" not in families(plan)
+    assert any("8 bits" in r.reason or "grid" in r.reason for r in plan.refusals)
