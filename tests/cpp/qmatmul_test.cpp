@@ -148,12 +148,6 @@ struct Epilogue {
   GuardedBytes out_bytes;
 };
 
-std::unique_ptr<Guarded<int8_t>> packed(const QmatmulRow& row, const QmatmulWeights& weights) {
-  auto to = std::make_unique<Guarded<int8_t>>(packed_bytes(row, weights));
-  pack_b(row, weights, to->data());
-  return to;
-}
-
 void run_job(const Job& job, const QmatmulArgs& args, int threads) {
   Team(threads, scratch_bytes(args)).run({&job, 1});
 }
@@ -164,14 +158,18 @@ struct Problem {
     randomize(a, c.values, c.seed), randomize(b, c.values, c.seed + 1);
   }
 
-  QmatmulWeights weights() const {
-    return {c.n, c.k, b.data(), c.transposed ? 1 : c.n, c.transposed ? c.k : 1};
+  int64_t row_stride() const { return c.transposed ? 1 : c.n; }
+  int64_t column_stride() const { return c.transposed ? c.k : 1; }
+  std::unique_ptr<Guarded<int8_t>> packed(const QmatmulRow& row) const {
+    auto to = std::make_unique<Guarded<int8_t>>(packed_bytes(row, c.n, c.k));
+    pack_b(row, c.n, c.k, b.data(), row_stride(), column_stride(), to->data());
+    return to;
   }
   QmatmulArgs args(const QmatmulRow& row) {
     QmatmulArgs args;
     args.k = c.k;
     args.a = a.data(), args.a_stride = a_pitch;
-    packed_b = packed(row, weights());
+    packed_b = packed(row);
     args.b = packed_b->data();
     args.next = {packed_b->data(), packed_b->size()};
     end.fill(args);
@@ -184,12 +182,11 @@ struct Problem {
   }
 
   void expect_right() const {
-    const QmatmulWeights w = weights();
     for (int64_t i = 0; i < c.m; ++i) {
       for (int64_t j = 0; j < c.n; ++j) {
         int64_t sum = 0;
         for (int64_t k = 0; k < c.k; ++k) {
-          sum += int64_t{a[i * a_pitch + k]} * b[k * w.row_stride + j * w.column_stride];
+          sum += int64_t{a[i * a_pitch + k]} * b[k * row_stride() + j * column_stride()];
         }
         end.expect(i, j, sum);
       }
@@ -382,10 +379,9 @@ TEST(QmatmulPacking, UnpackIsTheInverse) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 66}}) {
       for (const bool transposed : {false, true}) {
         Problem problem({.n = n, .k = k, .transposed = transposed});
-        const QmatmulWeights w = problem.weights();
-        const auto to = packed(row, w);
+        const auto to = problem.packed(row);
         Guarded<int8_t> back(n * k);
-        unpack_b(row, n, k, to->data(), back.data(), w.row_stride, w.column_stride);
+        unpack_b(row, n, k, to->data(), back.data(), problem.row_stride(), problem.column_stride());
         for (int64_t i = 0; i < n * k; ++i) ASSERT_EQ(back[i], problem.b[i]) << row.name;
       }
     }

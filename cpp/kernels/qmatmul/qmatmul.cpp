@@ -65,6 +65,15 @@ void choose_cut(QmatmulArgs& args, const Device& device) {
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
 }
 
+// Operands count their own elements, whatever their type.
+void advance(auto& operand, int64_t elements) {
+  if constexpr (requires { operand.advance(elements); }) {
+    operand.advance(elements);
+  } else {
+    operand.data += elements;
+  }
+}
+
 struct Item {
   const uint8_t* a;
   const int8_t* b;
@@ -87,7 +96,7 @@ Item item_of(const QmatmulArgs& args, int64_t index) {
     if (item.c != nullptr) item.c += at * batch.c;
     if (item.c_bytes != nullptr) item.c_bytes += at * batch.c;
     if (item.residual != nullptr) item.residual += at * batch.residual;
-    for (int i = 1; i < operands; ++i) item.operands[i].data += at * batch.operands[i];
+    for (int i = 1; i < operands; ++i) advance(item.operands[i], at * batch.operands[i]);
   }
   return item;
 }
@@ -182,7 +191,7 @@ void run_program(const QmatmulArgs& args, const Item& item, const Area& area) {
   for (int i = 1; i < args.program->operands; ++i) {
     const EltOperand& whole = item.operands[i];
     operands[i] = whole;
-    operands[i].data += area.row * whole.row_stride + area.column * whole.column_stride;
+    advance(operands[i], area.row * whole.row_stride + area.column * whole.column_stride);
   }
   args.plan.strip(*args.program, {operands, c, args.c_stride, area.rows, area.columns});
 }

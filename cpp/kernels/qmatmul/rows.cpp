@@ -61,12 +61,13 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
   return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
 }
 
-int64_t packed_bytes(const QmatmulRow& row, const QmatmulWeights& w) {
-  return jit::packed_bytes(shape_of(row, w.n, w.k));
+int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k) {
+  return jit::packed_bytes(shape_of(row, n, k));
 }
 
-void pack_b(const QmatmulRow& row, const QmatmulWeights& w, int8_t* packed) {
-  jit::pack_panels(shape_of(row, w.n, w.k), w.b, w.row_stride, w.column_stride, packed);
+void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
+            int64_t column_stride, int8_t* packed) {
+  jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);
 }
 
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,

@@ -40,15 +40,12 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
 // Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
 double prior_cycles(const QmatmulRow& row, const QmatmulProblem& problem);
 
-// B [k, n] as a model holds it: b[i * row_stride + j * column_stride] is B[i, j].
-struct QmatmulWeights {
-  int64_t n = 0, k = 0;
-  const int8_t* b = nullptr;
-  int64_t row_stride = 0, column_stride = 1;
-};
-int64_t packed_bytes(const QmatmulRow& row, const QmatmulWeights& weights);
-void pack_b(const QmatmulRow& row, const QmatmulWeights& weights, int8_t* packed);
-// The exact inverse: b has strides as above.
+// Packed B. Its size depends on n and k alone; 64-byte aligned by the caller.
+int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k);
+// b[i * row_stride + j * column_stride] is B[i, j], so a transposed weight swaps the strides.
+void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
+            int64_t column_stride, int8_t* packed);
+// The exact inverse.
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
               int64_t row_stride, int64_t column_stride);
 
