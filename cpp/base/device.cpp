@@ -53,6 +53,13 @@ Isa best_isa() {
   return has_amx() ? Isa::amx : Isa::avx512;
 }
 
+// AVX-VNNI came without AVX-512, so that neither says anything about the other.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAvxVnni = 1u << 4;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvxVnni) != 0;
+}
+
 // Cores that the cgroup's quota pays for; a container with 2 of 64 cores must not start 64 threads.
 int quota_cores() {
   std::ifstream v2("/sys/fs/cgroup/cpu.max");
@@ -110,6 +117,9 @@ const Device& this_device() {
     Device d;
     d.cpu = brand();
     d.best = isa_limit(best_isa());
+    d.vnni512 = d.has(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
+    d.avx_vnni = d.has(Isa::avx2) && has_avx_vnni();
+    d.amx_int8 = d.has(Isa::amx);  // part of the level
     d.cores = usable_cores();
     d.memory_bytes = memory_bytes();
     d.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, d.l1_bytes);

@@ -16,7 +16,10 @@ inline std::ostream& operator<<(std::ostream& out, Isa isa) { return out << isa_
 struct Device {
   std::string cpu;           // brand string
   Isa best = Isa::portable;  // after PLANCK_MAX_ISA
-  int cores = 1;             // by affinity and cgroup quota: the default number of threads
+  // What adds products of bytes, beside the levels: vpdpbusd on 512 bits, on 256 bits in the VEX
+  // encoding, and the tile unit's tdpbusd. Each only where `best` has its registers.
+  bool vnni512 = false, avx_vnni = false, amx_int8 = false;
+  int cores = 1;  // by affinity and cgroup quota: the default number of threads
   int64_t memory_bytes = int64_t{4} << 30;  // of the machine, or what its cgroup leaves of it
   int64_t l1_bytes = 32 << 10, l2_bytes = 512 << 10, l3_bytes = 8 << 20;  // L1, L2 of one core
   bool has(Isa isa) const { return isa <= best; }

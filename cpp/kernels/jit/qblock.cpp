@@ -1,0 +1,177 @@
+#include "kernels/jit/qblock.h"
+
+#include <xmmintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "kernels/jit/gemm.h"
+
+namespace planck::jit {
+namespace {
+
+// -1 as often as the widest panel has columns, then 0: the mask of c columns starts c before those.
+struct Masks {
+  static constexpr int kColumns = QgemmTile::kMaxColumns;
+  int32_t lanes[2 * kColumns];
+};
+constexpr Masks make_masks() {
+  Masks masks{};
+  for (int i = 0; i < Masks::kColumns; ++i) masks.lanes[i] = -1;
+  return masks;
+}
+constexpr Masks kMasks = make_masks();
+
+const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
+
+// With fewer than about twelve sums in flight the kernel waits for itself, so that a tile of few
+// rows takes several panels at once.
+int panels_for(int rows, int vectors) {
+  constexpr int kSums = 12;
+  return std::max(1, kSums / (rows * vectors));
+}
+
+int64_t c_bytes(const QgemmTile& tile) { return tile.bytes ? 1 : 4; }
+
+template <class T>
+void move(T*& pointer, int64_t bytes) {
+  if (pointer == nullptr) return;
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  pointer = reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+}
+
+void move_columns(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
+  move(call.c, columns * c_bytes(tile));
+  call.offset += columns;
+  call.multiplier += columns;
+  if (call.bias != nullptr) call.bias += columns;
+  if (call.residual != nullptr) call.residual += columns;
+}
+
+void move_rows(QgemmCall& call) {
+  move(call.a, call.rows * call.a_stride);
+  move(call.c, call.rows * call.c_stride);
+  move(call.residual, call.rows * call.residual_stride);
+}
+
+// The kernel stores all columns of the tile: to a place that has them, from where those that exist
+// are copied.
+void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
+  alignas(64) uint8_t place[QgemmTile::kMaxRows * QgemmTile::kMaxColumns];
+  auto* c = static_cast<uint8_t*>(call.c);
+  const int64_t c_stride = call.c_stride;
+  call.c = place;
+  call.c_stride = tile.columns;
+  tile.one[call.rows][1](&call);
+  for (int64_t i = 0; i < call.rows; ++i) {
+    std::memcpy(c + i * c_stride, place + i * tile.columns, static_cast<size_t>(columns));
+  }
+}
+
+void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
+  const bool masked = columns < tile.columns;
+  call.mask = masked ? mask_of(columns) : nullptr;
+  if (masked && tile.whole_bytes) return call_beside(tile, call, columns);
+  tile.one[call.rows][masked](&call);
+}
+
+// One row of tiles over a few panels.
+void multiply_rows(const QgemmTile& tile, const QgemmBlock& block, QgemmCall call,
+                   int64_t columns) {
+  const int wide = tile.panels[call.rows];
+  call.b_stride = block.panel_stride;
+  call.mask = nullptr;
+  for (int64_t at = 0; at < columns;) {
+    const int64_t left = columns - at;
+    const bool many = wide > 1 && left >= wide * tile.columns;
+    if (many) {
+      tile.many[call.rows](&call);
+    } else {
+      call_one(tile, call, std::min<int64_t>(left, tile.columns));
+    }
+    const int panels = many ? wide : 1;
+    move_columns(tile, call, panels * tile.columns);
+    call.b += panels * block.panel_stride;
+    at += panels * tile.columns;
+  }
+}
+
+// Equal heights rather than full tiles and a thin rest.
+struct Heights {
+  Heights(int64_t rows, int most)
+      : tiles(ceil_div(rows, most)), low(rows / tiles), higher(rows % tiles) {}
+  int64_t of(int64_t tile) const { return low + (tile < higher); }
+  int64_t tiles, low, higher;
+};
+
+void prefetch_a(const QgemmBlock& block, const QgemmCall& call, int64_t rows) {
+  const char* row = static_cast<const char*>(call.a) + call.rows * call.a_stride;
+  for (int64_t i = 0; i < rows; ++i, row += call.a_stride) {
+    for (int64_t j = 0; j < block.a_bytes; j += 64) _mm_prefetch(row + j, _MM_HINT_T1);
+  }
+}
+
+void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
+  const int r = recipe.rows, vectors = recipe.vectors;
+  tile.one[r][0] = qgemm_kernel(recipe);
+  recipe.masked = true;
+  tile.one[r][1] = qgemm_kernel(recipe);
+  tile.whole_bytes = stores_whole_bytes(recipe);
+  recipe.masked = false;
+  recipe.panels = tile.panels[r] = panels_for(r, vectors);
+  if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
+}
+
+}  // namespace
+
+QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes) {
+  QgemmTile tile;
+  tile.rows = rows;
+  tile.columns = columns;
+  tile.bytes = bytes;
+  for (int r = 1; r <= rows; ++r) {
+    tile.panels[r] = 1;
+    if (isa == Isa::portable) {
+      if (columns != kQPortableColumns) throw InternalError("portable panels have 16 columns");
+      tile.one[r][0] = tile.one[r][1] = bytes ? qgemm_portable_bytes : qgemm_portable;
+      continue;
+    }
+    const int vectors = columns / vector_floats(isa);
+    add_kernels(tile, {.isa = isa, .unit = unit, .rows = r, .vectors = vectors, .bytes = bytes});
+  }
+  return tile;
+}
+
+// Panels outside, rows inside: the panel of B stays near while the rows of A pass by from L2.
+void multiply(const QgemmTile& tile, const QgemmBlock& block) {
+  if (block.rows <= 0 || block.columns <= 0) return;
+  const Heights heights(block.rows, tile.rows);
+  const int64_t step = tile.panels[heights.low] * tile.columns;
+  QgemmCall column = block.call;
+  // One prefetch for every four groups of every call: spread the bytes over all of them.
+  const int64_t calls = heights.tiles * ceil_div(block.columns, step);
+  const int64_t prefetches = std::max<int64_t>(1, column.groups / 4 * column.lines);
+  const int64_t prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
+  const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
+  column.prefetch_step = prefetch_step;
+  for (int64_t at = 0; at < block.columns; at += step) {
+    QgemmCall call = column;
+    for (int64_t t = 0; t < heights.tiles; ++t) {
+      call.rows = heights.of(t);
+      call.prefetch = next;
+      if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
+        prefetch_a(block, call, heights.of(t + 1));
+      }
+      multiply_rows(tile, block, call, std::min(step, block.columns - at));
+      move_rows(call);
+      move(next, prefetch_step * prefetches);
+    }
+    move_columns(tile, column, step);
+    column.b += step / tile.columns * block.panel_stride;
+  }
+}
+
+}  // namespace planck::jit

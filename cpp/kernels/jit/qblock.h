@@ -1,0 +1,39 @@
+#pragma once
+// From the integer micro-kernel to a block: any number of rows times any number of packed panels.
+#include <cstdint>
+
+#include "kernels/jit/qgemm.h"
+
+namespace planck::jit {
+
+// The kernels of one register tile for every height up to its own. A plan holds them by value.
+struct QgemmTile {
+  static constexpr int kMaxRows = 14, kMaxColumns = 64;
+  int rows = 0, columns = 0;          // of the full tile; a panel has `columns` columns
+  bool bytes = false;                 // u8 output
+  bool whole_bytes = false;           // stores_whole_bytes of the masked kernels
+  QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
+  QgemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the pipelines
+  int panels[kMaxRows + 1] = {};      // 1 where one panel fills them
+};
+
+// isa portable: the kernel in C++, and no unit.
+QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes);
+
+// C [rows, columns] = A [rows, k] x B, where B is packed in panels.
+struct QgemmBlock {
+  QgemmCall call;            // the first row and column; mask and prefetch are filled in here
+  int64_t rows = 0;          // of A and C
+  int64_t columns = 0;       // of C; the last panel may be partial
+  int64_t panel_stride = 0;  // bytes from panel to panel
+  // Brought into L2 while this block is computed, evenly over it: what the core works on next.
+  const int8_t* prefetch = nullptr;
+  int64_t prefetch_bytes = 0;
+  // A was written by another core a moment ago: its rows are asked for one tile ahead.
+  bool a_is_far = false;
+  int64_t a_bytes = 0;  // of a row, for that
+};
+
+void multiply(const QgemmTile& tile, const QgemmBlock& block);
+
+}  // namespace planck::jit

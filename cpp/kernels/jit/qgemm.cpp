@@ -1,0 +1,560 @@
+// The generator behind qgemm.h. Register plan, with R rows and T vectors of columns in the tile:
+//   vector registers: R * T sums first; then what the K loop holds (see one_group); behind the
+//     loop those are free for the epilogue.
+//   rdi: the call; rax: groups left; rdx: row stride of A; a_bases: every third row of A, the two
+//     rows behind it by [base + rdx] and [base + 2 * rdx]; b_bases: the same for the panels of B.
+#include "kernels/jit/qgemm.h"
+
+#include <xbyak/xbyak.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "base/error.h"
+#include "kernels/jit/code.h"
+#include "kernels/jit/gelu_table.h"
+#include "kernels/jit/gemm.h"
+
+namespace planck::jit {
+namespace {
+
+constexpr int kUnroll = 4;
+constexpr size_t kMaxCodeBytes = 64 << 10;
+// B streams from L2 through L1: 16 lines ahead hide the latency of L2.
+constexpr int kPrefetchAhead = 1024;
+
+constexpr GeluTable kGeluTable = make_gelu_table();
+alignas(64) constexpr uint16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+#define PLANCK_FIELD(name) qword[call + offsetof(QgemmCall, name)]
+
+// One generator object makes one kernel.
+class QgemmGenerator : public Xbyak::CodeGenerator {
+ public:
+  QgemmGenerator(const QgemmRecipe& recipe, std::span<uint8_t> buffer)
+      : CodeGenerator(buffer.size(), buffer.data()),
+        r_(recipe),
+        wide_(recipe.isa >= Isa::avx512),
+        vnni_(recipe.unit == QgemmUnit::vnni),
+        // AVX-512 machines before AVX-VNNI know the 256-bit form in their own encoding alone.
+        encoding_(!wide_ && this_device().avx_vnni ? Xbyak::VexEncoding : Xbyak::EvexEncoding),
+        lanes_(vector_floats(recipe.isa)),
+        columns_(recipe.vectors * recipe.panels) {
+    check();
+    generate();
+  }
+
+ private:
+  int registers() const { return wide_ ? 32 : 16; }
+  int spare() const { return registers() - r_.rows * columns_; }
+  bool b_resident() const { return r_.rows > columns_ && r_.unit != QgemmUnit::pairs; }
+  // What one_group holds beside the sums.
+  int inputs() const {
+    if (r_.unit == QgemmUnit::pairs) return 3;  // ones, a value of A, a product
+    const int products = vnni_ ? 0 : 1;
+    return std::min(r_.rows, columns_) + 1 + products;
+  }
+
+  void check() const {
+    const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
+                      columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
+                      inputs() <= spare() && (!r_.masked || masks_fit());
+    if (!fits || (wide_ && !vnni_) || r_.isa < Isa::avx2) {
+      throw InternalError("no integer kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
+                          r_.panels, " panels for ", r_.isa);
+    }
+  }
+  // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
+  bool masks_fit() const { return wide_ ? columns_ <= 6 : spare() >= columns_ + 1; }
+
+  Xbyak::Xmm vector(int index) const {
+    if (wide_) return Xbyak::Zmm(index);
+    return Xbyak::Ymm(index);
+  }
+  Xbyak::Xmm sum(int row, int column) const { return vector(row * columns_ + column); }
+  Xbyak::Xmm input(int index) const { return vector(r_.rows * columns_ + index); }
+  int vector_bytes() const { return lanes_ * 4; }
+  // Of B: a group of every column of a vector, or of a panel.
+  int b_bytes() const { return lanes_ * group_of(r_.unit); }
+  int panel_bytes() const { return b_bytes() * r_.vectors; }
+
+  void generate() {
+    push_saved();
+    prefetch_output();
+    load_pointers();
+    start_sums();
+    if (r_.unit == QgemmUnit::pairs) load_ones();
+    lines_loop();
+    k_tail();
+    epilogue();
+    r_.bytes ? store_bytes() : store_floats();
+    vzeroupper();
+    pop_saved();
+    ret();
+  }
+
+  void push_saved() {
+    for (const Xbyak::Reg64& reg : saved) push(reg);
+  }
+  void pop_saved() {
+    for (int i = static_cast<int>(std::size(saved)) - 1; i >= 0; --i) pop(saved[i]);
+  }
+
+  // What the store phase needs has the whole K loop to arrive.
+  void prefetch_output() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    prefetch_rows(columns_ * vector_bytes(), [this](const auto& at) { prefetcht0(at); });
+    L(none);
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    prefetch_rows(columns_ * lanes_ * (r_.bytes ? 1 : 4),
+                  [this](const auto& at) { prefetchw(at); });
+  }
+  void prefetch_rows(int bytes, const auto& prefetch) {
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int byte = 0; byte < bytes; byte += 64) prefetch(ptr[pointer + byte]);
+      add(pointer, pointer_stride);
+    }
+  }
+
+  // base, base + 3 strides, base + 6 strides, ...: [base + 2 * stride] reaches the third.
+  void load_bases(std::span<const Xbyak::Reg64> bases, int count, const Xbyak::Reg64& stride) {
+    for (int i = 1; 3 * i < count; ++i) {
+      lea(bases[i], ptr[bases[i - 1] + stride * 2]);
+      add(bases[i], stride);
+    }
+  }
+
+  void load_pointers() {
+    mov(a_stride, PLANCK_FIELD(a_stride));
+    mov(a_bases[0], PLANCK_FIELD(a));
+    load_bases(a_bases, r_.rows, a_stride);
+    mov(b_stride, PLANCK_FIELD(b_stride));
+    mov(b_bases[0], PLANCK_FIELD(b));
+    load_bases(b_bases, r_.panels, b_stride);
+    mov(next, PLANCK_FIELD(prefetch));
+    mov(next_step, PLANCK_FIELD(prefetch_step));
+  }
+
+  // Every row of sums starts at the columns' offsets.
+  void start_sums() {
+    load_masks();
+    mov(pointer, PLANCK_FIELD(offset));
+    for (int j = 0; j < columns_; ++j) load(sum(0, j), pointer, j);
+    for (int i = 1; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) vmovaps(sum(i, j), sum(0, j));
+    }
+  }
+
+  // --- the K loop
+
+  Xbyak::RegExp based(std::span<const Xbyak::Reg64> bases, const Xbyak::Reg64& stride,
+                      int index) const {
+    switch (index % 3) {
+      case 0:
+        return bases[index / 3];
+      case 1:
+        return bases[index / 3] + stride;
+      default:
+        return bases[index / 3] + stride * 2;
+    }
+  }
+  // A group of A fills 32 bits: four bytes, or two of 16 bits.
+  Xbyak::Address a_address(int row, int step) const {
+    return ptr[based(a_bases, a_stride, row) + 4 * step];
+  }
+  Xbyak::Address b_address(int column, int step) const {
+    const int in_panel = column % r_.vectors * b_bytes();
+    return ptr[based(b_bases, b_stride, column / r_.vectors) + (in_panel + step * panel_bytes())];
+  }
+
+  void load_a(const Xbyak::Xmm& to, int row, int step) { vpbroadcastd(to, a_address(row, step)); }
+  void load_b(const Xbyak::Xmm& to, int column, int step) {
+    if (r_.unit == QgemmUnit::widen) {
+      vpmovsxbw(to, b_address(column, step));
+    } else {
+      vmovups(to, b_address(column, step));
+    }
+  }
+  void load_ones() {
+    mov(pointer, reinterpret_cast<size_t>(kOnes));
+    vmovups(input(0), ptr[pointer]);
+  }
+
+  void accumulate(const Xbyak::Xmm& sum, const Xbyak::Xmm& a, const Xbyak::Xmm& b) {
+    if (vnni_) {
+      vpdpbusd(sum, a, b, encoding_);
+    } else {
+      const Xbyak::Xmm product = input(inputs() - 1);
+      vpmaddwd(product, a, b);
+      vpaddd(sum, sum, product);
+    }
+  }
+
+  // One group of k; load(to, row) brings the row's part of A.
+  void one_group(int step, const auto& load) {
+    if (r_.unit == QgemmUnit::pairs) return one_group_in_pairs(step, load);
+    if (b_resident()) {
+      for (int j = 0; j < columns_; ++j) load_b(input(j), j, step);
+      for (int i = 0; i < r_.rows; ++i) {
+        // Two scratch registers where there are two: the broadcast need not wait for the last use.
+        const Xbyak::Xmm a = input(columns_ + (spare() > inputs() && vnni_ ? i % 2 : 0));
+        load(a, i);
+        for (int j = 0; j < columns_; ++j) accumulate(sum(i, j), a, input(j));
+      }
+    } else {
+      for (int i = 0; i < r_.rows; ++i) load(input(i), i);
+      for (int j = 0; j < columns_; ++j) {
+        const Xbyak::Xmm b = input(r_.rows + (spare() > inputs() && vnni_ ? j % 2 : 0));
+        load_b(b, j, step);
+        for (int i = 0; i < r_.rows; ++i) accumulate(sum(i, j), input(i), b);
+      }
+    }
+  }
+  // Sums of two products fit 16 bits (the packing has proved it), so that B can stay in memory.
+  void one_group_in_pairs(int step, const auto& load) {
+    const Xbyak::Xmm ones = input(0), a = input(1), product = input(2);
+    for (int i = 0; i < r_.rows; ++i) {
+      load(a, i);
+      for (int j = 0; j < columns_; ++j) {
+        vpmaddubsw(product, a, b_address(j, step));
+        vpmaddwd(product, product, ones);
+        vpaddd(sum(i, j), sum(i, j), product);
+      }
+    }
+  }
+
+  void advance(int steps) {
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], 4 * steps);
+    for (int i = 0; 3 * i < r_.panels; ++i) add(b_bases[i], panel_bytes() * steps);
+  }
+
+  // One prefetch a line: of the B that this kernel reads next.
+  void prefetch_b() {
+    const int bytes = panel_bytes() * kUnroll;
+    for (int p = 0; p < r_.panels; ++p) {
+      for (int line = 0; line < bytes; line += 64) {
+        prefetcht0(ptr[based(b_bases, b_stride, p) + (kPrefetchAhead + line)]);
+      }
+    }
+  }
+
+  void k_loop() {
+    Xbyak::Label loop, rest, rest_loop, done;
+    const auto load = [this](int step) {
+      return [this, step](const Xbyak::Xmm& to, int row) { load_a(to, row, step); };
+    };
+    mov(count, PLANCK_FIELD(groups));
+    sub(count, kUnroll);
+    jl(rest, T_NEAR);
+    align(32);
+    L(loop);
+    for (int step = 0; step < kUnroll; ++step) one_group(step, load(step));
+    prefetch_b();
+    prefetcht1(ptr[next]);
+    add(next, next_step);
+    advance(kUnroll);
+    sub(count, kUnroll);
+    jge(loop, T_NEAR);
+    L(rest);
+    add(count, kUnroll);
+    jz(done, T_NEAR);
+    L(rest_loop);
+    one_group(0, load(0));
+    advance(1);
+    dec(count);
+    jnz(rest_loop, T_NEAR);
+    L(done);
+  }
+
+  // B goes on from line to line; A jumps.
+  void lines_loop() {
+    Xbyak::Label loop;
+    mov(pointer, PLANCK_FIELD(lines));
+    align(16);
+    L(loop);
+    k_loop();
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], PLANCK_FIELD(line_step));
+    dec(pointer);
+    jnz(loop, T_NEAR);
+  }
+
+  // The last one to three elements: the four that end with them, shifted down.
+  void k_tail() {
+    if (r_.unit == QgemmUnit::widen) return;  // its A has been padded
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(tail));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    sub(pointer, 4);
+    // The lines' loop has stepped once too often.
+    mov(pointer_stride, pointer);
+    sub(pointer_stride, PLANCK_FIELD(line_step));
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], pointer_stride);
+    neg(pointer);
+    shl(pointer, 3);
+    one_group(0, [this](const Xbyak::Xmm& to, int row) {
+      shrx(count.cvt32(), dword[based(a_bases, a_stride, row)], pointer.cvt32());
+      if (wide_) {
+        vpbroadcastd(to, count.cvt32());
+      } else {
+        vmovd(Xbyak::Xmm(to.getIdx()), count.cvt32());
+        vpbroadcastd(to, Xbyak::Xmm(to.getIdx()));
+      }
+    });
+    L(none);
+  }
+
+  // --- the epilogue: rows are walked by one pointer; the registers behind the sums are free.
+
+  Xbyak::Xmm mask(int column) const { return vector(registers() - 1 - column); }
+  Xbyak::Opmask opmask(int column) const { return Xbyak::Opmask(1 + column); }
+  Xbyak::Xmm temporary() const { return input(0); }
+
+  void load_masks() {
+    if (!r_.masked) return;
+    mov(pointer, PLANCK_FIELD(mask));
+    for (int j = 0; j < columns_; ++j) {
+      if (wide_) {
+        vmovups(temporary(), ptr[pointer + j * vector_bytes()]);
+        vptestmd(opmask(j), temporary(), temporary());
+      } else {
+        vmovups(mask(j), ptr[pointer + j * vector_bytes()]);
+      }
+    }
+  }
+
+  void load(const Xbyak::Xmm& to, const Xbyak::Reg64& row, int column) {
+    const Xbyak::Address from = ptr[row + column * vector_bytes()];
+    if (!r_.masked) {
+      vmovups(to, from);
+    } else if (wide_) {
+      vmovups(to | opmask(column) | T_z, from);
+    } else {
+      vmaskmovps(to, mask(column), from);
+    }
+  }
+
+  void epilogue() {
+    load_masks();  // the K loop has used their registers
+    scale();
+    add_bias();
+    add_residual();
+    apply_relu();
+    apply_gelu();
+  }
+
+  void scale() {
+    mov(pointer, PLANCK_FIELD(multiplier));
+    for (int j = 0; j < columns_; ++j) {
+      load(temporary(), pointer, j);
+      for (int i = 0; i < r_.rows; ++i) {
+        vcvtdq2ps(sum(i, j), sum(i, j));
+        vmulps(sum(i, j), sum(i, j), temporary());
+      }
+    }
+  }
+
+  void add_bias() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(bias));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    for (int j = 0; j < columns_; ++j) {
+      load(temporary(), pointer, j);
+      for (int i = 0; i < r_.rows; ++i) vaddps(sum(i, j), sum(i, j), temporary());
+    }
+    L(none);
+  }
+
+  void add_residual() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) {
+        load(temporary(), pointer, j);
+        vaddps(sum(i, j), sum(i, j), temporary());
+      }
+      add(pointer, pointer_stride);
+    }
+    L(none);
+  }
+
+  void zero(const Xbyak::Xmm& to) {
+    if (wide_) {
+      vpxord(to, to, to);
+    } else {
+      vxorps(to, to, to);
+    }
+  }
+
+  void apply_relu() {
+    Xbyak::Label none;
+    test(byte[call + offsetof(QgemmCall, flags)], kQRelu);
+    jz(none, T_NEAR);
+    zero(temporary());
+    // The second source is returned where one is NaN, so NaN stays NaN.
+    for (int i = 0; i < r_.rows * columns_; ++i) vmaxps(vector(i), temporary(), vector(i));
+    L(none);
+  }
+
+  Xbyak::Address gelu_constant(int index) const {
+    return ptr[pointer + index * GeluTable::kRowBytes];
+  }
+
+  // The instructions of simd/math.h's gelu_erf, so the bits are its bits; several sums side by side
+  // hide the latency of the polynomial. Works in all registers behind the sums, masks included.
+  void apply_gelu() {
+    Xbyak::Label none;
+    test(byte[call + offsetof(QgemmCall, flags)], kQGelu);
+    jz(none, T_NEAR);
+    mov(pointer, reinterpret_cast<size_t>(&kGeluTable));
+    const int sums = r_.rows * columns_, together = std::min(spare() / 2, 4);
+    for (int at = 0; at < sums; at += together) gelu_of(at, std::min(together, sums - at));
+    load_masks();
+    L(none);
+  }
+
+  // For `count` sums from `first` on: the tail of the normal distribution at |x| in `tail`.
+  void gelu_of(int first, int count) {
+    const auto x = [&](int i) { return vector(first + i); };
+    const auto magnitude = [&](int i) { return input(2 * i); };
+    const auto tail = [&](int i) { return input(2 * i + 1); };
+    for (int i = 0; i < count; ++i) {
+      keep_magnitude(magnitude(i), x(i));
+      vmovups(tail(i), gelu_constant(GeluTable::kEnd));
+      vminps(magnitude(i), tail(i), magnitude(i));  // keeps NaN
+      vmovups(tail(i), gelu_constant(GeluTable::kTerms - 1));
+    }
+    for (int term = GeluTable::kTerms - 2; term >= 0; --term) {
+      for (int i = 0; i < count; ++i) vfmadd213ps(tail(i), magnitude(i), gelu_constant(term));
+    }
+    for (int squaring = 0; squaring < 3; ++squaring) {
+      for (int i = 0; i < count; ++i) vmulps(tail(i), tail(i), tail(i));
+    }
+    for (int i = 0; i < count; ++i) {
+      vmovups(magnitude(i), gelu_constant(GeluTable::kOne));
+      vsubps(magnitude(i), magnitude(i), tail(i));
+      take_where_negative(magnitude(i), tail(i), x(i));
+      vmulps(x(i), x(i), magnitude(i));
+    }
+  }
+
+  void keep_magnitude(const Xbyak::Xmm& to, const Xbyak::Xmm& x) {
+    if (wide_) {
+      vpandd(to, x, gelu_constant(GeluTable::kMagnitude));
+    } else {
+      vandps(to, x, gelu_constant(GeluTable::kMagnitude));
+    }
+  }
+
+  // to = sign of x ? other : to
+  void take_where_negative(const Xbyak::Xmm& to, const Xbyak::Xmm& other, const Xbyak::Xmm& x) {
+    if (wide_) {
+      const Xbyak::Opmask negative(7);
+      vpmovd2m(negative, x);
+      vblendmps(to | negative, to, other);
+    } else {
+      vblendvps(to, to, other, x);
+    }
+  }
+
+  void store_floats() {
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) store(ptr[pointer + j * vector_bytes()], j, sum(i, j));
+      add(pointer, pointer_stride);
+    }
+  }
+  void store(const Xbyak::Address& to, int column, const Xbyak::Xmm& value) {
+    if (!r_.masked) {
+      vmovups(to, value);
+    } else if (wide_) {
+      vmovups(to | opmask(column), value);
+    } else {
+      vmaskmovps(to, mask(column), value);
+    }
+  }
+
+  // Where one is NaN the second source is returned: NaN becomes the lowest value.
+  void store_bytes() {
+    const int sums = r_.rows * columns_;
+    mov(pointer, PLANCK_FIELD(range));
+    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, low)]);
+    for (int i = 0; i < sums; ++i) vmaxps(vector(i), vector(i), temporary());
+    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, high)]);
+    for (int i = 0; i < sums; ++i) {
+      vminps(vector(i), vector(i), temporary());
+      vcvtps2dq(vector(i), vector(i));
+    }
+    vpbroadcastd(temporary(), ptr[pointer + offsetof(QgemmRange, zero)]);
+    for (int i = 0; i < sums; ++i) vpaddd(vector(i), vector(i), temporary());
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) store_low_bytes(j, sum(i, j));
+      add(pointer, pointer_stride);
+    }
+  }
+  // The lowest byte of each number.
+  void store_low_bytes(int column, const Xbyak::Xmm& value) {
+    const Xbyak::Address to = ptr[pointer + column * lanes_];
+    if (wide_) {
+      vpmovdb(r_.masked ? to | opmask(column) : to, value);
+      return;
+    }
+    const Xbyak::Xmm low(value.getIdx()), high(temporary().getIdx());
+    vextracti128(high, Xbyak::Ymm(value.getIdx()), 1);
+    vpackusdw(low, low, high);
+    vpackuswb(low, low, low);
+    vmovq(to, low);
+  }
+
+  const Xbyak::Reg64 call = rdi, count = rax, a_stride = rdx, b_stride = rcx, next = r8,
+                     next_step = r9, pointer = r10, pointer_stride = r11;
+  const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
+  const Xbyak::Reg64 b_bases[2] = {r15, rbp};
+  const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
+
+  const QgemmRecipe r_;
+  const bool wide_, vnni_;
+  const Xbyak::PreferredEncoding encoding_;
+  const int lanes_;
+  const int columns_;  // vectors of columns in the whole tile
+};
+
+#undef PLANCK_FIELD
+
+ExecutableCode generate(const QgemmRecipe& recipe) {
+  // Ordinary memory: nothing here is executable before ExecutableCode has copied it.
+  const auto buffer = std::make_unique<uint8_t[]>(kMaxCodeBytes);
+  const QgemmGenerator generator(recipe, {buffer.get(), kMaxCodeBytes});
+  return ExecutableCode({buffer.get(), generator.getSize()});
+}
+
+}  // namespace
+
+QgemmFn qgemm_kernel(const QgemmRecipe& recipe) {
+  static std::mutex mutex;
+  // Never destroyed: worker threads may outlive static destructors.
+  static auto& kernels = *new std::map<QgemmRecipe, ExecutableCode>;
+  const std::lock_guard lock(mutex);
+  auto at = kernels.find(recipe);
+  if (at == kernels.end()) at = kernels.emplace(recipe, generate(recipe)).first;
+  return at->second.entry<QgemmFn>();
+}
+
+}  // namespace planck::jit

@@ -1,0 +1,89 @@
+#pragma once
+// The integer product's micro-kernel, generated: sums of u8 x s8 in int32, exact, then their way
+// back to fp32 or to u8 while they are still in registers.
+// Goals: one source for every instruction set that adds bytes; the same bits on all of them, since
+// integer sums do not depend on order and the epilogue is one rounding for each instruction.
+// Non-goals: choosing tiles, packing, threads (see kernels/qmatmul).
+#include <compare>
+#include <cstdint>
+
+#include "base/device.h"
+
+namespace planck::jit {
+
+// How sums come back to u8: clamp(rne(x), low, high) + zero. The bounds are whole numbers, so that
+// clamping first gives the same and nothing leaves int32.
+struct QgemmRange {
+  float low = 0, high = 255;  // before zero is added
+  int32_t zero = 0;
+};
+
+// Read by generated code through offsetof: plain 8-byte fields only. Strides count bytes.
+struct QgemmCall {
+  const void* a = nullptr;  // bytes; the widening unit reads 16-bit numbers
+  int64_t a_stride = 0;     // from row to row
+  const int8_t* b = nullptr;
+  int64_t b_stride = 0;  // from panel to panel, where the recipe has several
+  void* c = nullptr;     // f32, or u8 where the recipe has bytes
+  int64_t c_stride = 0;
+  // A row of A is `lines` runs, each of `groups` groups of k (group_of); line_step leads from the
+  // end of one to the next. `tail` elements behind them (0 to 3) are read without touching what
+  // lies behind; where there are any, there is one line, of at least four elements.
+  int64_t groups = 0, lines = 1, line_step = 0, tail = 0;
+  const int32_t* offset = nullptr;    // [columns], where the sums start
+  const float* multiplier = nullptr;  // [columns]
+  const float* bias = nullptr;        // [columns], or none
+  const float* residual = nullptr;    // [rows, columns], or none
+  int64_t residual_stride = 0;
+  const QgemmRange* range = nullptr;  // where the recipe has bytes
+  const int32_t* mask = nullptr;      // masked recipes: -1 for a column of C that exists, else 0
+  const void* prefetch = nullptr;     // any address: a prefetch never faults
+  int64_t prefetch_step = 0;          // bytes for every four groups
+  int64_t flags = 0;                  // QgemmFlag
+  int64_t rows = 0;                   // read by the portable kernel only
+};
+
+enum QgemmFlag : int64_t {
+  kQRelu = 1,
+  kQGelu = 2,  // by erf; not in the portable kernel
+};
+
+// Stored: gelu(relu(float(offset + A x B) * multiplier + bias + residual)), in this order, each
+// step rounded; or that as bytes by `range`.
+using QgemmFn = void (*)(const QgemmCall*);
+
+// What adds products of bytes into int32.
+enum class QgemmUnit : uint8_t {
+  widen,  // vpmaddwd on both operands widened to 16 bits: groups of two
+  pairs,  // vpmaddubsw: weights proven not to leave 16 bits, groups of four
+  vnni,   // vpdpbusd, groups of four
+};
+constexpr int group_of(QgemmUnit unit) { return unit == QgemmUnit::widen ? 2 : 4; }
+
+struct QgemmRecipe {
+  Isa isa = Isa::avx2;  // avx2: 8 sums a vector, avx512: 16
+  QgemmUnit unit = QgemmUnit::vnni;
+  int rows = 6;         // of the tile
+  int vectors = 2;      // columns of a panel
+  int panels = 1;       // neighbouring panels that one call works on
+  bool masked = false;  // only the columns of the mask are read and written (see below)
+  bool bytes = false;   // u8 output
+  auto operator<=>(const QgemmRecipe&) const = default;
+};
+
+// AVX2 cannot store some bytes of a register: there a masked recipe with bytes stores all columns
+// of the tile, to a place that has them.
+constexpr bool stores_whole_bytes(const QgemmRecipe& r) {
+  return r.masked && r.bytes && r.isa < Isa::avx512;
+}
+
+// Generated at the first request, then kept until the process ends. Any thread may ask.
+// Throws InternalError for a recipe that does not fit the registers.
+QgemmFn qgemm_kernel(const QgemmRecipe& recipe);
+
+// The same contract in C++, for panels of 16 columns in groups of four.
+void qgemm_portable(const QgemmCall* call);
+void qgemm_portable_bytes(const QgemmCall* call);
+inline constexpr int kQPortableColumns = 16;
+
+}  // namespace planck::jit

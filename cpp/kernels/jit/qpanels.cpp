@@ -1,0 +1,45 @@
+#include "kernels/jit/qpanels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/guard.h"
+
+namespace planck::jit {
+namespace {
+
+// Visits every element that exists: (place in packed, place in b).
+void each(const QPanelShape& s, int64_t row_stride, int64_t column_stride, const auto& visit) {
+  const int64_t panel = s.width * round_up(s.k, s.k_step);
+  for (int64_t first = 0; first < s.n; first += s.width) {
+    check_guard();
+    const int64_t columns = std::min(s.width, s.n - first);
+    for (int64_t j = 0; j < columns; ++j) {
+      const int64_t to = first / s.width * panel + j * s.group;
+      const int64_t from = (first + j) * column_stride;
+      for (int64_t k = 0; k < s.k; ++k) {
+        visit(to + k / s.group * s.group * s.width + k % s.group, from + k * row_stride);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int64_t packed_bytes(const QPanelShape& s) {
+  return checked_mul(round_up(s.n, s.width), round_up(s.k, s.k_step), "packed weights");
+}
+
+void pack_panels(const QPanelShape& s, const int8_t* b, int64_t row_stride, int64_t column_stride,
+                 int8_t* packed) {
+  std::memset(packed, 0, static_cast<size_t>(packed_bytes(s)));
+  each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { packed[to] = b[from]; });
+}
+
+void unpack_panels(const QPanelShape& s, const int8_t* packed, int8_t* b, int64_t row_stride,
+                   int64_t column_stride) {
+  each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { b[from] = packed[to]; });
+}
+
+}  // namespace planck::jit

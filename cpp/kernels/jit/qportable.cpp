@@ -1,0 +1,79 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/jit/qgemm.h"
+
+namespace planck::jit {
+namespace {
+
+bool exists(const QgemmCall& call, int column) {
+  return call.mask == nullptr || call.mask[column] != 0;
+}
+
+constexpr int kGroup = 4;
+
+// `count` elements of one group of k.
+void add_group(const uint8_t* a, const int8_t* b, int64_t count, uint32_t* sums) {
+  for (int j = 0; j < kQPortableColumns; ++j) {
+    for (int64_t k = 0; k < count; ++k) {
+      sums[j] += static_cast<uint32_t>(int32_t{a[k]} * b[j * kGroup + k]);
+    }
+  }
+}
+
+// Unsigned, so that sums that the caller lets overflow wrap as vector registers do.
+void row_sums(const QgemmCall& call, int64_t row, uint32_t* sums) {
+  for (int j = 0; j < kQPortableColumns; ++j) {
+    sums[j] = exists(call, j) ? static_cast<uint32_t>(call.offset[j]) : 0;
+  }
+  const auto* a = static_cast<const uint8_t*>(call.a) + row * call.a_stride;
+  const int8_t* b = call.b;
+  for (int64_t line = 0; line < call.lines; ++line, a += call.line_step) {
+    for (int64_t i = 0; i < call.groups; ++i, a += kGroup, b += kGroup * kQPortableColumns) {
+      add_group(a, b, kGroup, sums);
+    }
+  }
+  add_group(a - call.line_step, b, call.tail, sums);
+}
+
+float finish(const QgemmCall& call, int64_t row, int column, uint32_t sum) {
+  float x = static_cast<float>(static_cast<int32_t>(sum)) * call.multiplier[column];
+  if (call.bias != nullptr) x += call.bias[column];
+  if (call.residual != nullptr) {
+    const char* from = reinterpret_cast<const char*>(call.residual) + row * call.residual_stride;
+    x += reinterpret_cast<const float*>(from)[column];
+  }
+  return (call.flags & kQRelu) != 0 && x < 0 ? 0 : x;
+}
+
+uint8_t to_byte(const QgemmRange& range, float x) {
+  const float above = x > range.low ? x : range.low;  // NaN becomes low
+  const float inside = above < range.high ? above : range.high;
+  return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + range.zero);
+}
+
+template <class Store>
+void multiply(const QgemmCall& call, Store store) {
+  for (int64_t i = 0; i < call.rows; ++i) {
+    uint32_t sums[kQPortableColumns];
+    row_sums(call, i, sums);
+    char* c = static_cast<char*>(call.c) + i * call.c_stride;
+    for (int j = 0; j < kQPortableColumns; ++j) {
+      if (exists(call, j)) store(c, j, finish(call, i, j, sums[j]));
+    }
+  }
+}
+
+}  // namespace
+
+void qgemm_portable(const QgemmCall* call) {
+  multiply(*call, [](char* c, int j, float x) { reinterpret_cast<float*>(c)[j] = x; });
+}
+
+void qgemm_portable_bytes(const QgemmCall* call) {
+  multiply(*call, [call](char* c, int j, float x) {
+    reinterpret_cast<uint8_t*>(c)[j] = to_byte(*call->range, x);
+  });
+}
+
+}  // namespace planck::jit

@@ -1,0 +1,54 @@
+#include "kernels/qmatmul/byte_windows.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace planck {
+namespace {
+
+void copy(const uint8_t* from, int64_t count, uint8_t* to) {
+  std::memcpy(to, from, static_cast<size_t>(count));
+}
+void fill(uint8_t* to, int64_t count, uint8_t value) {
+  std::memset(to, value, static_cast<size_t>(count));
+}
+
+// The taps of one row of the picture, the first at place x.
+void gather_line(const MatmulWindows& w, const uint8_t* line, uint8_t zero, int64_t x,
+                 uint8_t* to) {
+  if (w.x.dilation == 1 && w.x.step == w.channels) {  // neighbours in memory are one run
+    const int64_t low = std::clamp<int64_t>(-x, 0, w.x.kernel);
+    const int64_t high = std::clamp<int64_t>(w.x.in - x, low, w.x.kernel);
+    fill(to, low * w.channels, zero);
+    if (high > low)
+      copy(line + (x + low) * w.channels, (high - low) * w.channels, to + low * w.channels);
+    fill(to + high * w.channels, (w.x.kernel - high) * w.channels, zero);
+    return;
+  }
+  for (int64_t tap = 0; tap < w.x.kernel; ++tap, x += w.x.dilation, to += w.channels) {
+    const bool inside = x >= 0 && x < w.x.in;
+    inside ? copy(line + x * w.x.step, w.channels, to) : fill(to, w.channels, zero);
+  }
+}
+
+}  // namespace
+
+void gather_windows(const MatmulWindows& w, const uint8_t* picture, uint8_t zero, int64_t row,
+                    int64_t rows, uint8_t* to, int64_t pitch) {
+  const int64_t plane = w.y.out * w.x.out, width = w.x.kernel * w.channels;
+  for (int64_t i = row; i < row + rows; ++i, to += pitch) {
+    const uint8_t* image = picture + i / plane * w.image_step;
+    const int64_t top = i % plane / w.x.out * w.y.stride - w.y.begin;
+    const int64_t left = i % w.x.out * w.x.stride - w.x.begin;
+    for (int64_t tap = 0; tap < w.y.kernel; ++tap) {
+      const int64_t y = top + tap * w.y.dilation;
+      if (y < 0 || y >= w.y.in) {
+        fill(to + tap * width, width, zero);
+      } else {
+        gather_line(w, image + y * w.y.step, zero, left, to + tap * width);
+      }
+    }
+  }
+}
+
+}  // namespace planck

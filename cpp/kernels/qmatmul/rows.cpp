@@ -1,0 +1,78 @@
+#include "kernels/qmatmul/rows.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/vector_units.h"
+#include "kernels/jit/qpanels.h"
+
+namespace planck {
+namespace {
+
+constexpr QmatmulRow kRows[] = {
+#define PLANCK_QMATMUL(name, m, n, k, isa, unit, ops) \
+  {#name, m, n, k, Isa::isa, QmatmulUnit::unit, ops},
+#include "kernels/qmatmul/kernels.inc"
+#undef PLANCK_QMATMUL
+};
+
+// Elements of k that lie side by side in packed weights.
+int64_t group_of(const QmatmulRow& row) { return row.unit == QmatmulUnit::widen ? 2 : 4; }
+
+jit::QPanelShape shape_of(const QmatmulRow& row, int64_t n, int64_t k) {
+  return {n, k, row.tile_n, group_of(row), row.tile_k};
+}
+
+// What the machine lacks, beside the level.
+std::string missing_unit(QmatmulUnit unit, const Device& device) {
+  if (unit == QmatmulUnit::vnni512 && !device.vnni512) return "avx512_vnni";
+  if (unit == QmatmulUnit::avx_vnni && !device.avx_vnni && !device.vnni512) return "avx_vnni";
+  if (unit == QmatmulUnit::amx_int8 && !device.amx_int8) return "amx_int8";
+  return "";
+}
+
+}  // namespace
+
+std::span<const QmatmulRow> qmatmul_rows() { return kRows; }
+
+const QmatmulRow& qmatmul_row(std::string_view name) {
+  const auto* at = std::ranges::find(kRows, name, &QmatmulRow::name);
+  if (at == std::end(kRows)) throw UsageError("there is no kernel row ", name);
+  return *at;
+}
+
+std::string why_not(const QmatmulRow& row, const QmatmulProblem&, const Device& device) {
+  if (const std::string unit = missing_unit(row.unit, device); !unit.empty()) {
+    return cat("this machine has no ", unit);
+  }
+  if (!device.has(row.isa)) return cat("this machine has no ", row.isa);
+  return "";
+}
+
+double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
+  const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
+  const double depth = static_cast<double>(round_up(std::max<int64_t>(p.k, 1), row.tile_k));
+  const double products = static_cast<double>(p.m) * columns * depth;
+  // A full tile is reached only when there are that many rows: a lower one reads B as often.
+  const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
+  const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
+  const double halves = row.isa == Isa::avx512 && halves_512() ? 2 : 1;
+  return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
+}
+
+int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k) {
+  return jit::packed_bytes(shape_of(row, n, k));
+}
+
+void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
+            int64_t column_stride, int8_t* packed) {
+  jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);
+}
+
+void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
+              int64_t row_stride, int64_t column_stride) {
+  jit::unpack_panels(shape_of(row, n, k), packed, b, row_stride, column_stride);
+}
+
+}  // namespace planck

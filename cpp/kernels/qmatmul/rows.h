@@ -1,0 +1,122 @@
+#pragma once
+// Integer products: C = epilogue(offset + A x B) with A in u8, B in s8 and sums in int32, over a
+// batch. Kernel rows, packing, tiles. Every row gives the same bits: the sums are exact, and the
+// epilogue rounds once for each operation, without contraction.
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/device.h"
+#include "kernels/eltwise/eltwise.h"
+#include "kernels/jit/qblock.h"
+#include "kernels/job.h"
+#include "kernels/matmul/windows.h"
+
+namespace planck {
+
+// What adds up products of bytes; a row belongs to one.
+enum class QmatmulUnit : uint8_t { portable, widen, pairs, avx_vnni, vnni512, amx_int8 };
+
+// What a choice among rows looks at.
+struct QmatmulProblem {
+  int64_t m = 1, n = 1, k = 1, batch = 1;
+};
+
+struct QmatmulRow {
+  std::string_view name;
+  int tile_m, tile_n, tile_k;  // k of packed weights is padded to a multiple of tile_k
+  Isa isa;
+  QmatmulUnit unit;
+  double ops_per_cycle;  // of one core; a multiplication and an addition are two
+};
+
+std::span<const QmatmulRow> qmatmul_rows();
+const QmatmulRow& qmatmul_row(std::string_view name);  // UsageError where there is none
+
+// Empty where the row can run on the device; else the reason.
+std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const Device& device);
+
+// Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
+double prior_cycles(const QmatmulRow& row, const QmatmulProblem& problem);
+
+// Packed B. Its size depends on n and k alone; 64-byte aligned by the caller.
+int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k);
+// b[i * row_stride + j * column_stride] is B[i, j], so a transposed weight swaps the strides.
+void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
+            int64_t column_stride, int8_t* packed);
+// The exact inverse.
+void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
+              int64_t row_stride, int64_t column_stride);
+
+// One axis of the batch, outermost first. A step of 0 repeats an operand; steps count elements.
+struct QmatmulBatch {
+  int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;  // b: bytes of packed weights
+  int64_t operands[kEltOperands] = {};
+};
+inline constexpr int kMaxQmatmulBatch = 6;
+
+// How a product is cut; 0 lets plan_qmatmul choose from the device's caches. Never changes bits.
+struct QmatmulCut {
+  int64_t m_block = 0;  // rows of A that stay in L2
+  int64_t panels = 0;   // of B in one tile
+};
+
+// What the team reads after this product, usually the packed weights of the next one. A hint.
+struct QmatmulNext {
+  const int8_t* weights = nullptr;
+  int64_t bytes = 0;
+};
+
+// Shapes, strides and cut must not change after plan_qmatmul; pointers may, between runs.
+struct QmatmulArgs {
+  int64_t m = 0, n = 0, k = 0;
+  const uint8_t* a = nullptr;              // or the picture that the windows lie over
+  int64_t a_stride = 0;                    // from row to row; the columns of A and C are contiguous
+  const MatmulWindows* windows = nullptr;  // steps in elements
+  uint8_t zero = 0;                        // what places in the padding of windows read
+  const int8_t* b = nullptr;               // by pack_b of the same row
+  const int32_t* offset = nullptr;         // [n], where every sum starts
+  const float* multiplier = nullptr;       // [n]
+
+  // v = float(sum) * multiplier, + bias, + residual; each step rounded.
+  const float* bias = nullptr;      // [n], or none
+  const float* residual = nullptr;  // [m, n], or none
+  int64_t residual_stride = 0;
+  bool relu = false;  // of v
+  // Then the program: operand 0 is v, the others are operands[1] and up, whose element for C
+  // [row, column] is data[row * row_stride + column * column_stride].
+  const EltProgram* program = nullptr;
+  EltOperand operands[kEltOperands] = {};
+  // Stored as f32 to c, or, where requantize is set, as bytes to c_bytes:
+  // clamp(rne(v) + out_zero, low, high), where NaN becomes low. Then the program may only be a GELU
+  // or a ReLU.
+  float* c = nullptr;
+  uint8_t* c_bytes = nullptr;
+  int64_t c_stride = 0;  // elements
+  bool requantize = false;
+  int32_t out_zero = 0, low = 0, high = 255;
+
+  int batch_rank = 0;
+  QmatmulBatch batch[kMaxQmatmulBatch];
+  QmatmulCut cut;
+  QmatmulNext next;
+
+  // Filled by plan_qmatmul.
+  struct Plan {
+    jit::QgemmTile tile;
+    jit::QgemmRange range;
+    int64_t packed_k = 0;  // k of packed weights
+    int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
+    int64_t copy_pitch = 0;      // bytes of a row of A that is copied to scratch; 0: read in place
+    EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
+    bool gelu = false, relu = false;
+  } plan;
+};
+
+// Chooses the cut, generates the kernels, and returns the job whose args is `args` itself.
+// Throws InternalError where the args contradict themselves.
+Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args);
+inline int64_t scratch_bytes(const QmatmulArgs& args) { return args.plan.scratch_bytes; }
+
+}  // namespace planck

@@ -1,0 +1,399 @@
+// Every row of the integer products against 64-bit sums, bit for bit, between guard pages; bits
+// equal between cuts and threads.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "base/error.h"
+#include "base/team.h"
+#include "guarded.h"
+#include "kernel_rows.h"
+#include "kernels/eltwise/rows.h"
+#include "kernels/qmatmul/rows.h"
+
+namespace planck {
+namespace {
+
+enum class Values { random, extreme };  // extreme: 0, 255, -128, 127 alone
+
+struct Case {
+  int64_t m = 1, n = 1, k = 1;
+  bool bias = false, residual = false, relu = false, bytes = false, transposed = false;
+  int64_t pad = 0;  // of every pitch
+  Values values = Values::random;
+  int32_t out_zero = 0, low = 0, high = 255;
+  QmatmulCut cut = {};
+  uint32_t seed = 1;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "m=" << c.m << " n=" << c.n << " k=" << c.k << " bias=" << c.bias
+             << " residual=" << c.residual << " relu=" << c.relu << " bytes=" << c.bytes
+             << " transposed=" << c.transposed << " pad=" << c.pad
+             << " extreme=" << (c.values == Values::extreme) << " out=" << c.out_zero << ","
+             << c.low << "," << c.high << " cut=" << c.cut.m_block << "," << c.cut.panels
+             << " seed=" << c.seed;
+}
+
+// The last element of a row is the last of its buffer: a pitch is not padded behind the last row.
+int64_t extent(int64_t rows, int64_t columns, int64_t pitch) {
+  return rows == 0 ? 0 : (rows - 1) * pitch + columns;
+}
+
+template <class T>
+void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
+  std::mt19937 random(seed);
+  constexpr T kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+  for (int64_t i = 0; i < to.size(); ++i) {
+    const uint32_t bits = random();
+    to[i] = values == Values::random ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
+  }
+}
+
+// What comes after the sums, and where it goes.
+struct Epilogue {
+  Epilogue(const Case& test, int64_t rows)
+      : c(test),
+        m(rows),
+        c_pitch(c.n + 2 * c.pad),
+        r_pitch(c.n + 3 * c.pad),
+        offset(c.n),
+        multiplier(c.n),
+        bias(c.n),
+        residual(extent(m, c.n, r_pitch)),
+        out(extent(m, c.n, c_pitch)),
+        out_bytes(extent(m, c.n, c_pitch)) {
+    std::mt19937 random(c.seed + 3);
+    for (int64_t j = 0; j < c.n; ++j) offset[j] = static_cast<int32_t>(random()) / 1000;
+    multiplier.randomize(c.seed + 4, c.bytes ? 0.01F : 1), bias.randomize(c.seed + 5, 50);
+    residual.randomize(c.seed + 6, 50);
+    multiplier.read_only(), bias.read_only(), residual.read_only();
+    poison();
+  }
+  static constexpr float kPoison = 12345;
+  static constexpr uint8_t kBytePoison = 0xA5;
+
+  void poison() {
+    out.fill(kPoison);
+    std::memset(out_bytes.data(), kBytePoison, static_cast<size_t>(out_bytes.size()));
+  }
+
+  void fill(QmatmulArgs& args) const {
+    args.m = m, args.n = c.n;
+    args.offset = offset.data(), args.multiplier = multiplier.data();
+    args.c_stride = c_pitch;
+    if (c.bias) args.bias = bias.data();
+    if (c.residual) args.residual = residual.data(), args.residual_stride = r_pitch;
+    args.relu = c.relu;
+    args.requantize = c.bytes;
+    args.out_zero = c.out_zero, args.low = c.low, args.high = c.high;
+    if (c.bytes) {
+      args.c_bytes = out_bytes.data();
+    } else {
+      args.c = out.data();
+    }
+    args.cut = c.cut;
+  }
+
+  // The bits that element [i, j] must have, from the exact sum without the offset.
+  float value(int64_t i, int64_t j, int64_t sum) const {
+    const int64_t all = sum + offset[j];
+    EXPECT_EQ(static_cast<int32_t>(all), all) << "the case leaves 32 bits";
+    float x = static_cast<float>(all) * multiplier[j];
+    if (c.bias) x += bias[j];
+    if (c.residual) x += residual[i * r_pitch + j];
+    return c.relu && x < 0 ? 0 : x;
+  }
+  uint8_t byte(float x) const {
+    const double rounded = std::nearbyint(static_cast<double>(x)) + c.out_zero;
+    return static_cast<uint8_t>(std::clamp<double>(rounded, c.low, c.high));
+  }
+
+  void expect(int64_t i, int64_t j, int64_t sum) const {
+    const float want = value(i, j, sum);
+    if (c.bytes) {
+      ASSERT_EQ(out_bytes[i * c_pitch + j], byte(want)) << "row " << i << " column " << j;
+    } else {
+      ASSERT_TRUE(same_bits(out[i * c_pitch + j], want))
+          << out[i * c_pitch + j] << " for " << want << ", row " << i << " column " << j;
+    }
+  }
+  void expect_padding_untouched() const {
+    for (int64_t i = 0; i + 1 < m; ++i) {
+      for (int64_t j = c.n; j < c_pitch; ++j) {
+        ASSERT_EQ(out[i * c_pitch + j], kPoison);
+        ASSERT_EQ(out_bytes[i * c_pitch + j], kBytePoison);
+      }
+    }
+  }
+
+  std::vector<float> result() const {
+    std::vector<float> all;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        all.push_back(c.bytes ? out_bytes[i * c_pitch + j] : out[i * c_pitch + j]);
+      }
+    }
+    return all;
+  }
+
+  Case c;
+  int64_t m, c_pitch, r_pitch;
+  Guarded<int32_t> offset;
+  GuardedFloats multiplier, bias, residual, out;
+  GuardedBytes out_bytes;
+};
+
+void run_job(const Job& job, const QmatmulArgs& args, int threads) {
+  Team(threads, scratch_bytes(args)).run({&job, 1});
+}
+
+struct Problem {
+  explicit Problem(const Case& test)
+      : c(test), a_pitch(c.k + c.pad), a(extent(c.m, c.k, a_pitch)), b(c.k * c.n), end(c, c.m) {
+    randomize(a, c.values, c.seed), randomize(b, c.values, c.seed + 1);
+  }
+
+  int64_t row_stride() const { return c.transposed ? 1 : c.n; }
+  int64_t column_stride() const { return c.transposed ? c.k : 1; }
+  std::unique_ptr<Guarded<int8_t>> packed(const QmatmulRow& row) const {
+    auto to = std::make_unique<Guarded<int8_t>>(packed_bytes(row, c.n, c.k));
+    pack_b(row, c.n, c.k, b.data(), row_stride(), column_stride(), to->data());
+    return to;
+  }
+  QmatmulArgs args(const QmatmulRow& row) {
+    QmatmulArgs args;
+    args.k = c.k;
+    args.a = a.data(), args.a_stride = a_pitch;
+    packed_b = packed(row);
+    args.b = packed_b->data();
+    args.next = {packed_b->data(), packed_b->size()};
+    end.fill(args);
+    return args;
+  }
+  void run(const QmatmulRow& row, int threads = 1) {
+    QmatmulArgs args = this->args(row);
+    const Job job = plan_qmatmul(row, args);
+    run_job(job, args, threads);
+  }
+
+  void expect_right() const {
+    for (int64_t i = 0; i < c.m; ++i) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        int64_t sum = 0;
+        for (int64_t k = 0; k < c.k; ++k) {
+          sum += int64_t{a[i * a_pitch + k]} * b[k * row_stride() + j * column_stride()];
+        }
+        end.expect(i, j, sum);
+      }
+    }
+  }
+
+  Case c;
+  int64_t a_pitch;
+  GuardedBytes a;
+  Guarded<int8_t> b;
+  Epilogue end;
+  std::unique_ptr<Guarded<int8_t>> packed_b;
+};
+
+Case random_case(std::mt19937& random) {
+  const auto up_to = [&](int64_t n) { return static_cast<int64_t>(random() % n) + 1; };
+  const auto coin = [&] { return random() % 2 == 0; };
+  Case c;
+  c.m = up_to(random() % 4 == 0 ? 60 : 14), c.n = up_to(130);
+  c.k = random() % 8 == 0 ? up_to(400) : up_to(40) - 1;
+  c.bias = coin(), c.residual = coin(), c.relu = coin(), c.bytes = coin(), c.transposed = coin();
+  c.pad = coin() ? 0 : up_to(5);
+  c.values = random() % 4 == 0 ? Values::extreme : Values::random;
+  if (coin()) c.out_zero = static_cast<int32_t>(random() % 256);
+  if (coin()) c.low = static_cast<int32_t>(random() % 100), c.high = c.low + 40;
+  if (coin()) c.cut = {up_to(20), up_to(4)};
+  c.seed = random();
+  return c;
+}
+
+std::string missing(const QmatmulRow& row) { return why_not(row, {}, this_device()); }
+
+void check_row(const QmatmulRow& row) {
+  if (const std::string reason = missing(row); !reason.empty()) GTEST_SKIP() << reason;
+  std::mt19937 random(20);
+  for (int i = 0; i < 500; ++i) {
+    const Case c = random_case(random);
+    SCOPED_TRACE(testing::PrintToString(c));
+    Problem problem(c);
+    problem.run(row, 1 + i % 3);
+    problem.expect_right();
+    problem.end.expect_padding_untouched();
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+#define PLANCK_QMATMUL(name, ...) \
+  TEST(Qmatmul, name) { check_row(qmatmul_row(#name)); }
+#include "kernels/qmatmul/kernels.inc"
+#undef PLANCK_QMATMUL
+
+std::vector<const QmatmulRow*> rows_here() {
+  std::vector<const QmatmulRow*> rows;
+  for (const QmatmulRow& row : qmatmul_rows()) {
+    if (missing(row).empty()) rows.push_back(&row);
+  }
+  return rows;
+}
+
+TEST(QmatmulBits, EveryHeightAndWidth) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (int64_t m = 1; m <= 2 * row->tile_m + 1; ++m) {
+      for (const bool bytes : {false, true}) {
+        const Case c{.m = m, .n = 13 * row->tile_n + 5, .k = 19, .bias = true, .bytes = bytes};
+        SCOPED_TRACE(cat(row->name, ' ', testing::PrintToString(c)));
+        Problem problem(c);
+        problem.run(*row);
+        problem.expect_right();
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(QmatmulBits, LongSumsOfExtremes) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (const int8_t weight : {-128, 127}) {
+      const int64_t k = weight < 0 ? 65000 : 66000;
+      Problem problem({.m = 3, .n = 5, .k = k});
+      for (int64_t i = 0; i < problem.a.size(); ++i) problem.a[i] = 255;
+      for (int64_t i = 0; i < problem.b.size(); ++i) problem.b[i] = weight;
+      for (int64_t j = 0; j < 5; ++j) problem.end.offset[j] = static_cast<int32_t>(j) - 2;
+      problem.run(*row);
+      problem.expect_right();
+    }
+  }
+}
+
+TEST(QmatmulBits, EqualBetweenCutsAndThreads) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (const bool bytes : {false, true}) {
+      Case c{.m = 61, .n = 230, .k = 190, .bias = true, .residual = true, .bytes = bytes};
+      Problem first(c);
+      first.run(*row);
+      for (const QmatmulCut cut : {QmatmulCut{0, 0}, {1, 1}, {7, 2}, {61, 3}, {20, 9}}) {
+        for (int threads = 1; threads <= 8; ++threads) {
+          c.cut = cut;
+          Problem problem(c);
+          problem.run(*row, threads);
+          EXPECT_EQ(problem.end.result(), first.end.result()) << row->name << " " << c;
+        }
+      }
+    }
+  }
+}
+
+// What leaves int32, and what is no number, before it becomes a byte.
+TEST(QmatmulEpilogue, BytesSaturateAndNanIsTheLowest) {
+  for (const QmatmulRow* row : rows_here()) {
+    Problem problem({.m = 4, .n = 5, .k = 8, .bytes = true, .out_zero = 3, .low = 2, .high = 250});
+    QmatmulArgs args = problem.args(*row);
+    const std::vector<float> multiplier(5, 0),
+        bias{kInfinity, -kInfinity, kNotANumber, 3e9F, -1e30F};
+    args.multiplier = multiplier.data(), args.bias = bias.data();
+    const Job job = plan_qmatmul(*row, args);
+    run_job(job, args, 1);
+    const std::vector<float> want{250, 2, 2, 250, 2};
+    for (int64_t i = 0; i < 4; ++i) {
+      for (int64_t j = 0; j < 5; ++j) {
+        EXPECT_EQ(problem.end.out_bytes[i * 5 + j], want[static_cast<size_t>(j)]) << row->name;
+      }
+    }
+  }
+}
+
+TEST(QmatmulEpilogue, TiesGoToEven) {
+  for (const QmatmulRow* row : rows_here()) {
+    Problem problem({.m = 2, .n = 6, .k = 8, .bytes = true, .out_zero = 10});
+    QmatmulArgs args = problem.args(*row);
+    const std::vector<float> multiplier(6, 0), bias{0.5F, 1.5F, 2.5F, -0.5F, -1.5F, -2.5F};
+    args.multiplier = multiplier.data(), args.bias = bias.data();
+    const Job job = plan_qmatmul(*row, args);
+    run_job(job, args, 1);
+    const std::vector<uint8_t> want{10, 12, 12, 10, 8, 8};
+    for (int64_t e = 0; e < 12; ++e) EXPECT_EQ(problem.end.out_bytes[e], want[e % 6]) << row->name;
+  }
+}
+
+// Kernels that end in a GELU give the bits of the product followed by the program.
+TEST(QmatmulEpilogue, GeluInTheKernelEqualsTheProgram) {
+  TileProgram program;
+  program.operands = {Broadcast::none};
+  program.apply(TileOp::gelu_erf, program.operand(0));
+  const EltProgram compiled = compile(program);
+  for (const QmatmulRow* row : rows_here()) {
+    const Case c{.m = 2 * row->tile_m + 1, .n = 3 * row->tile_n + 5, .k = 40, .bias = true};
+    Problem plain(c), problem(c);
+    plain.run(*row);
+    std::vector<float> want = plain.end.result();
+    const EltOperand operand{want.data(), c.n, 1};
+    best_row(eltwise_rows()).strip(compiled, {&operand, want.data(), c.n, c.m, c.n});
+    QmatmulArgs args = problem.args(*row);
+    args.program = &compiled;
+    const Job job = plan_qmatmul(*row, args);
+    run_job(job, args, 1);
+    EXPECT_EQ(problem.end.result(), want) << row->name;
+  }
+}
+
+TEST(QmatmulEpilogue, ProgramReadsOperands) {
+  TileProgram program;  // product * scale[column] + full
+  program.operands = {Broadcast::none, Broadcast::per_column, Broadcast::none};
+  const int16_t scaled = program.apply(TileOp::mul, program.operand(0), program.operand(1));
+  program.apply(TileOp::add, scaled, program.operand(2));
+  const EltProgram compiled = compile(program);
+  const int64_t m = 31, n = 145;
+  GuardedFloats scale(n), full(2 * m * n), out(2 * m * n);
+  scale.randomize(5), full.randomize(7);
+  for (const QmatmulRow* row : rows_here()) {
+    const Case c{.m = m, .n = n, .k = 20, .cut = {8, 1}};
+    Problem plain(c), problem(c);
+    plain.run(*row);
+    QmatmulArgs args = problem.args(*row);
+    args.c = out.data(), args.program = &compiled;
+    args.operands[1] = {scale.data(), 0, 1};
+    args.operands[2] = {full.data(), n, 1};
+    args.batch_rank = 1;
+    args.batch[0] = {.extent = 2, .c = m * n, .operands = {0, 0, m * n}};
+    const Job job = plan_qmatmul(*row, args);
+    run_job(job, args, 2);
+    for (int64_t e = 0; e < 2 * m * n; ++e) {
+      const float product = plain.end.out[e % (m * n)];
+      ASSERT_EQ(out[e], product * scale[e % n] + full[e]) << row->name << " element " << e;
+    }
+  }
+}
+
+TEST(QmatmulPacking, UnpackIsTheInverse) {
+  for (const QmatmulRow& row : qmatmul_rows()) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 66}}) {
+      for (const bool transposed : {false, true}) {
+        Problem problem({.n = n, .k = k, .transposed = transposed});
+        const auto to = problem.packed(row);
+        Guarded<int8_t> back(n * k);
+        unpack_b(row, n, k, to->data(), back.data(), problem.row_stride(), problem.column_stride());
+        for (int64_t i = 0; i < n * k; ++i) ASSERT_EQ(back[i], problem.b[i]) << row.name;
+      }
+    }
+  }
+}
+
+TEST(QmatmulRows, Reasons) {
+  Device none;
+  EXPECT_EQ(why_not(qmatmul_rows().back(), {}, none), "");
+  EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no avx512_vnni");
+  EXPECT_THROW(qmatmul_row("qmatmul_of_dreams"), UsageError);
+}
+
+}  // namespace
+}  // namespace planck
