@@ -75,9 +75,8 @@ PlanConstant packed_codes(const std::string& name, std::span<const int8_t> matri
                           int64_t k, const std::string& kernel) {
   const QmatmulRow& row = qmatmul_row(kernel);
   std::byte* bytes = nullptr;
-  const QmatmulWeights weights{n, k, matrix.data(), n, 1};
-  Tensor out = Tensor::make(DType::s8, {packed_bytes(row, weights)}, &bytes);
-  pack_b(row, weights, reinterpret_cast<int8_t*>(bytes));
+  Tensor out = Tensor::make(DType::s8, {packed_bytes(row, n, k)}, &bytes);
+  pack_b(row, n, k, matrix.data(), n, 1, reinterpret_cast<int8_t*>(bytes));
   return {name, std::move(out), {kernel, n, k}};
 }
 

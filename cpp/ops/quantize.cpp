@@ -8,6 +8,14 @@
 
 namespace planck::ops {
 
+IntegerEnds integer_ends(DType dtype) {
+  const int bits = info(dtype).bits;
+  if (bits > 32) throw UnsupportedError("quantized values of type ", dtype, " are not supported");
+  const bool is_unsigned = dtype_name(dtype)[0] == 'u';
+  const int64_t half = int64_t{1} << (bits - 1);
+  return is_unsigned ? IntegerEnds{0, 2 * half - 1} : IntegerEnds{-half, half - 1};
+}
+
 namespace {
 
 // The element of scale or zero point that belongs to each element of x.
@@ -41,18 +49,7 @@ void check_zero_points(std::string_view op, const Wide& zero, const Wide& scale)
   throw RunError(op, ": ", zero.count(), " zero points for ", scale.count(), " scales");
 }
 
-struct Ends {
-  int64_t low, high;
-};
-Ends ends_of(DType dtype) {
-  const int bits = info(dtype).bits;
-  if (bits > 32) throw UnsupportedError("quantized values of type ", dtype, " are not supported");
-  const bool is_unsigned = dtype_name(dtype)[0] == 'u';
-  const int64_t half = int64_t{1} << (bits - 1);
-  return is_unsigned ? Ends{0, 2 * half - 1} : Ends{-half, half - 1};
-}
-
-int64_t quantized(double value, int64_t zero, const Ends& ends) {
+int64_t quantized(double value, int64_t zero, const IntegerEnds& ends) {
   if (std::isnan(value)) return ends.low;  // as ONNX Runtime has it
   const double shifted = std::nearbyint(value) + static_cast<double>(zero);
   return static_cast<int64_t>(
@@ -80,7 +77,7 @@ void QuantizeLinear::infer(Inference& call) const {
   if (output_dtype != 0) type = dtype_attribute(kName, "output_dtype", output_dtype);
   if (call.has(2)) type = call.at(2).type.dtype;
   if (!is_integer(type)) throw UnsupportedError("QuantizeLinear to ", type, " is not supported");
-  ends_of(type);
+  integer_ends(type);
   set_type(call, 0, type, call.at(0).type.dims);
 }
 
@@ -90,7 +87,7 @@ void QuantizeLinear::reference(Evaluation& call) const {
   if (call.has(2)) type = call.at(2).dtype;
   const auto index = parameter_index(kName, x, scale, axis, block_size);
   if (call.has(2)) check_zero_points(kName, call.at(2), scale);
-  const Ends ends = ends_of(type);
+  const IntegerEnds ends = integer_ends(type);
   // The division is rounded to the scale's type, as quantization runs in it.
   Wide ratio = make_wide(scale.dtype, x.shape);
   for (size_t i = 0; i < index.size(); ++i) {
@@ -165,7 +162,7 @@ void DynamicQuantizeLinear::reference(Evaluation& call) const {
   }
   // In f32, as every implementation has it: scale and zero point decide all other bits.
   const float scale = static_cast<float>(high - low) / 255.0f;
-  const Ends ends = ends_of(DType::u8);
+  const IntegerEnds ends = integer_ends(DType::u8);
   const int64_t zero =
       scale == 0 ? 0 : quantized(static_cast<double>(static_cast<float>(-low) / scale), 0, ends);
   Wide y = make_wide(DType::u8, x.shape);
@@ -251,7 +248,7 @@ void QLinearMatMul::reference(Evaluation& call) const {
     return call.at(i).at(0);
   };
   const double factor = one(1) * one(4) / one(6);
-  const Ends ends = ends_of(call.at(7).dtype);
+  const IntegerEnds ends = integer_ends(call.at(7).dtype);
   const auto zero = static_cast<int64_t>(one(7));
   call.out[0] = map(product, call.at(7).dtype,
                     [&](auto v) { return quantized(static_cast<double>(v) * factor, zero, ends); });

@@ -3,6 +3,12 @@
 
 namespace planck::ops {
 
+// The least and the greatest integer of a quantised type. UnsupportedError for wide types.
+struct IntegerEnds {
+  int64_t low, high;
+};
+IntegerEnds integer_ends(DType dtype);
+
 // Inputs: x, scale, zero point (optional). y = saturate(round(x / scale) + zero point), halves to
 // even. Scales are one number, one for each place along `axis`, or one for each block of
 // `block_size` places along it.

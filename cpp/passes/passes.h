@@ -12,10 +12,15 @@ Pass pass_cse();
 Pass pass_dead_code();
 Pass pass_drop_identity();
 Pass pass_expand_guard();
+Pass pass_fake_quant();
 Pass pass_fold();  // has a budget, so it is made afresh for each run
 Pass pass_hoist_crop();
 Pass pass_infer();
+Pass pass_integer_ops();
 Pass pass_merge_views();
+Pass pass_quant_moves();
+Pass pass_quantized();
+Pass pass_saturation();
 Pass pass_shapes();
 Pass pass_simplify();
 Pass pass_slice_updates();

@@ -151,6 +151,44 @@ Tensor integers_on(const Tensor& x, const QParams& q) {
   return narrow(*places);
 }
 
+namespace {
+
+std::string why_not_activation(const Graph& g, const Node& dq) {
+  const DType dtype = dtype_of(g, dq.inputs[0]);
+  if (!is_byte(dtype)) return cat("its activation is of ", dtype, ", not of bytes");
+  if (layout_of(dq).block > 0 || product(dims_of(g, dq.inputs[1])) != Dim(1)) {
+    return "its activation has several scales";
+  }
+  return "";
+}
+
+std::string why_not_weights(const Graph& g, const Node& n) {
+  const ValueId w = n.input(1);
+  if (!is_constant(g, w)) return "its weights are not constant";
+  const QuantFact& q = g.value(w).quant;
+  if (q == nullptr) return "its weights lie on no grid of bytes";
+  const int64_t channels = n.is("planck.Linear") ? 1 : 0;
+  if (q->block > 0) return "its weights have scales in blocks";
+  if (q->axis >= 0 && q->axis != channels)
+    return cat("its weights have scales along axis ", q->axis);
+  const int32_t middle = q->dtype == DType::u8 ? 128 : 0;
+  for (const int32_t zero : q->zero_point) {
+    if (zero != middle) return cat("its weights have the zero point ", zero);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string why_no_integer_product(const Graph& g, const Node& n) {
+  const Node* dq = n.input(0) == kAbsent ? nullptr : made_by(g, n.inputs[0], "DequantizeLinear");
+  if (dq == nullptr) return "its activation is not quantised";
+  if (std::string why = why_not_activation(g, *dq); !why.empty()) return why;
+  if (std::string why = why_not_weights(g, n); !why.empty()) return why;
+  if (n.is("planck.Linear") || n.is("planck.Convolution")) return "";
+  return cat("no integer kernel computes ", n.op->text());
+}
+
 std::optional<Tensor> dequantised(const Graph& g, const Node& n) {
   if (!n.is("DequantizeLinear") || !is_constant(g, n.inputs[0])) return std::nullopt;
   const Tensor& q = *g.value(n.inputs[0]).fact.constant;

@@ -1,0 +1,47 @@
+// passes/quantized.cpp: changes nothing, but says which quantised values are computed with as
+// floats, and why: products that read a DequantizeLinear and cannot take its integers, and pairs of
+// QuantizeLinear and DequantizeLinear that nobody gains from.
+#include <algorithm>
+#include <optional>
+
+#include "passes/passes.h"
+#include "passes/quant_facts.h"
+#include "passes/tools.h"
+
+namespace planck {
+
+namespace {
+
+constexpr std::string_view kProducts[] = {"Conv",   "ConvTranspose", "Gemm",
+                                          "MatMul", "planck.Linear", "planck.Convolution"};
+
+bool is_product(const Node& n) {
+  return std::ranges::any_of(kProducts, [&](std::string_view op) { return n.is(op); });
+}
+
+// A pair: the integers between have no other reader, so that the floats were there all along.
+std::optional<Outcome> pair(const Graph& g, const Node& dq) {
+  if (made_by(g, dq.inputs[0], "QuantizeLinear") == nullptr || g.uses(dq.inputs[0]) != 1) {
+    return std::nullopt;
+  }
+  std::string op = "a graph output";
+  for (const NodeId id : g.value(dq.outputs[0]).readers) {
+    const Node& n = g.node(id);
+    if (is_product(n) && n.input(0) == dq.outputs[0]) return std::nullopt;  // has its own reason
+    op = n.op->text();
+  }
+  return refuse("quantised for ", op, " alone, which computes in floats");
+}
+
+std::optional<Outcome> quantized(const Graph& g, const Node& n) {
+  if (n.is("DequantizeLinear")) return pair(g, n);
+  if (!is_product(n) || made_by(g, n.inputs[0], "DequantizeLinear") == nullptr) return std::nullopt;
+  if (std::string why = why_no_integer_product(g, n); !why.empty()) return Refusal{why};
+  return std::nullopt;
+}
+
+}  // namespace
+
+Pass pass_quantized() { return node_pass("quantized", quantized); }
+
+}  // namespace planck
