@@ -251,6 +251,20 @@ PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& op
   });
 }
 
+std::map<std::string, int64_t> tensor_ranks(std::span<const std::byte> model,
+                                            const BuildOptions& options) {
+  return typed([&] {
+    const Stage stage(options);
+    const Graph g = import_bytes(model, builtin_ops(), import_options(options));
+    std::map<std::string, int64_t> ranks;
+    for (size_t i = 0; i < g.value_count(); ++i) {
+      const Value& v = g.value(static_cast<ValueId>(i));
+      if (!v.name.empty()) ranks.emplace(v.name, v.type().rank());
+    }
+    return ranks;
+  });
+}
+
 std::string graph_text(const std::string& path, const BuildOptions& options) {
   return typed([&] {
     check_options(options);

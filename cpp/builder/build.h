@@ -48,6 +48,9 @@ struct PlacedModel {
 };
 PlacedModel place_file(const std::string& path, const BuildOptions& options);
 PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& options);
+// The number of axes of every named tensor of the imported graph, those of sub-graphs left out.
+std::map<std::string, int64_t> tensor_ranks(std::span<const std::byte> model,
+                                            const BuildOptions& options);
 // The graph after the passes, as text.
 std::string graph_text(const std::string& path, const BuildOptions& options);
 

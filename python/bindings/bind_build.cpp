@@ -252,6 +252,13 @@ void bind_build(py::module_& m) {
         return described(place_bytes(bytes, options_from(options)));
       },
       py::arg("model"), py::arg("options"));
+  m.def(
+      "tensor_ranks",
+      [](const py::bytes& model) {
+        const auto bytes = std::as_bytes(std::span(std::string_view(model)));
+        return tensor_ranks(bytes, {});
+      },
+      py::arg("model"));
   m.def("pass_names", pass_names);
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from planck import _core
 from planck.calibration import Scales, TensorScale
+from planck.opset import entry_of, raised
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their first use
     from numpy.typing import NDArray
@@ -107,10 +108,10 @@ def quantize(
     proto = _loaded(model)
     per_axis = weights == "per_channel" or recipe == "dynamic"
     oldest = AXIS_OPSET if per_axis else FIRST_OPSET
-    proto = _at_least(proto, max(oldest, DYNAMIC_OPSET if recipe == "dynamic" else 0))
+    proto = raised(proto, max(oldest, DYNAMIC_OPSET if recipe == "dynamic" else 0))
     rows = _core.place_bytes(proto.SerializeToString(), options)
-    if any(row["axis"] >= 0 for row in rows["weights"]) and _opset(proto).version < AXIS_OPSET:
-        proto = _at_least(proto, AXIS_OPSET)  # scales of weights were given along an axis
+    if any(row["axis"] >= 0 for row in rows["weights"]) and entry_of(proto).version < AXIS_OPSET:
+        proto = raised(proto, AXIS_OPSET)  # scales of weights were given along an axis
         rows = _core.place_bytes(proto.SerializeToString(), options)
     writer = _Writer(proto, rows)
     return writer.dynamic() if recipe == "dynamic" else writer.static()
@@ -248,28 +249,6 @@ def _loaded(model: Any) -> Any:
         raise _core.FileError(f"cannot read '{os.fspath(model)}': {error}") from error
     except Exception as error:
         raise _core.ParseError(f"'{os.fspath(model)}' is no ONNX model: {error}") from error
-
-
-def _opset(proto: Any) -> Any:
-    for entry in proto.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            return entry
-    raise _core.GraphError("the model names no opset of ONNX")
-
-
-def _at_least(proto: Any, opset: int) -> Any:
-    found = _opset(proto).version
-    if found >= opset:
-        return proto
-    from onnx import version_converter
-
-    try:
-        return version_converter.convert_version(proto, opset)
-    except Exception as error:
-        raise _core.UnsupportedError(
-            f"the model has opset {found} and cannot be converted to {opset}: {error}; "
-            'weights="per_tensor" needs 10 alone'
-        ) from error
 
 
 def _counted(graph: Any, functions: Mapping[tuple[str, str], Any]) -> list[int]:
