@@ -51,13 +51,18 @@ void check_options(const BuildOptions& options) {
         UsageError("precision is '", options.precision, "'; expected one of ", joined(kKnown)),
         {.expected = joined(kKnown), .got = options.precision});
   }
-  constexpr std::string_view kGiven[] = {"graph", "fp32", "fp32-fast"};
+  constexpr std::string_view kGiven[] = {"graph", "fp32", "fp32-fast", "int8"};
   if (std::ranges::find(kGiven, options.precision) == std::end(kGiven)) {
     throw with(PrecisionError("precision '", options.precision,
                               "' has no kernels yet; this build gives ", joined(kGiven)),
                {.expected = joined(kGiven),
                 .got = options.precision,
                 .hint = "precision=\"graph\" takes the types of the model"});
+  }
+  if (!options.scales.empty() && options.precision != "int8") {
+    throw with(UsageError("scales are given, and precision is '", options.precision,
+                          "'; only 'int8' reads them"),
+               {.expected = "int8", .got = options.precision});
   }
 }
 
@@ -130,9 +135,38 @@ void run_passes(Graph& g, const BuildOptions& options, Stage& stage, BuildReport
   report.passes_ms = watch.ms();
 }
 
+// Ops that the recipe keeps in float are refusals of a pass "place".
+void report_kept(const Graph& g, const Placement& placement, BuildReport& report) {
+  for (const KeptFloat& k : placement.kept) {
+    report.refusals.push_back({"place", origin_text(g, g.node(k.node).origin), k.reason});
+  }
+  log(LogLevel::info, "int8 by the recipe ", placement.recipe, ": ", placement.quantised.size(),
+      " products and convolutions, ", placement.kept.size(), " stay float");
+}
+
+// Precision "int8": a graph that is quantised already stays as it is, scales decide about others.
+void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
+  if (options.precision != "int8") return;
+  if (options.scales.empty()) {
+    if (first_quantised_node(g) != nullptr) return;
+    throw with(PrecisionError("precision 'int8' needs scales, as the model is not quantised"),
+               {.expected = "scales or a model with QuantizeLinear and DequantizeLinear",
+                .got = "neither",
+                .hint = "give scales= (planck.calibrate, planck.import_scales) or calibration="});
+  }
+  if (options.placement.recipe == "dynamic") {
+    throw with(UsageError("the recipe 'dynamic' takes no scales"),
+               {.expected = "no scales", .got = cat(options.scales.size(), " scales")});
+  }
+  const Placement placement = place(g, options.scales, options.placement);
+  report_kept(g, placement, report);
+  apply(g, placement);
+}
+
 Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
   const Graph model = graph.clone();
+  quantise(graph, options, report);
   run_passes(graph, options, stage, report);
   count_ops(graph, report);
   stage.enter("packing weights", 0.5);
@@ -199,11 +233,46 @@ Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options) 
   });
 }
 
+PlacedModel place_file(const std::string& path, const BuildOptions& options) {
+  const auto body = [&] {
+    const Stage stage(options);
+    Graph graph = import_file(path, builtin_ops(), import_options(options));
+    Placement placement = place(graph, options.scales, options.placement);
+    return PlacedModel{std::move(graph), std::move(placement)};
+  };
+  return with_context([&] { return typed(body); }, "placement in ", path);
+}
+
+PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& options) {
+  return typed([&] {
+    const Stage stage(options);
+    Graph graph = import_bytes(model, builtin_ops(), import_options(options));
+    Placement placement = place(graph, options.scales, options.placement);
+    return PlacedModel{std::move(graph), std::move(placement)};
+  });
+}
+
+std::map<std::string, int64_t> tensor_ranks(std::span<const std::byte> model,
+                                            const BuildOptions& options) {
+  return typed([&] {
+    const Stage stage(options);
+    const Graph g = import_bytes(model, builtin_ops(), import_options(options));
+    std::map<std::string, int64_t> ranks;
+    for (size_t i = 0; i < g.value_count(); ++i) {
+      const Value& v = g.value(static_cast<ValueId>(i));
+      if (!v.name.empty()) ranks.emplace(v.name, v.type().rank());
+    }
+    return ranks;
+  });
+}
+
 std::string graph_text(const std::string& path, const BuildOptions& options) {
   return typed([&] {
+    check_options(options);
     Stage stage(options);
     Graph graph = import_file(path, builtin_ops(), import_options(options));
     BuildReport report;
+    quantise(graph, options, report);
     run_passes(graph, options, stage, report);
     return print(graph);
   });

@@ -11,16 +11,19 @@
 
 #include "base/guard.h"
 #include "importer/importer.h"
+#include "passes/place.h"
 #include "plan/plan.h"
 
 namespace planck {
 
 struct BuildOptions {
-  std::string precision = "graph";  // "graph", "fp32" or "fp32-fast"; others are refused
+  std::string precision = "graph";  // "graph", "fp32", "fp32-fast" or "int8"; others are refused
   std::string device = "cpu";
   std::string fallback = "reference";  // or "error"
   std::vector<std::string> disabled_passes;
   int64_t stop_after_patch = -1;
+  Grids scales;  // for "int8": of activations and perhaps weights, by ONNX tensor name
+  PlacementOptions placement;
   std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
   std::map<std::string, Tensor> initializers;  // in place of the model's, of the same type
   std::set<std::string> fed_initializers;      // those among the inputs that every run is to give
@@ -38,6 +41,16 @@ Plan build_file(const std::string& path, const BuildOptions& options);
 Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options);
 // The same from a graph: for tests, and for graphs that were made by hand.
 Plan build_graph(Graph graph, const BuildOptions& options);
+// The imported graph and what "int8" would quantise in it.
+struct PlacedModel {
+  Graph graph;
+  Placement placement;
+};
+PlacedModel place_file(const std::string& path, const BuildOptions& options);
+PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& options);
+// The number of axes of every named tensor of the imported graph, those of sub-graphs left out.
+std::map<std::string, int64_t> tensor_ranks(std::span<const std::byte> model,
+                                            const BuildOptions& options);
 // The graph after the passes, as text.
 std::string graph_text(const std::string& path, const BuildOptions& options);
 

@@ -112,6 +112,14 @@ void Graph::replace_uses(ValueId before, ValueId after) {
   std::ranges::replace(outputs, before, after);
 }
 
+void Graph::set_input(NodeId id, size_t input, ValueId after) {
+  ValueId& slot = nodes_.at(static_cast<size_t>(id)).inputs.at(input);
+  std::vector<NodeId>& readers = values_.at(static_cast<size_t>(slot)).readers;
+  readers.erase(std::ranges::find(readers, id));  // one entry for each use
+  values_.at(static_cast<size_t>(after)).readers.push_back(id);
+  slot = after;
+}
+
 void Graph::erase(NodeId id) {
   Node& n = nodes_.at(static_cast<size_t>(id));
   for (const ValueId v : n.outputs) {

@@ -110,6 +110,8 @@ class Graph {
   void set_quant(ValueId id, QuantFact quant);
   void set_recipe(ValueId id, std::string recipe);
   void replace_uses(ValueId before, ValueId after);
+  // One input of one node; the other readers of what it read go on reading that.
+  void set_input(NodeId id, size_t input, ValueId value);
   // Unlinks a node none of whose outputs is used. InternalError otherwise.
   void erase(NodeId id);
   // Frees the contents of a constant that nothing reads.

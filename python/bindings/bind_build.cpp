@@ -14,6 +14,45 @@ namespace planck {
 
 namespace {
 
+// {"name": (scale, zero_point, "s8" or "u8", axis or -1)}: checked by planck.TensorScale.
+Grids grids_from(const py::dict& given) {
+  Grids out;
+  for (const auto& [name, row] : given) {
+    const auto [scale, zero_point, dtype, axis] =
+        row.cast<std::tuple<std::vector<float>, std::vector<int32_t>, std::string, int64_t>>();
+    QParams grid{dtype == "u8" ? DType::u8 : DType::s8, scale, zero_point, axis, 0};
+    out.emplace(name.cast<std::string>(), std::move(grid));
+  }
+  return out;
+}
+
+PlacementOptions placement_from(const py::dict& given) {
+  PlacementOptions o;
+  for (const auto& [key, value] : given) {
+    const std::string name = py::str(key);
+    const auto text = [&] { return value.cast<std::string>(); };
+    const auto texts = [&] { return value.cast<std::vector<std::string>>(); };
+    if (name == "recipe") {
+      o.recipe = text();
+    } else if (name == "weights") {
+      o.weights = text();
+    } else if (name == "weight_method") {
+      o.weight_method = text();
+    } else if (name == "include") {
+      o.include = texts();
+    } else if (name == "exclude") {
+      o.exclude = texts();
+    } else if (name == "depthwise") {
+      o.depthwise = value.cast<bool>();
+    } else if (name == "only_bound") {
+      o.only_bound = value.cast<bool>();
+    } else {
+      throw with(UsageError("placement has no option '", name, "'"), {.got = name});
+    }
+  }
+  return o;
+}
+
 using Set = void (*)(BuildOptions& options, const py::handle& value);
 
 struct Option {
@@ -47,6 +86,10 @@ constexpr Option kOptions[] = {
          o.initializers.emplace(key, tensor_of(array, key));
        }
      }},
+    {"scales",
+     [](BuildOptions& o, const py::handle& v) { o.scales = grids_from(v.cast<py::dict>()); }},
+    {"placement", [](BuildOptions& o,
+                     const py::handle& v) { o.placement = placement_from(v.cast<py::dict>()); }},
     {"fed_initializers",
      [](BuildOptions& o, const py::handle& v) {
        o.fed_initializers = v.cast<std::set<std::string>>();
@@ -122,6 +165,51 @@ std::shared_ptr<PyPlan> built(const py::dict& given, int threads, const py::obje
   return progress.run([&] { return make_py_plan(build(options), session); });
 }
 
+// --- placement, as planck.quantize writes it into a file --------------------------------------
+py::list uses_of(const PlacedTensor& t) {
+  py::list out;
+  for (const PlacedUse& u : t.uses) out.append(u.source);
+  return out;
+}
+
+py::dict row_of(const PlacedTensor& t) {
+  py::dict row;
+  row["name"] = t.name;
+  row["scale"] = t.grid.scale;
+  row["zero_point"] = t.grid.zero_point;
+  row["dtype"] = std::string(dtype_name(t.grid.dtype));
+  row["axis"] = t.grid.axis;
+  row["sources"] = uses_of(t);
+  return row;
+}
+
+// "sources" are indices into the nodes of the model in the order of the file, those of sub-graphs
+// and of functions after the node that they belong to.
+py::dict described(const PlacedModel& model) {
+  const Graph& g = model.graph;
+  py::list activations, weights, quantised, kept;
+  for (const PlacedTensor& t : model.placement.activations) activations.append(row_of(t));
+  for (const PlacedTensor& t : model.placement.weights) {
+    py::dict row = row_of(t);
+    row["values"] = array_of(quantised_weight(g, t));
+    weights.append(row);
+  }
+  for (const NodeId n : model.placement.quantised) quantised.append(g.node(n).origin.back());
+  for (const KeptFloat& k : model.placement.kept) {
+    const Origin& origin = g.node(k.node).origin;
+    kept.append(py::make_tuple(g.sources->at(static_cast<size_t>(origin.back())).name,
+                               g.node(k.node).op->text(), k.reason));
+  }
+  py::dict out;
+  out["recipe"] = model.placement.recipe;
+  out["sources"] = g.sources->size();
+  out["activations"] = activations;
+  out["weights"] = weights;
+  out["quantised"] = quantised;
+  out["kept"] = kept;
+  return out;
+}
+
 }  // namespace
 
 void bind_build(py::module_& m) {
@@ -149,6 +237,28 @@ void bind_build(py::module_& m) {
         return graph_text(path, options);
       },
       py::arg("path"), py::arg("options"));
+  m.def(
+      "place_file",
+      [](const std::string& path, const py::dict& options) {
+        const LogCall log_call(true);
+        return described(place_file(path, options_from(options)));
+      },
+      py::arg("path"), py::arg("options"));
+  m.def(
+      "place_bytes",
+      [](const py::bytes& model, const py::dict& options) {
+        const LogCall log_call(true);
+        const auto bytes = std::as_bytes(std::span(std::string_view(model)));
+        return described(place_bytes(bytes, options_from(options)));
+      },
+      py::arg("model"), py::arg("options"));
+  m.def(
+      "tensor_ranks",
+      [](const py::bytes& model) {
+        const auto bytes = std::as_bytes(std::span(std::string_view(model)));
+        return tensor_ranks(bytes, {});
+      },
+      py::arg("model"));
   m.def("pass_names", pass_names);
 }
 

@@ -39,6 +39,7 @@ from planck.calibration import Scales, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
+from planck.quantization import Placement, placement, quantize
 
 if TYPE_CHECKING:
     from planck import models, ort
@@ -68,6 +69,7 @@ __all__ = [
     "Memory",
     "OutOfMemoryError",
     "ParseError",
+    "Placement",
     "Plan",
     "Port",
     "PrecisionError",
@@ -91,6 +93,8 @@ __all__ = [
     "load",
     "models",
     "ort",
+    "placement",
+    "quantize",
 ]
 
 

@@ -13,6 +13,7 @@ from planck.plan import Plan
 
 if TYPE_CHECKING:
     from planck.plan import Array
+    from planck.quantization import PlacementOptions, ScalesLike
 
 Precision = Literal["graph", "fp32", "fp32-fast", "tf32", "bf16", "fp16", "int8", "fp8", "auto"]
 Progress = Callable[[str, float], object]
@@ -23,6 +24,9 @@ def build(
     *,
     device: str = "cpu",
     precision: Precision = "graph",
+    scales: ScalesLike | None = None,
+    calibration: Any = None,
+    placement: PlacementOptions | None = None,
     threads: int | None = None,
     fallback: Literal["reference", "error"] = "reference",
     disabled_passes: Sequence[str] = (),
@@ -40,7 +44,13 @@ def build(
     model: path of an ONNX file, or its bytes. precision: "graph" takes the types of the graph,
     "fp32" the same for a float32 model; "fp32-fast" lets the relative rms error of a product or
     convolution grow to 1e-5 where that saves time (3x3 convolutions by Winograd's F(4x4, 3x3));
-    others raise PrecisionError as long as no kernel exists.
+    "int8" quantises products and convolutions by scales, or takes a model that is quantised
+    already; others raise PrecisionError as long as no kernel exists.
+    scales: for "int8", planck.Scales, TensorScale by tensor name, or the path of a scale file.
+    calibration: a planck.Calibration in its place, solved by its own method. placement: what of
+    the model is quantised, a dict of the options of `planck.quantize` such as {"recipe": "cnn",
+    "exclude": ["/head/*"]}; the plan is the one of the file that `planck.quantize` gives, and what
+    stays float is among the refusals that `Plan.explain` lists.
     threads: of the plan's team; None takes CPU affinity and the cgroup's quota.
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
@@ -76,6 +86,8 @@ def build(
         "fed_initializers": set(fed_initializers),
         "limits": as_dict(limits),
     }
+    if scales is not None or calibration is not None or placement is not None:
+        options.update(_int8_options(precision, scales, calibration, placement))
     if cancel is not None:
         options["cancel"] = cancel
     if external_data_dir is not None:
@@ -88,6 +100,30 @@ def build(
         else:
             core = _core.build_file(os.fspath(model), options, threads or 0, report)
     return Plan(core)
+
+
+def _int8_options(
+    precision: str,
+    scales: ScalesLike | None,
+    calibration: Any,
+    placement: PlacementOptions | None,
+) -> dict[str, Any]:
+    """Scales and placement as the core takes them."""
+    from planck.quantization import PlacementOptions, as_scales, core_placement, core_scales
+
+    if precision != "int8":
+        raise _core.UsageError(
+            f"scales, calibration and placement are for precision 'int8', not {precision!r}"
+        )
+    if scales is not None and calibration is not None:
+        raise _core.UsageError("both scales and calibration are given; expected one of them")
+    if scales is None and calibration is None:
+        return {"placement": core_placement(placement or PlacementOptions(), None)}
+    read = as_scales(calibration.solve() if scales is None else scales)
+    if not read:
+        raise _core.CalibrationError("the scales are empty; expected a scale by tensor name")
+    placed = core_placement(placement or PlacementOptions(), read)
+    return {"scales": core_scales(read), "placement": placed}
 
 
 class Bar:

@@ -1,0 +1,477 @@
+"""`planck.quantize`: a float ONNX model and scales become a quantised ONNX model.
+
+Which tensors are quantised is decided by one piece of code for this function and for
+`planck.build(precision="int8")`, so that both give the same plan.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from planck import _core
+from planck.calibration import Scales, TensorScale
+from planck.opset import entry_of, raised
+
+if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their first use
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Recipe = Literal["auto", "transformer", "cnn", "all", "dynamic"]
+Weights = Literal["per_channel", "per_tensor"]
+WeightMethod = Literal["mse", "max"]
+ScalesLike = Scales | Mapping[str, TensorScale] | str | os.PathLike[str]
+
+AXIS_OPSET = 13  # from here on DequantizeLinear knows scales along an axis
+FIRST_OPSET = 10  # has QuantizeLinear at all
+DYNAMIC_OPSET = 11  # has DynamicQuantizeLinear
+
+
+class PlacementOptions(TypedDict, total=False):
+    """What `planck.quantize` takes besides model and scales, for `planck.build(placement=)`."""
+
+    recipe: Recipe
+    weights: Weights
+    weight_method: WeightMethod
+    include: Sequence[str]
+    exclude: Sequence[str]
+    depthwise: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFloat:
+    """A product or convolution that stays float, and why."""
+
+    node: str
+    op_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a recipe quantises: activations and weights by tensor name, the ops by node name.
+
+    recipe: as it was chosen, never "auto". kept: every product and convolution that stays float.
+    """
+
+    recipe: str
+    activations: tuple[TensorScale, ...]
+    weights: tuple[TensorScale, ...]
+    kept: tuple[KeptFloat, ...]
+
+
+def quantize(
+    model: Any,
+    scales: ScalesLike | None,
+    *,
+    recipe: Recipe = "auto",
+    weights: Weights = "per_channel",
+    weight_method: WeightMethod = "mse",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    depthwise: bool = False,
+) -> Any:
+    """Returns the model with QuantizeLinear and DequantizeLinear where int8 is to run.
+
+    model: path of an ONNX file, its bytes, or an onnx.ModelProto, which stays as it is. scales:
+    planck.Scales, TensorScale by tensor name, or the path of a scale file; None for the recipe
+    "dynamic". The result is an onnx.ModelProto: int8 initializers with DequantizeLinear, a
+    QuantizeLinear and DequantizeLinear pair for each activation.
+    recipe: "transformer" quantises the inputs of products and convolutions and nothing else; "cnn"
+    also the skip input of a sum that a convolution feeds; "auto" is one of the two; "all" is "cnn"
+    and keeps nothing in float that int8 could run; "dynamic" finds the grids of activations in
+    each run (DynamicQuantizeLinear, MatMulInteger). All but "all" keep in float: logits and heads,
+    the first convolution, products with one row or column, convolutions of few channels, depthwise
+    ones unless `depthwise`. `placement` tells what stays float and why.
+    weights: a scale for each output channel, or one for the tensor (models of opset 10 to 12 need
+    no conversion then). weight_method: "mse" has the least squared error, "max" saturates nothing.
+    include, exclude: node names or patterns with * and ?; `exclude` wins.
+    A model of opset below 13 is converted to 13 where scales lie along an axis.
+
+    Errors: UsageError (an option; a pattern that matches no node; a model that is quantised
+    already), CalibrationError (scales that cover nothing; a scale that does not fit its weight),
+    PrecisionError (nothing that int8 could run), those of `planck.build` for the model; ImportError
+    without the package onnx.
+
+    >>> import tempfile, pathlib, planck.models
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "bert.onnx"
+    >>> planck.models.write("bert_encoder", path, size="mini")
+    >>> names = planck.build(path).tensors
+    >>> quantised = quantize(path, Scales.from_ranges({name: 4.0 for name in names}))
+    >>> sum(node.op_type == "QuantizeLinear" for node in quantised.graph.node) > 0
+    True
+    """
+    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales)
+    proto = _loaded(model)
+    per_axis = weights == "per_channel" or recipe == "dynamic"
+    oldest = AXIS_OPSET if per_axis else FIRST_OPSET
+    proto = raised(proto, max(oldest, DYNAMIC_OPSET if recipe == "dynamic" else 0))
+    rows = _core.place_bytes(proto.SerializeToString(), options)
+    if any(row["axis"] >= 0 for row in rows["weights"]) and entry_of(proto).version < AXIS_OPSET:
+        proto = raised(proto, AXIS_OPSET)  # scales of weights were given along an axis
+        rows = _core.place_bytes(proto.SerializeToString(), options)
+    writer = _Writer(proto, rows)
+    return writer.dynamic() if recipe == "dynamic" else writer.static()
+
+
+def placement(
+    model: Any,
+    scales: ScalesLike | None,
+    *,
+    recipe: Recipe = "auto",
+    weights: Weights = "per_channel",
+    weight_method: WeightMethod = "mse",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    depthwise: bool = False,
+) -> Placement:
+    """What `quantize` would quantise with the same arguments, without doing it.
+
+    model: a path or bytes, or an onnx.ModelProto. Errors: as for `quantize`.
+    """
+    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales)
+    if isinstance(model, bytes):
+        rows = _core.place_bytes(model, options)
+    elif isinstance(model, (str, os.PathLike)):
+        rows = _core.place_file(os.fspath(model), options)
+    else:
+        rows = _core.place_bytes(_loaded(model).SerializeToString(), options)
+    return Placement(
+        rows["recipe"],
+        tuple(_scale_of(row) for row in rows["activations"]),
+        tuple(_scale_of(row) for row in rows["weights"]),
+        tuple(KeptFloat(*row) for row in rows["kept"]),
+    )
+
+
+def as_scales(scales: ScalesLike) -> Mapping[str, TensorScale]:
+    """Scales of any spelling by tensor name. Errors: UsageError; those of reading the file."""
+    if isinstance(scales, (str, os.PathLike)):
+        return Scales.from_json(os.fspath(scales))
+    if isinstance(scales, Mapping):
+        for name, scale in scales.items():
+            if not isinstance(scale, TensorScale):
+                raise _core.UsageError(
+                    f"scales[{name!r}] is {type(scale).__name__}; expected planck.TensorScale"
+                )
+        return scales
+    raise _core.UsageError(f"scales is {type(scales).__name__}; expected planck.Scales or a path")
+
+
+def core_scales(scales: Mapping[str, TensorScale]) -> dict[str, tuple[Any, ...]]:
+    """The same as the core takes them."""
+    return {
+        name: (
+            [float(s) for s in scale.scale],
+            [int(z) for z in scale.zero_point],
+            scale.dtype,
+            -1 if scale.axis is None else scale.axis,
+        )
+        for name, scale in scales.items()
+    }
+
+
+def core_placement(options: PlacementOptions, scales: object) -> dict[str, Any]:
+    """Options of placement as the core takes them; its errors name those that do not exist."""
+    out: dict[str, Any] = dict(options)
+    for name in ("include", "exclude"):
+        given = out.get(name, ())
+        if isinstance(given, str):
+            raise _core.UsageError(f"{name} is one text; expected a list of names or patterns")
+        out[name] = list(given)
+    out["only_bound"] = bool(getattr(scales, "only_bound", False))
+    return out
+
+
+def _options(
+    recipe: Recipe,
+    weights: Weights,
+    weight_method: WeightMethod,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    depthwise: bool,
+    scales: ScalesLike | None,
+) -> dict[str, Any]:
+    if (scales is None) != (recipe == "dynamic"):
+        need = "takes no scales" if recipe == "dynamic" else "needs scales"
+        raise _core.UsageError(f"the recipe {recipe!r} {need}")
+    read = {} if scales is None else as_scales(scales)
+    placed = PlacementOptions(
+        recipe=recipe,
+        weights=weights,
+        weight_method=weight_method,
+        include=include,
+        exclude=exclude,
+        depthwise=depthwise,
+    )
+    return {"scales": core_scales(read), "placement": core_placement(placed, read)}
+
+
+def _scale_of(row: Mapping[str, Any]) -> TensorScale:
+    import numpy as np
+
+    axis = None if row["axis"] < 0 else row["axis"]
+    scale = np.asarray(row["scale"], np.float32)
+    return TensorScale(row["name"], scale, np.asarray(row["zero_point"]), row["dtype"], axis)
+
+
+# --- ONNX -------------------------------------------------------------------------------------
+
+
+def _onnx() -> Any:
+    from planck.models._optional import require
+
+    return require("onnx", "onnx", "planck.quantize")
+
+
+def _loaded(model: Any) -> Any:
+    """A ModelProto that is ours to change, its weights inside."""
+    onnx = _onnx()
+    if isinstance(model, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    if isinstance(model, bytes):
+        try:
+            return onnx.load_from_string(model)
+        except Exception as error:
+            raise _core.ParseError(f"these bytes are no ONNX model: {error}") from error
+    if not isinstance(model, (str, os.PathLike)):
+        raise _core.UsageError(
+            f"model is {type(model).__name__}; expected a path, bytes or an onnx.ModelProto"
+        )
+    try:
+        return onnx.load(os.fspath(model))
+    except OSError as error:
+        raise _core.FileError(f"cannot read '{os.fspath(model)}': {error}") from error
+    except Exception as error:
+        raise _core.ParseError(f"'{os.fspath(model)}' is no ONNX model: {error}") from error
+
+
+def _counted(graph: Any, functions: Mapping[tuple[str, str], Any]) -> list[int]:
+    """The index of each node of the graph when the nodes inside it are counted after it."""
+    places: list[int] = []
+    at = 0
+    for node in graph.node:
+        places.append(at)
+        at += _size(node, functions)
+    return [*places, at]
+
+
+def _size(node: Any, functions: Mapping[tuple[str, str], Any]) -> int:
+    total = 1
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            total += sum(_size(inner, functions) for inner in attribute.g.node)
+    called = functions.get((node.domain, node.op_type))
+    if called is not None:
+        total += sum(_size(inner, functions) for inner in called.node)
+    return total
+
+
+class _Writer:
+    """Writes the decisions of the core into a model."""
+
+    def __init__(self, proto: Any, rows: Mapping[str, Any]) -> None:
+        self.proto = proto
+        self.graph = proto.graph
+        self.rows = rows
+        functions = {(f.domain, f.name): f for f in proto.functions}
+        places = _counted(self.graph, functions)
+        if places[-1] != rows["sources"]:
+            raise _core.InternalError(
+                f"the model has {places[-1]} nodes here and {rows['sources']} in the core"
+            )
+        self.index = {place: i for i, place in enumerate(places[:-1])}
+        self.before: dict[int, list[Any]] = {}  # index of a node -> nodes to insert before it
+        self.taken = {name for node in self.graph.node for name in (*node.output, node.name)}
+        self.taken |= {t.name for t in self.graph.initializer}
+        self.taken |= {v.name for v in self.graph.input}
+
+    # --- pieces ---
+    def fresh(self, name: str) -> str:
+        spelled, count = name, 0
+        while spelled in self.taken:
+            count += 1
+            spelled = f"{name}_{count}"
+        self.taken.add(spelled)
+        return spelled
+
+    def constant(self, name: str, values: Array) -> str:
+        from onnx import numpy_helper
+
+        spelled = self.fresh(name)
+        self.graph.initializer.append(numpy_helper.from_array(values, spelled))
+        return spelled
+
+    def insert(self, at: int, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """A node with one output before node `at`; returns the output's name."""
+        from onnx import helper
+
+        spelled = self.fresh(name)
+        output = self.fresh(f"{spelled}_Output")
+        node = helper.make_node(op, inputs, [output], spelled, **attributes)
+        self.before.setdefault(at, []).append(node)
+        return output
+
+    def grid(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """Names of the scale and of the zero point."""
+        import numpy as np
+
+        shape = () if row["axis"] < 0 else (-1,)
+        scale = np.asarray(row["scale"], np.float32).reshape(shape)
+        dtype = np.uint8 if row["dtype"] == "u8" else np.int8
+        zero = np.asarray(row["zero_point"]).astype(dtype).reshape(shape)
+        name = row["name"]
+        return self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero_point", zero)
+
+    def readers(self, row: Mapping[str, Any]) -> list[int]:
+        return sorted({self.index[source] for source in row["sources"]})
+
+    def redirect(self, row: Mapping[str, Any], to: str) -> None:
+        for at in self.readers(row):
+            node = self.graph.node[at]
+            if row["name"] not in node.input:
+                raise _core.UnsupportedError(
+                    f"node {node.name!r} ({node.op_type}) reads {row['name']!r} by another name"
+                )
+            for i, name in enumerate(node.input):
+                if name == row["name"]:
+                    node.input[i] = to
+
+    def finish(self, drop: Iterable[int] = ()) -> Any:
+        """Puts the new nodes into their places and takes out constants that nobody reads."""
+        dropped = set(drop)
+        nodes: list[Any] = []
+        for at, node in enumerate(self.graph.node):
+            nodes.extend(self.before.get(at, ()))
+            if at not in dropped:
+                nodes.append(node)
+        read = {output.name for output in self.graph.output} | _read_names(nodes)
+        replaced = {row["name"] for row in self.rows["weights"]} - read
+        kept = [n for n in nodes if n.op_type != "Constant" or not replaced & set(n.output)]
+        kept = [_copied(node) for node in kept]
+        del self.graph.node[:]
+        self.graph.node.extend(kept)
+        for field in (self.graph.initializer, self.graph.input):
+            stay = [_copied(entry) for entry in field if entry.name not in replaced]
+            del field[:]
+            field.extend(stay)
+        return self.proto
+
+    # --- the two kinds of models ---
+    def static(self) -> Any:
+        for row in self.rows["activations"]:
+            at, name = self.readers(row)[0], row["name"]
+            scale, zero = self.grid(row)
+            q = self.insert(at, "QuantizeLinear", [name, scale, zero], f"{name}_QuantizeLinear")
+            back = f"{name}_DequantizeLinear"
+            self.redirect(row, self.insert(at, "DequantizeLinear", [q, scale, zero], back))
+        for row in self.rows["weights"]:
+            self.redirect(row, self.dequantised(row))
+        return self.finish()
+
+    def dequantised(self, row: Mapping[str, Any]) -> str:
+        at, name = self.readers(row)[0], row["name"]
+        q = self.constant(f"{name}_quantized", row["values"])
+        axis = {} if row["axis"] < 0 else {"axis": row["axis"]}
+        inputs = [q, *self.grid(row)]
+        return self.insert(at, "DequantizeLinear", inputs, f"{name}_DequantizeLinear", **axis)
+
+    def dynamic(self) -> Any:
+        makers = {name: i for i, n in enumerate(self.graph.node) for name in n.output}
+        grids: dict[str, list[str]] = {}  # of an activation: its integers, scale, zero point
+        integers: set[str] = set()  # weights
+        done: set[int] = set()
+        ops = sorted(self.index[source] for source in self.rows["quantised"])
+        rows = {at: self.weight_of(at, makers) for at in ops}
+        for at in ops:
+            data = self.graph.node[at].input[0]
+            if data not in grids:
+                grids[data] = self.observed(at, data)
+            row = rows[at]
+            if id(row) not in done:
+                done.add(id(row))
+                integers.add(self.constant(f"{row['name']}_quantized", row["values"]))
+                self.redirect(row, self.graph.initializer[-1].name)
+            self.integer_product(at, grids[data], row)
+        stale = {name for name in makers if self.is_view_of_integers(name, makers, integers)}
+        stay = [_copied(v) for v in self.graph.value_info if v.name not in stale]
+        del self.graph.value_info[:]
+        self.graph.value_info.extend(stay)
+        return self.finish(drop=ops)
+
+    def weight_of(self, at: int, makers: Mapping[str, int]) -> Mapping[str, Any]:
+        """The row of the weight that node `at` multiplies with, perhaps through views."""
+        name = self.graph.node[at].input[1]
+        while True:
+            for row in self.rows["weights"]:
+                if row["name"] == name and at in self.readers(row):
+                    found: Mapping[str, Any] = row
+                    return found
+            at = makers[name]
+            name = self.graph.node[at].input[0]
+
+    def is_view_of_integers(self, name: str, makers: Mapping[str, int], integers: set[str]) -> bool:
+        """Whether the tensor was made of a weight that is integers now."""
+        while name in makers and self.graph.node[makers[name]].input:
+            name = self.graph.node[makers[name]].input[0]
+        return name in integers
+
+    def observed(self, at: int, data: str) -> list[str]:
+        from onnx import helper
+
+        name = self.fresh(f"{data}_DynamicQuantizeLinear")
+        outputs = [self.fresh(f"{data}_{part}") for part in ("quantized", "scale", "zero_point")]
+        node = helper.make_node("DynamicQuantizeLinear", [data], outputs, name)
+        self.before.setdefault(at, []).append(node)
+        return outputs
+
+    def integer_product(self, at: int, grid: list[str], row: Mapping[str, Any]) -> None:
+        """y = (a_q - a_zero) w_q * (a_scale * w_scale) [+ c] in place of a MatMul or Gemm."""
+        import numpy as np
+        from onnx import helper
+
+        node = self.graph.node[at]
+        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        label, weight = node.name or node.output[0], node.input[1]
+        if options.get("transB", 0):
+            weight = self.insert(at, "Transpose", [weight], f"{label}_Transpose", perm=[1, 0])
+        product = self.insert(
+            at, "MatMulInteger", [grid[0], weight, grid[2]], f"{label}_MatMulInteger"
+        )
+        real = self.insert(at, "Cast", [product], f"{label}_Cast", to=1)
+        steps = np.asarray(row["scale"], np.float32) * np.float32(options.get("alpha", 1.0))
+        step = self.constant(
+            f"{row['name']}_scale", steps if row["axis"] >= 0 else steps.reshape(())
+        )
+        scale = self.insert(at, "Mul", [grid[1], step], f"{label}_scale")
+        y = self.insert(at, "Mul", [real, scale], f"{label}_Mul")
+        if len(node.input) > 2 and node.input[2]:
+            bias, beta = node.input[2], options.get("beta", 1.0)
+            if beta != 1.0:
+                factor = self.constant(f"{label}_beta", np.asarray(beta, np.float32))
+                bias = self.insert(at, "Mul", [bias, factor], f"{label}_bias")
+            y = self.insert(at, "Add", [y, bias], f"{label}_Add")
+        self.before[at][-1].output[0] = node.output[0]
+
+
+def _read_names(nodes: Iterable[Any]) -> set[str]:
+    """What nodes read, those of sub-graphs too."""
+    read: set[str] = set()
+    for node in nodes:
+        read.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                read |= _read_names(attribute.g.node)
+                read.update(output.name for output in attribute.g.output)
+    return read
+
+
+def _copied(entry: Any) -> Any:
+    copy = type(entry)()
+    copy.CopyFrom(entry)
+    return copy
