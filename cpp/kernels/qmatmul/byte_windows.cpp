@@ -51,4 +51,43 @@ void gather_windows(const MatmulWindows& w, const uint8_t* picture, uint8_t zero
   }
 }
 
+ByteBand byte_band(const MatmulWindows& w, int64_t output_rows) {
+  constexpr int64_t kLine = 64;
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t bytes = (places * w.channels + kLine - 1) / kLine * kLine;
+  // One cache line more, so that lines do not share few cache sets.
+  return {(output_rows - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1, bytes + kLine};
+}
+
+void copy_band(const MatmulWindows& w, const ByteBand& band, const uint8_t* image, uint8_t zero,
+               int64_t first, uint8_t* to) {
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t low = std::min(w.x.begin, places);
+  const int64_t high = std::clamp(w.x.in + w.x.begin, low, places);
+  for (int64_t i = 0; i < band.lines; ++i, to += band.pitch) {
+    const int64_t y = first * w.y.stride - w.y.begin + i;
+    if (y < 0 || y >= w.y.in) {
+      fill(to, places * w.channels, zero);
+      continue;
+    }
+    const uint8_t* line = image + y * w.y.step;
+    fill(to, low * w.channels, zero);
+    if (w.x.step == w.channels) {
+      copy(line, (high - low) * w.channels, to + low * w.channels);
+    } else {
+      for (int64_t x = low; x < high; ++x) {
+        copy(line + (x - low) * w.x.step, w.channels, to + x * w.channels);
+      }
+    }
+    fill(to + high * w.channels, (places - high) * w.channels, zero);
+  }
+}
+
+bool never_padded(const MatmulWindows& w) {
+  const auto inside = [](const WindowSteps& a) {
+    return a.begin == 0 && (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation < a.in;
+  };
+  return inside(w.y) && inside(w.x);
+}
+
 }  // namespace planck
