@@ -1,16 +1,31 @@
 #include "kernels/qmatmul/byte_windows.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cstring>
 
 namespace planck {
 namespace {
 
+// Short runs are copied faster than memcpy is called; the last sixteen overlap those before.
 void copy(const uint8_t* from, int64_t count, uint8_t* to) {
-  std::memcpy(to, from, static_cast<size_t>(count));
+  constexpr int64_t kVector = 16, kShort = 128;
+  const auto move = [&](int64_t at) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)));
+  };
+  if (count > kShort) {
+    std::memcpy(to, from, static_cast<size_t>(count));
+  } else if (count >= kVector) {
+    for (int64_t i = 0; i < count - kVector; i += kVector) move(i);
+    move(count - kVector);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+  }
 }
 void fill(uint8_t* to, int64_t count, uint8_t value) {
-  std::memset(to, value, static_cast<size_t>(count));
+  if (count > 0) std::memset(to, value, static_cast<size_t>(count));
 }
 
 // The taps of one row of the picture, the first at place x.
