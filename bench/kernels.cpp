@@ -1,5 +1,6 @@
-// Kernel benchmarks: products and attention as a share of the FMA peak of the same run.
-// Every round first times a register-only FMA loop on the same team, so that a busy or throttled
+// Kernel benchmarks: products and attention as a share of the peak of the same run.
+// Every round first times a register-only loop of the unit's instructions (FMA, or products of
+// bytes for integer rows) on the same team, so that a busy or throttled
 // machine moves both. Weights are cold: each run takes the next of more than 256 MB of copies, as
 // the layers of a model do. Counters: share = median over rounds, best = fastest round.
 #include <benchmark/benchmark.h>
@@ -23,6 +24,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/code.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qmatmul/rows.h"
 #include "kernels/reduce/rows.h"
 
 namespace planck {
@@ -83,8 +85,44 @@ class FmaLoop : public Xbyak::CodeGenerator {
   double flops;  // of a round
 };
 
+// rdi rounds of what adds a register's products of bytes, as often as hides its latency.
+class ByteLoop : public Xbyak::CodeGenerator {
+ public:
+  explicit ByteLoop(QmatmulUnit unit) {
+    const bool wide = unit == QmatmulUnit::vnni512;
+    const int sums = wide ? 24 : 12, lanes = wide ? 16 : 8;
+    Xbyak::Label loop;
+    for (int i = 0; i < 16; ++i) vxorps(Xbyak::Xmm(i), Xbyak::Xmm(i), Xbyak::Xmm(i));
+    L(loop);
+    for (int i = 0; i < 2 * sums; ++i) accumulate(unit, i % sums);
+    dec(rdi);
+    jnz(loop);
+    vzeroupper();
+    ret();
+    flops = 2.0 * 2 * sums * lanes * (unit == QmatmulUnit::widen ? 2 : 4);
+  }
+  double flops;  // of a round: a product and a sum are two
+
+ private:
+  void accumulate(QmatmulUnit unit, int at) {
+    const Xbyak::Ymm sum(at), product(12), a(13), b(14);
+    if (unit == QmatmulUnit::vnni512) {
+      vpdpbusd(Xbyak::Zmm(at), Xbyak::Zmm(24), Xbyak::Zmm(25));
+    } else if (unit == QmatmulUnit::avx_vnni) {
+      const bool vex = this_device().avx_vnni;
+      vpdpbusd(sum, a, b, vex ? Xbyak::VexEncoding : Xbyak::EvexEncoding);
+    } else {
+      if (unit == QmatmulUnit::pairs) vpmaddubsw(product, a, b);
+      vpmaddwd(product, unit == QmatmulUnit::pairs ? product : a, b);
+      vpaddd(sum, sum, product);
+    }
+  }
+};
+
 class Peak {
  public:
+  explicit Peak(const auto& loop) : flops_(loop.flops), code_{{loop.getCode(), loop.getSize()}} {}
+
   // Floating-point operations per second of the whole team, now.
   double operator()(Team& team) const {
     const Job job{[](const void* raw, int64_t, const Worker&) {
@@ -93,7 +131,7 @@ class Peak {
                   this, kTiles * team.size()};
     const Clock::time_point from = Clock::now();
     team.run({&job, 1});
-    return static_cast<double>(job.tiles) * kRounds * loop_.flops / seconds(from);
+    return static_cast<double>(job.tiles) * kRounds * flops_ / seconds(from);
   }
 
  private:
@@ -101,8 +139,8 @@ class Peak {
 
   void run(int64_t rounds) const { code_.entry<void (*)(int64_t)>()(rounds); }
 
-  FmaLoop loop_{this_device().has(Isa::avx512)};
-  jit::ExecutableCode code_{{loop_.getCode(), loop_.getSize()}};
+  double flops_;
+  jit::ExecutableCode code_;
 };
 
 Team& team_of(int threads) {
@@ -114,20 +152,29 @@ Team& team_of(int threads) {
 }
 
 const Peak& peak() {
-  static const Peak instance;
+  static const Peak instance{FmaLoop(this_device().has(Isa::avx512))};
   return instance;
+}
+
+const Peak& byte_peak(QmatmulUnit unit) {
+  static std::map<QmatmulUnit, std::unique_ptr<const Peak>> peaks;
+  auto& peak = peaks[unit];
+  if (peak == nullptr) peak = std::make_unique<const Peak>(ByteLoop(unit));
+  return *peak;
 }
 
 // Rounds of (peak, `runs` runs): shares, from which the counters come.
 class Shares {
  public:
+  explicit Shares(const Peak& of = peak()) : peak_(of) {}
+
   void round(benchmark::State& state, Team& team, double flops, int runs,
              const std::function<void()>& run) {
-    const double before = peak()(team);
+    const double before = peak_(team);
     const Clock::time_point from = Clock::now();
     for (int i = 0; i < runs; ++i) run();
     const double time = seconds(from) / runs;
-    const double after = peak()(team);
+    const double after = peak_(team);
     state.SetIterationTime(time);
     top_ = std::max({top_, before, after});
     fastest_ = std::min(fastest_, time);
@@ -144,6 +191,7 @@ class Shares {
   }
 
  private:
+  const Peak& peak_;
   double top_ = 0, fastest_ = 1e9, flops_ = 0;
   std::vector<double> shares_;
 };
@@ -224,6 +272,66 @@ class Product {
   Job job_;
 };
 
+// The tails of a quantised model: bytes that the next product reads, or floats with a residual.
+class IntegerProduct {
+ public:
+  IntegerProduct(const QmatmulRow& row, const Shape& s) : s_(s) {
+    bytes_ = round_up(packed_bytes(row, s.n, s.k), 64);
+    copies_ = std::max<int64_t>(2, (int64_t{256} << 20) / bytes_);
+    weights_ = random_floats(ceil_div(bytes_ * copies_, 4));
+    a_ = random_floats(ceil_div(s.m * pitch_of(s.k), 4));
+    c_ = random_floats(s.m * pitch_of(s.n)), residual_ = random_floats(s.m * pitch_of(s.n));
+    bias_ = random_floats(s.n), multiplier_ = random_floats(s.n, 1e-4F);
+    offset_.resize(static_cast<size_t>(s.n));
+    args_.m = s.m, args_.n = s.n, args_.k = s.k;
+    args_.a = reinterpret_cast<const uint8_t*>(a_.get()), args_.a_stride = pitch_of(s.k);
+    args_.c_stride = pitch_of(s.n);
+    args_.offset = offset_.data(), args_.multiplier = multiplier_.get(), args_.bias = bias_.get();
+    if (s.tail == Tail::residual) {
+      args_.c = c_.get();
+      args_.residual = residual_.get(), args_.residual_stride = pitch_of(s.n);
+    } else {
+      args_.c_bytes = reinterpret_cast<uint8_t*>(c_.get());
+      args_.requantize = true, args_.out_zero = 128;
+    }
+    pack(row);
+    job_ = plan_qmatmul(row, args_);
+  }
+
+  double flops() const { return 2.0 * static_cast<double>(s_.m * s_.n * s_.k); }
+  int runs() const { return static_cast<int>(std::clamp(4e-3 * 800e9 / flops(), 1.0, 64.0)); }
+
+  void operator()(Team& team) {
+    args_.b = weights(next_);
+    next_ = (next_ + 1) % copies_;
+    args_.next = {weights(next_), bytes_};  // as a plan's next product
+    team.run({&job_, 1});
+  }
+
+ private:
+  int8_t* weights(int64_t copy) const {
+    return reinterpret_cast<int8_t*>(weights_.get()) + copy * bytes_;
+  }
+  // Weights as trained ones are spread, about normal: some rows pack them by their values.
+  void pack(const QmatmulRow& row) {
+    std::vector<int8_t> b(static_cast<size_t>(s_.n * s_.k));
+    std::mt19937 random(17);
+    std::normal_distribution<float> normal(0, 30);
+    for (int8_t& x : b) {
+      x = static_cast<int8_t>(std::clamp(std::nearbyint(normal(random)), -127.0F, 127.0F));
+    }
+    pack_b(row, s_.n, s_.k, b.data(), s_.n, 1, weights(0));
+    for (int64_t i = 1; i < copies_; ++i) std::copy_n(weights(0), bytes_, weights(i));
+  }
+
+  Shape s_;
+  Floats weights_, a_, c_, residual_, bias_, multiplier_;
+  std::vector<int32_t> offset_;
+  int64_t bytes_ = 0, copies_ = 0, next_ = 0;
+  QmatmulArgs args_;
+  Job job_;
+};
+
 struct Mean {
   double log_share = 0, log_best = 0;
   int count = 0;
@@ -233,12 +341,10 @@ std::map<std::string, Mean>& means() {
   return all;
 }
 
-void product_benchmark(benchmark::State& state, const MatmulRow& row, const Shape& s, int threads,
+void product_benchmark(benchmark::State& state, auto& product, Shares shares, int threads,
                        const std::string& group) {
-  Product product(row, s);
   Team& team = team_of(threads);
   product(team);
-  Shares shares;
   for ([[maybe_unused]] auto _ : state) {
     shares.round(state, team, product.flops(), product.runs(), [&] { product(team); });
   }
@@ -326,15 +432,27 @@ const char* tail_name(Tail tail) {
   return kNames[static_cast<int>(tail)];
 }
 
-void add_products(const MatmulRow& row, int64_t m, int threads) {
+void run_shape(benchmark::State& state, const MatmulRow& row, const Shape& s, int threads,
+               const std::string& group) {
+  Product product(row, s);
+  product_benchmark(state, product, Shares(), threads, group);
+}
+void run_shape(benchmark::State& state, const QmatmulRow& row, const Shape& s, int threads,
+               const std::string& group) {
+  IntegerProduct product(row, s);
+  product_benchmark(state, product, Shares(byte_peak(row.unit)), threads, group);
+}
+
+template <class Row>
+void add_products(const Row& row, int64_t m, int threads) {
   const Shape shapes[] = {{m, 768, 768, Tail::residual},
                           {m, 2304, 768, Tail::bias},
-                          {m, 3072, 768, Tail::gelu},
+                          {m, 3072, 768, std::is_same_v<Row, MatmulRow> ? Tail::gelu : Tail::bias},
                           {m, 768, 3072, Tail::residual}};
   const std::string group = cat(row.name, "/m", m, "/threads", threads);
   for (const Shape& s : shapes) {
     add(cat(group, "/", s.n, "x", s.k, tail_name(s.tail)), kRounds,
-        [=, &row](auto& state) { product_benchmark(state, row, s, threads, group); });
+        [=, &row](auto& state) { run_shape(state, row, s, threads, group); });
   }
   add(cat(group, "/mean"), 1, [=](auto& state) { mean_benchmark(state, group); });
 }
@@ -346,6 +464,11 @@ void add_all() {
   }
   for (const MatmulRow& row : matmul_rows()) {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
+    for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
+    add_products(row, 128, 1);
+  }
+  for (const QmatmulRow& row : qmatmul_rows()) {
+    if (!why_not(row, {}, this_device()).empty() || row.isa == Isa::portable) continue;
     for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
     add_products(row, 128, 1);
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <random>
 #include <vector>
@@ -371,6 +372,144 @@ TEST(QmatmulEpilogue, ProgramReadsOperands) {
       const float product = plain.end.out[e % (m * n)];
       ASSERT_EQ(out[e], product * scale[e % n] + full[e]) << row->name << " element " << e;
     }
+  }
+}
+
+// --- windows
+
+// Pictures [images, rows, columns, channels], with gaps between places as windows of larger buffers
+// have them.
+struct Picture {
+  int64_t images = 1, channels = 1, gap = 0;
+  WindowSteps y, x;
+
+  int64_t place() const { return channels + gap; }
+  int64_t bytes() const { return images * y.in * x.in * place() - gap; }
+  int64_t outputs() const { return images * y.out * x.out; }
+  int64_t taps() const { return y.kernel * x.kernel; }
+  MatmulWindows windows() const { return {y, x, channels, y.in * x.in * place()}; }
+
+  // The element that a tap of a window reads, -1 in the padding.
+  int64_t at(int64_t output, int64_t tap) const {
+    const int64_t image = output / (y.out * x.out);
+    const int64_t row = output / x.out % y.out * y.stride - y.begin + tap / x.kernel * y.dilation;
+    const int64_t column = output % x.out * x.stride - x.begin + tap % x.kernel * x.dilation;
+    if (row < 0 || row >= y.in || column < 0 || column >= x.in) return -1;
+    return image * y.in * x.in * place() + row * y.step + column * x.step;
+  }
+};
+
+std::ostream& operator<<(std::ostream& out, const Picture& p) {
+  const auto axis = [&](const WindowSteps& a) {
+    out << " " << a.in << "->" << a.out << " k" << a.kernel << " s" << a.stride << " d"
+        << a.dilation << " b" << a.begin;
+  };
+  out << p.images << " x " << p.channels << " gap " << p.gap;
+  axis(p.y), axis(p.x);
+  return out;
+}
+
+WindowSteps axis_of(std::mt19937& random, int64_t most) {
+  const auto up_to = [&](int64_t n) { return static_cast<int64_t>(random() % n) + 1; };
+  WindowSteps a;
+  a.in = up_to(most), a.kernel = up_to(4), a.stride = up_to(3), a.dilation = up_to(2);
+  if (random() % 2 == 0) a.dilation = 1;
+  a.begin = up_to(a.kernel) - 1;
+  a.out = up_to(most);  // any extent: windows may lie wholly in the padding
+  const int64_t inside = (a.in - (a.kernel - 1) * a.dilation - 1) / a.stride + 1;
+  if (random() % 3 == 0 && inside > 0) a.begin = 0, a.out = inside;
+  return a;
+}
+
+Picture picture_of(std::mt19937& random) {
+  Picture p;
+  p.images = static_cast<int64_t>(random() % 2) + 1;
+  p.channels = static_cast<int64_t>(random() % 20) + 1;
+  if (random() % 2 == 0) p.channels = (p.channels + 3) / 4 * 4;
+  p.gap = random() % 3 == 0 ? 3 : 0;
+  p.y = random() % 3 == 0 ? WindowSteps{} : axis_of(random, 7);
+  p.x = axis_of(random, 20);
+  if (random() % 4 == 0) {  // the places as they are
+    p.y.kernel = p.x.kernel = p.y.stride = p.x.stride = 1;
+    p.y.begin = p.x.begin = 0, p.y.out = p.y.in, p.x.out = p.x.in;
+  }
+  p.x.step = p.place();
+  p.y.step = p.x.in * p.place();
+  return p;
+}
+
+struct Convolution {
+  Convolution(const Picture& picture, const Case& test)
+      : p(picture),
+        c(test),
+        windows(p.windows()),
+        x(p.bytes()),
+        w(windows.k() * c.n),
+        end(c, p.outputs()) {
+    randomize(x, c.values, c.seed), randomize(w, c.values, c.seed + 1);
+  }
+
+  QmatmulArgs args(const QmatmulRow& row) {
+    QmatmulArgs args;
+    args.k = windows.k();
+    packed = std::make_unique<Guarded<int8_t>>(packed_bytes(row, c.n, args.k));
+    pack_b(row, c.n, args.k, w.data(), c.n, 1, packed->data());
+    args.a = x.data(), args.windows = &windows, args.zero = kZero;
+    args.b = packed->data();
+    end.fill(args);
+    return args;
+  }
+  void run(const QmatmulRow& row, int threads) {
+    QmatmulArgs args = this->args(row);
+    const Job job = plan_qmatmul(row, args);
+    ++sources[args.plan.source];
+    run_job(job, args, threads);
+  }
+
+  void expect_right() const {
+    for (int64_t o = 0; o < p.outputs(); ++o) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        int64_t sum = 0;
+        for (int64_t t = 0; t < p.taps(); ++t) {
+          const int64_t at = p.at(o, t);
+          for (int64_t channel = 0; channel < p.channels; ++channel) {
+            const int64_t value = at < 0 ? kZero : x[at + channel];
+            sum += value * w[(t * p.channels + channel) * c.n + j];
+          }
+        }
+        end.expect(o, j, sum);
+      }
+    }
+  }
+
+  static constexpr uint8_t kZero = 131;
+  static std::map<QmatmulArgs::Plan::Source, int> sources;  // how often each was chosen
+  Picture p;
+  Case c;
+  MatmulWindows windows;
+  GuardedBytes x;
+  Guarded<int8_t> w;
+  Epilogue end;
+  std::unique_ptr<Guarded<int8_t>> packed;
+};
+std::map<QmatmulArgs::Plan::Source, int> Convolution::sources;
+
+TEST(QmatmulWindows, EveryRowIsRight) {
+  for (const QmatmulRow* row : rows_here()) {
+    Convolution::sources.clear();
+    std::mt19937 random(7);
+    for (int i = 0; i < 300; ++i) {
+      Case test = random_case(random);
+      test.n = std::min<int64_t>(test.n, 70);
+      Convolution convolution(picture_of(random), test);
+      SCOPED_TRACE(cat(row->name, ' ', testing::PrintToString(convolution.p), ' ',
+                       testing::PrintToString(test)));
+      convolution.run(*row, 1 + i % 3);
+      convolution.expect_right();
+      convolution.end.expect_padding_untouched();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+    EXPECT_EQ(Convolution::sources.size(), 4U) << "a way to read windows was never chosen";
   }
 }
 

@@ -50,12 +50,6 @@ void move_columns(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   if (call.residual != nullptr) call.residual += columns;
 }
 
-void move_rows(QgemmCall& call) {
-  move(call.a, call.rows * call.a_stride);
-  move(call.c, call.rows * call.c_stride);
-  move(call.residual, call.rows * call.residual_stride);
-}
-
 // The kernel stores all columns of the tile: to a place that has them, from where those that exist
 // are copied.
 void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
@@ -106,10 +100,11 @@ struct Heights {
   int64_t tiles, low, higher;
 };
 
-void prefetch_a(const QgemmBlock& block, const QgemmCall& call, int64_t rows) {
+void prefetch_a(const QgemmCall& call, int64_t rows) {
+  const int64_t bytes = call.groups * 4 + call.tail;
   const char* row = static_cast<const char*>(call.a) + call.rows * call.a_stride;
   for (int64_t i = 0; i < rows; ++i, row += call.a_stride) {
-    for (int64_t j = 0; j < block.a_bytes; j += 64) _mm_prefetch(row + j, _MM_HINT_T1);
+    for (int64_t j = 0; j < bytes; j += 64) _mm_prefetch(row + j, _MM_HINT_T1);
   }
 }
 
@@ -144,6 +139,12 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
   return tile;
 }
 
+void move_rows(QgemmCall& call, int64_t rows) {
+  move(call.a, rows * call.a_stride);
+  move(call.c, rows * call.c_stride);
+  move(call.residual, rows * call.residual_stride);
+}
+
 // Panels outside, rows inside: the panel of B stays near while the rows of A pass by from L2.
 void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
@@ -163,10 +164,10 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
       call.rows = heights.of(t);
       call.prefetch = next;
       if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
-        prefetch_a(block, call, heights.of(t + 1));
+        prefetch_a(call, heights.of(t + 1));
       }
       multiply_rows(tile, block, call, std::min(step, block.columns - at));
-      move_rows(call);
+      move_rows(call, call.rows);
       move(next, prefetch_step * prefetches);
     }
     move_columns(tile, column, step);

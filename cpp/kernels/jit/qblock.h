@@ -31,9 +31,11 @@ struct QgemmBlock {
   int64_t prefetch_bytes = 0;
   // A was written by another core a moment ago: its rows are asked for one tile ahead.
   bool a_is_far = false;
-  int64_t a_bytes = 0;  // of a row, for that
 };
 
 void multiply(const QgemmTile& tile, const QgemmBlock& block);
+
+// The call for what lies `rows` rows further on.
+void move_rows(QgemmCall& call, int64_t rows);
 
 }  // namespace planck::jit

@@ -1,16 +1,31 @@
 #include "kernels/qmatmul/byte_windows.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cstring>
 
 namespace planck {
 namespace {
 
+// Short runs are copied faster than memcpy is called; the last sixteen overlap those before.
 void copy(const uint8_t* from, int64_t count, uint8_t* to) {
-  std::memcpy(to, from, static_cast<size_t>(count));
+  constexpr int64_t kVector = 16, kShort = 128;
+  const auto move = [&](int64_t at) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)));
+  };
+  if (count > kShort) {
+    std::memcpy(to, from, static_cast<size_t>(count));
+  } else if (count >= kVector) {
+    for (int64_t i = 0; i < count - kVector; i += kVector) move(i);
+    move(count - kVector);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+  }
 }
 void fill(uint8_t* to, int64_t count, uint8_t value) {
-  std::memset(to, value, static_cast<size_t>(count));
+  if (count > 0) std::memset(to, value, static_cast<size_t>(count));
 }
 
 // The taps of one row of the picture, the first at place x.
@@ -49,6 +64,45 @@ void gather_windows(const MatmulWindows& w, const uint8_t* picture, uint8_t zero
       }
     }
   }
+}
+
+ByteBand byte_band(const MatmulWindows& w, int64_t output_rows) {
+  constexpr int64_t kLine = 64;
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t bytes = (places * w.channels + kLine - 1) / kLine * kLine;
+  // One cache line more, so that lines do not share few cache sets.
+  return {(output_rows - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1, bytes + kLine};
+}
+
+void copy_band(const MatmulWindows& w, const ByteBand& band, const uint8_t* image, uint8_t zero,
+               int64_t first, uint8_t* to) {
+  const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
+  const int64_t low = std::min(w.x.begin, places);
+  const int64_t high = std::clamp(w.x.in + w.x.begin, low, places);
+  for (int64_t i = 0; i < band.lines; ++i, to += band.pitch) {
+    const int64_t y = first * w.y.stride - w.y.begin + i;
+    if (y < 0 || y >= w.y.in) {
+      fill(to, places * w.channels, zero);
+      continue;
+    }
+    const uint8_t* line = image + y * w.y.step;
+    fill(to, low * w.channels, zero);
+    if (w.x.step == w.channels) {
+      copy(line, (high - low) * w.channels, to + low * w.channels);
+    } else {
+      for (int64_t x = low; x < high; ++x) {
+        copy(line + (x - low) * w.x.step, w.channels, to + x * w.channels);
+      }
+    }
+    fill(to + high * w.channels, (places - high) * w.channels, zero);
+  }
+}
+
+bool never_padded(const MatmulWindows& w) {
+  const auto inside = [](const WindowSteps& a) {
+    return a.begin == 0 && (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation < a.in;
+  };
+  return inside(w.y) && inside(w.x);
 }
 
 }  // namespace planck

@@ -1,7 +1,7 @@
 // Cuts an integer product into tiles and runs them, as kernels/matmul does: a tile is (batch item,
 // block of rows, group of panels); blocks of rows come outside groups, so that the block of A stays
 // in every core's L2 while each weight panel enters the L2 of one core only. K is never cut: the
-// sums stay in registers.
+// sums stay in registers, over all lines of taps of a convolution too.
 #include <algorithm>
 #include <cstring>
 
@@ -14,14 +14,17 @@
 namespace planck {
 namespace {
 
+using Source = QmatmulArgs::Plan::Source;
+
 // Enough tiles for the cores that we meet, and for the last ones of a step to end together.
 constexpr int64_t kEnoughTiles = 24;
 // Below this many the rows are cut further, although each panel is then read more than once.
 constexpr int64_t kFewTiles = 16;
-// Windows are gathered again for every group of panels: as few groups as keep a team busy.
-constexpr int64_t kGatherTiles = 8;
+// Windows are copied again for every group of panels: as few groups as keep a team busy.
+constexpr int64_t kCopyTiles = 8;
 // Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 22;
+constexpr int64_t kGroup = 4;  // elements of k that a kernel reads at a time
 
 int64_t items(const QmatmulArgs& args) {
   int64_t count = 1;
@@ -31,39 +34,82 @@ int64_t items(const QmatmulArgs& args) {
   return count;
 }
 
-// Rows of A and C in one tile.
-int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
-  constexpr int64_t kLeast = 128, kMost = 240;  // enough to reuse a panel; enough tiles
-  const jit::QgemmTile& tile = args.plan.tile;
-  const int64_t fits = device.l2_bytes / 2 / std::max<int64_t>(1, args.k);
-  const int64_t most = std::clamp<int64_t>(fits, kLeast, kMost);
-  int64_t rows =
-      std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
-  const int64_t tiles = args.plan.items * args.plan.n_panels;
-  while (rows > int64_t{4} * tile.rows && tiles * ceil_div(args.m, rows) < kFewTiles) {
-    rows = ceil_div(rows, 2);
-  }
-  return rows;
+bool copies(const QmatmulArgs& args) {
+  return args.plan.source == Source::copy || args.plan.source == Source::band;
 }
 
-void choose_cut(QmatmulArgs& args, const Device& device) {
-  QmatmulArgs::Plan& plan = args.plan;
-  const jit::QgemmTile& tile = plan.tile;
-  plan.n_panels = ceil_div(args.n, tile.columns);
-  if (args.cut.m_block == 0) args.cut.m_block = choose_rows(args, device);
-  plan.m_blocks = ceil_div(args.m, args.cut.m_block);
-  if (args.cut.panels == 0) {
-    const int64_t rows = args.cut.m_block;
-    const int64_t work = std::max<int64_t>(1, rows * tile.columns * std::max<int64_t>(args.k, 1));
-    const bool gathers = args.windows != nullptr;
-    const int64_t enough = gathers ? kGatherTiles : kEnoughTiles;
-    const int64_t most = std::max<int64_t>(1, plan.n_panels * plan.items * plan.m_blocks / enough);
-    const int64_t least = gathers ? most : ceil_div(kTileProducts, work);
-    const int64_t wide = rows <= tile.rows ? tile.panels[rows] : 1;
-    args.cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
+// --- what a tile reads: the block's rows of A as runs of equal height
+
+struct Area {
+  int64_t row, column, rows, columns;
+};
+
+struct Runs {
+  const uint8_t* a = nullptr;
+  int64_t a_stride = 0, groups = 0, lines = 1, line_step = 0, tail = 0;
+  int64_t count = 1, rows = 0, step = 0;  // rows of each; bytes of A from run to run
+};
+
+// Rows of A beside each other, filled up to whole groups: any bytes do, since the packed weights
+// are zero there.
+void copy_rows(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_t* to) {
+  const int64_t pitch = args.plan.a_stride;
+  if (args.windows != nullptr) {
+    gather_windows(*args.windows, a, args.zero, area.row, area.rows, to, pitch);
+  } else {
+    for (int64_t i = 0; i < area.rows; ++i) {
+      std::memcpy(to + i * pitch, a + (area.row + i) * args.a_stride, static_cast<size_t>(args.k));
+    }
   }
-  plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
+  const auto rest = static_cast<size_t>(args.plan.packed_k - args.k);
+  for (int64_t i = 0; i < area.rows; ++i) std::memset(to + i * pitch + args.k, 0, rest);
 }
+
+Runs runs_of_rows(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_t* scratch) {
+  const QmatmulArgs::Plan& plan = args.plan;
+  Runs runs;
+  runs.a_stride = plan.a_stride;
+  runs.rows = area.rows;
+  if (plan.source == Source::rows) {
+    runs.a = a + area.row * plan.a_stride;
+    runs.groups = args.k / kGroup;
+    runs.tail = args.k % kGroup;
+  } else {
+    copy_rows(args, a, area, scratch);
+    runs.a = scratch;
+    runs.groups = plan.packed_k / kGroup;
+  }
+  return runs;
+}
+
+// One run for each row of outputs.
+Runs runs_of_windows(const QmatmulArgs& args, const Area& area, uint8_t* scratch) {
+  const MatmulWindows& w = *args.windows;
+  const int64_t line = area.row / w.x.out, image = line / w.y.out, first = line % w.y.out;
+  const uint8_t* picture = args.a + image * w.image_step;
+  Runs runs;
+  runs.count = area.rows / w.x.out;
+  runs.rows = w.x.out;
+  int64_t pitch = w.y.step, place = w.x.step;
+  if (args.plan.source == Source::band) {
+    const ByteBand band = byte_band(w, runs.count);
+    copy_band(w, band, picture, args.zero, first, scratch);
+    runs.a = scratch;
+    pitch = band.pitch, place = w.channels;
+  } else {
+    runs.a = picture + first * w.y.stride * w.y.step;
+  }
+  const int64_t k = w.x.kernel * w.channels;
+  runs.a_stride = w.x.stride * place;
+  runs.groups = k / kGroup;
+  runs.tail = k % kGroup;  // of one line alone
+  runs.lines = w.y.kernel;
+  runs.line_step = w.y.dilation * pitch - runs.groups * kGroup;
+  runs.step = w.y.stride * pitch;
+  return runs;
+}
+
+// --- running a tile
 
 // Operands count their own elements, whatever their type.
 void advance(auto& operand, int64_t elements) {
@@ -71,6 +117,16 @@ void advance(auto& operand, int64_t elements) {
     operand.advance(elements);
   } else {
     operand.data += elements;
+  }
+}
+
+// What the program ends in goes to `to`.
+void store_bytes(auto& strip, uint8_t* to) {
+  if constexpr (requires { strip.out_type; }) {
+    strip.out = to;
+    strip.out_type = decltype(strip.out_type)::u8;
+  } else {
+    throw InternalError("programs do not end in bytes");
   }
 }
 
@@ -103,122 +159,141 @@ Item item_of(const QmatmulArgs& args, int64_t index) {
 
 int64_t panel_bytes(const QmatmulArgs& args) { return args.plan.packed_k * args.plan.tile.columns; }
 
-// What this worker is likely to read next: tickets go round, so it is `count` tiles ahead; behind
-// the last tile, the same distance into the next step's weights.
-void prefetch_next(const QmatmulArgs& args, int64_t tile, const Worker& worker,
-                   jit::QgemmBlock& block) {
-  const QmatmulArgs::Plan& plan = args.plan;
-  const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
-  const int64_t next = tile + worker.count;
-  const int64_t bytes = args.cut.panels * block.panel_stride;
-  if (next >= tiles) {
-    const int64_t from = std::min((next - tiles) * bytes, args.next.bytes);
-    block.prefetch = args.next.weights + from;
-    block.prefetch_bytes = std::min(bytes, args.next.bytes - from);
-  } else {
-    const int64_t first = next % plan.n_groups * args.cut.panels;
-    const int64_t panels = std::min(args.cut.panels, plan.n_panels - first);
-    const Item item = item_of(args, next / plan.n_groups / plan.m_blocks);
-    block.prefetch = item.b + first * block.panel_stride;
-    block.prefetch_bytes = panels * block.panel_stride;
-  }
-}
-
-struct Area {
-  int64_t row, column, rows, columns;
+struct Bytes {
+  const int8_t* from;
+  int64_t count;
 };
 
-// Rows of A beside each other in scratch, filled up to whole groups: any bytes do, since the
-// packed weights are zero there.
-void copy_rows(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_t* to) {
-  const int64_t pitch = args.plan.copy_pitch;
-  if (args.windows != nullptr) {
-    gather_windows(*args.windows, a, args.zero, area.row, area.rows, to, pitch);
-  } else {
-    for (int64_t i = 0; i < area.rows; ++i) {
-      std::memcpy(to + i * pitch, a + (area.row + i) * args.a_stride, static_cast<size_t>(args.k));
-    }
+// What this worker is likely to read next: tickets go round, so it is `count` tiles ahead; behind
+// the last tile, the same distance into the next step's weights.
+Bytes next_weights(const QmatmulArgs& args, int64_t tile, const Worker& worker) {
+  const QmatmulArgs::Plan& plan = args.plan;
+  const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
+  const int64_t next = tile + worker.count, panel = panel_bytes(args);
+  const int64_t bytes = args.cut.panels * panel;
+  if (next >= tiles) {
+    const int64_t from = std::min((next - tiles) * bytes, args.next.bytes);
+    return {args.next.weights + from, std::min(bytes, args.next.bytes - from)};
   }
-  for (int64_t i = 0; i < area.rows; ++i) {
-    std::memset(to + i * pitch + args.k, 0, static_cast<size_t>(args.plan.packed_k - args.k));
-  }
+  const int64_t first = next % plan.n_groups * args.cut.panels;
+  const Item item = item_of(args, next / plan.n_groups / plan.m_blocks);
+  return {item.b + first * panel, std::min(args.cut.panels, plan.n_panels - first) * panel};
 }
 
-void set_a(const QmatmulArgs& args, const Item& item, const Area& area, const Worker& worker,
-           jit::QgemmBlock& block) {
-  constexpr int64_t kGroup = 4;
-  if (args.plan.copy_pitch == 0) {
-    block.call.a = item.a + area.row * args.a_stride;
-    block.call.a_stride = args.a_stride;
-    block.call.groups = args.k / kGroup;
-    block.call.tail = args.k % kGroup;
-    block.a_bytes = args.k;
-    return;
-  }
-  auto* rows = reinterpret_cast<uint8_t*>(worker.scratch);
-  copy_rows(args, item.a, area, rows);
-  block.call.a = rows;
-  block.call.a_stride = args.plan.copy_pitch;
-  block.call.groups = args.plan.packed_k / kGroup;
-}
+// One tile as its parts see it.
+struct TileRun {
+  const QmatmulArgs& args;
+  const Item item;
+  const Runs runs;
+  float* stage;  // floats of a chunk
+};
 
-void set_c(const QmatmulArgs& args, const Item& item, const Area& area, jit::QgemmBlock& block) {
+void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
+  const QmatmulArgs& args = t.args;
   const int64_t at = area.row * args.c_stride + area.column;
   if (args.requantize) {
-    block.call.c = item.c_bytes + at;
+    block.call.c = t.item.c_bytes + at;
     block.call.c_stride = args.c_stride;
     block.call.range = &args.plan.range;
   } else {
-    block.call.c = item.c + at;
-    block.call.c_stride = args.c_stride * int64_t{sizeof(float)};
+    block.call.c = args.plan.staged ? t.stage : t.item.c + at;
+    block.call.c_stride = (args.plan.staged ? args.plan.chunk : args.c_stride) * int64_t{4};
   }
   block.call.offset = args.offset + area.column;
   block.call.multiplier = args.multiplier + area.column;
   if (args.bias != nullptr) block.call.bias = args.bias + area.column;
-  if (item.residual != nullptr) {
-    block.call.residual = item.residual + area.row * args.residual_stride + area.column;
-    block.call.residual_stride = args.residual_stride * int64_t{sizeof(float)};
+  if (t.item.residual != nullptr) {
+    block.call.residual = t.item.residual + area.row * args.residual_stride + area.column;
+    block.call.residual_stride = args.residual_stride * int64_t{4};
   }
   if (args.relu || args.plan.relu) block.call.flags |= jit::kQRelu;
   if (args.plan.gelu) block.call.flags |= jit::kQGelu;
 }
 
-void run_program(const QmatmulArgs& args, const Item& item, const Area& area) {
+void run_program(const TileRun& t, const Area& area) {
+  const QmatmulArgs& args = t.args;
   if (args.plan.strip == nullptr) return;
-  float* c = item.c + area.row * args.c_stride + area.column;
-  EltOperand operands[kEltOperands];
-  operands[0] = {c, args.c_stride, 1};
+  const int64_t at = area.row * args.c_stride + area.column;
+  EltOperand operands[kEltOperands] = {};
+  operands[0].data = args.plan.staged ? t.stage : t.item.c + at;
+  operands[0].row_stride = args.plan.staged ? args.plan.chunk : args.c_stride;
+  operands[0].column_stride = 1;
   for (int i = 1; i < args.program->operands; ++i) {
-    const EltOperand& whole = item.operands[i];
+    const EltOperand& whole = t.item.operands[i];
     operands[i] = whole;
     advance(operands[i], area.row * whole.row_stride + area.column * whole.column_stride);
   }
-  args.plan.strip(*args.program, {operands, c, args.c_stride, area.rows, area.columns});
+  EltStrip strip{operands, t.item.c + at, args.c_stride, area.rows, area.columns};
+  if (args.plan.staged) store_bytes(strip, t.item.c_bytes + at);
+  args.plan.strip(*args.program, strip);
+}
+
+// Columns [area.column, + area.columns) of all runs; `next` is brought near meanwhile.
+void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
+  const Runs& runs = t.runs;
+  jit::QgemmBlock block;
+  block.rows = runs.rows;
+  block.columns = area.columns;
+  block.panel_stride = panel_bytes(t.args);
+  block.call.a = runs.a;
+  block.call.a_stride = runs.a_stride;
+  block.call.groups = runs.groups;
+  block.call.lines = runs.lines;
+  block.call.line_step = runs.line_step;
+  block.call.tail = runs.tail;
+  block.call.b = t.item.b + area.column * t.args.plan.packed_k;
+  block.a_is_far = a_is_far;
+  block.prefetch = next.from;
+  block.prefetch_bytes = ceil_div(next.count, runs.count);
+  set_epilogue(t, area, block);
+  for (int64_t run = 0; run < runs.count; ++run) {
+    jit::multiply(t.args.plan.tile, block);
+    jit::move_rows(block.call, runs.rows);
+    block.call.a = static_cast<const uint8_t*>(runs.a) + (run + 1) * runs.step;
+    if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes;
+  }
+  run_program(t, area);
+}
+
+Area area_of(const QmatmulArgs& args, int64_t m_block, int64_t group) {
+  const QmatmulArgs::Plan& plan = args.plan;
+  Area area{m_block * args.cut.m_block, group * args.cut.panels * plan.tile.columns, 0, 0};
+  area.columns = std::min(args.cut.panels * plan.tile.columns, args.n - area.column);
+  if (plan.band_rows == 0) {
+    area.rows = std::min(args.cut.m_block, args.m - area.row);
+    return area;
+  }
+  const MatmulWindows& w = *args.windows;
+  const int64_t blocks = ceil_div(w.y.out, plan.band_rows);  // of an image
+  const int64_t first = m_block % blocks * plan.band_rows;
+  area.row = (m_block / blocks * w.y.out + first) * w.x.out;
+  area.rows = std::min(plan.band_rows, w.y.out - first) * w.x.out;
+  return area;
 }
 
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const QmatmulArgs*>(raw);
   const QmatmulArgs::Plan& plan = args.plan;
-  const int64_t group = tile % plan.n_groups;
-  const int64_t m_block = tile / plan.n_groups % plan.m_blocks;
+  const Area area = area_of(args, tile / plan.n_groups % plan.m_blocks, tile % plan.n_groups);
   const Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
-
-  Area area{m_block * args.cut.m_block, group * args.cut.panels * plan.tile.columns, 0, 0};
-  area.rows = std::min(args.cut.m_block, args.m - area.row);
-  area.columns = std::min(args.cut.panels * plan.tile.columns, args.n - area.column);
-  jit::QgemmBlock block;
-  block.rows = area.rows;
-  block.columns = area.columns;
-  block.panel_stride = panel_bytes(args);
-  block.call.b = item.b + area.column * plan.packed_k;
-  set_a(args, item, area, worker, block);
-  set_c(args, item, area, block);
-  prefetch_next(args, tile, worker, block);
-  // This worker's first tile of the step; what it copies is near.
-  block.a_is_far = tile < worker.count && plan.copy_pitch == 0;
-  jit::multiply(plan.tile, block);
-  run_program(args, item, area);
+  auto* scratch = reinterpret_cast<uint8_t*>(worker.scratch);
+  const Runs runs = plan.band_rows == 0 ? runs_of_rows(args, item.a, area, scratch)
+                                        : runs_of_windows(args, area, scratch);
+  const TileRun t{args, item, runs, reinterpret_cast<float*>(scratch + plan.stage_offset)};
+  Bytes next = next_weights(args, tile, worker);
+  const int64_t chunks = ceil_div(area.columns, plan.chunk), share = ceil_div(next.count, chunks);
+  for (int64_t at = 0; at < area.columns; at += plan.chunk) {
+    const int64_t columns = std::min(plan.chunk, area.columns - at);
+    const int64_t count = std::min(share, next.count);
+    // The beginning of this worker's first tile of the step; what it copies is near.
+    const bool a_is_far = at == 0 && tile < worker.count && plan.source == Source::rows;
+    run_chunk(t, {area.row, area.column + at, area.rows, columns}, {next.from, count}, a_is_far);
+    if (next.from != nullptr) next.from += count;
+    next.count -= count;
+  }
 }
+
+// --- planning
 
 void check(const QmatmulArgs& args) {
   if (args.m < 0 || args.n < 0 || args.k < 0 || args.batch_rank < 0 ||
@@ -247,27 +322,130 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
 
 void choose_epilogue(const QmatmulRow& row, QmatmulArgs& args) {
   QmatmulArgs::Plan& plan = args.plan;
-  // Whole numbers of at most nine bits: exact in fp32.
+  // Whole numbers of few bits: exact in fp32.
   plan.range = {static_cast<float>(args.low - args.out_zero),
                 static_cast<float>(args.high - args.out_zero), args.out_zero};
   if (args.program == nullptr) return;
   plan.gelu = row.isa != Isa::portable && is_only(*args.program, EltOp::gelu_erf);
   plan.relu = is_only(*args.program, EltOp::relu);
   if (plan.gelu || plan.relu) return;
-  if (args.requantize) throw InternalError("an integer product cannot end in a program of bytes");
+  if (args.requantize) throw InternalError("an integer product is requantised behind a program");
   plan.strip = eltwise_strip(row.isa);
+  plan.staged = args.c_bytes != nullptr;
 }
 
-// Rows of A are copied where they are windows, or too short for the kernel's tail.
-void choose_copy(QmatmulArgs& args) {
-  constexpr int64_t kGroup = 4;
-  // A pitch of a multiple of 1 KiB would put the rows of a register tile into few cache sets.
-  constexpr int64_t kSet = 1024, kPad = 64;
+// 1 x 1 windows side by side: their places are the rows.
+bool are_rows(const MatmulWindows& w) {
+  const auto steps = [](const WindowSteps& a) {
+    return a.kernel == 1 && a.stride == 1 && a.begin == 0 && a.out == a.in;
+  };
+  return steps(w.y) && steps(w.x) && (w.y.in == 1 || w.y.step == w.x.in * w.x.step) &&
+         w.image_step == w.y.in * w.x.in * w.x.step;
+}
+
+// Whether a kernel can walk along the taps: those of a line are neighbours, in whole groups.
+bool walks_lines(const QmatmulArgs& args) {
+  constexpr int64_t kFewest = 6, kMost = 256;  // outputs of a line: short ones fill no tile
+  const MatmulWindows& w = *args.windows;
+  const int64_t k = w.x.kernel * w.channels;
+  const bool whole = k % kGroup == 0 || (w.y.kernel == 1 && k >= kGroup);
+  return args.batch_rank == 0 && whole && k > 0 && (w.x.dilation == 1 || w.x.kernel == 1) &&
+         w.x.out >= kFewest && w.x.out <= kMost && w.y.out > 0;
+}
+
+// Windows that overlap and begin inside, so that a band is hardly larger than the picture: what a
+// damaged plan says is not computed with before.
+bool overlaps(const WindowSteps& axis) {
+  return axis.stride <= axis.kernel && axis.begin < axis.kernel && axis.out > 0 &&
+         axis.dilation <= axis.in && axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
+}
+
+int64_t band_bytes(const QmatmulArgs& args, int64_t rows) {
+  const ByteBand band = byte_band(*args.windows, rows);
+  return checked_mul(band.lines, band.pitch, "lines");
+}
+
+Source choose_source(const QmatmulArgs& args, const Device& device) {
+  if (args.windows == nullptr) {
+    return args.k >= kGroup || args.k == 0 ? Source::rows : Source::copy;
+  }
+  const MatmulWindows& w = *args.windows;
+  if (are_rows(w) && args.k >= kGroup) return Source::rows;
+  if (!walks_lines(args)) return Source::copy;
+  if (never_padded(w) && (w.x.kernel == 1 || w.x.step == w.channels)) return Source::picture;
+  const bool fits = overlaps(w.y) && overlaps(w.x) && band_bytes(args, 1) <= device.l2_bytes / 2;
+  return fits ? Source::band : Source::copy;
+}
+
+// Rows of A and C in one tile.
+int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
+  constexpr int64_t kLeast = 128, kMost = 240;  // enough to reuse a panel; enough tiles
+  const jit::QgemmTile& tile = args.plan.tile;
+  const int64_t fits = device.l2_bytes / 2 / std::max<int64_t>(1, args.k);
+  const int64_t most = std::clamp<int64_t>(fits, kLeast, kMost);
+  int64_t rows =
+      std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
+  const int64_t tiles = args.plan.items * args.plan.n_panels;
+  while (rows > int64_t{4} * tile.rows && tiles * ceil_div(args.m, rows) < kFewTiles) {
+    rows = ceil_div(rows, 2);
+  }
+  return rows;
+}
+
+// About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
+void cut_bands(QmatmulArgs& args, const Device& device) {
+  constexpr int64_t kRows = 128;
   QmatmulArgs::Plan& plan = args.plan;
-  if (args.windows == nullptr && (args.k >= kGroup || args.k == 0)) return;
-  const int64_t used = round_up(std::max<int64_t>(plan.packed_k, 1), kPad);
-  plan.copy_pitch = used + (used % kSet == 0 ? kPad : 0);
-  plan.scratch_bytes = checked_mul(args.cut.m_block, plan.copy_pitch, "copied rows");
+  const MatmulWindows& w = *args.windows;
+  plan.band_rows = std::clamp<int64_t>(kRows / w.x.out, 1, w.y.out);
+  while (plan.band_rows > 1 && band_bytes(args, plan.band_rows) > device.l2_bytes / 2) {
+    plan.band_rows = ceil_div(plan.band_rows, 2);
+  }
+  const int64_t images = args.m / (w.x.out * w.y.out);
+  args.cut.m_block = plan.band_rows * w.x.out;
+  plan.m_blocks = checked_mul(images, ceil_div(w.y.out, plan.band_rows), "rows of windows");
+}
+
+void choose_cut(QmatmulArgs& args, const Device& device) {
+  QmatmulArgs::Plan& plan = args.plan;
+  plan.n_panels = ceil_div(args.n, plan.tile.columns);
+  if (plan.source == Source::band || plan.source == Source::picture) {
+    cut_bands(args, device);
+  } else {
+    if (args.cut.m_block == 0) args.cut.m_block = choose_rows(args, device);
+    plan.m_blocks = ceil_div(args.m, args.cut.m_block);
+  }
+  const int64_t rows = args.cut.m_block;
+  // Panels that a kernel takes at once, where one block of rows is all there is.
+  const int64_t wide = rows <= plan.tile.rows ? plan.tile.panels[rows] : 1;
+  plan.chunk = wide * plan.tile.columns;
+  if (args.cut.panels == 0) {
+    const int64_t work = std::max<int64_t>(1, rows * plan.tile.columns * args.k);
+    const int64_t enough = copies(args) ? kCopyTiles : kEnoughTiles;
+    const int64_t most = std::max<int64_t>(1, plan.n_panels * plan.items * plan.m_blocks / enough);
+    const int64_t least = copies(args) ? most : ceil_div(kTileProducts, work);
+    args.cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
+  }
+  args.cut.panels = std::clamp<int64_t>(args.cut.panels, 1, std::max<int64_t>(1, plan.n_panels));
+  plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
+}
+
+void choose_scratch(QmatmulArgs& args) {
+  // A pitch of a multiple of 1 KiB would put the rows of a register tile into few cache sets.
+  constexpr int64_t kSet = 1024, kLine = 64;
+  QmatmulArgs::Plan& plan = args.plan;
+  plan.a_stride = args.windows != nullptr ? args.windows->x.step : args.a_stride;
+  if (plan.source == Source::copy) {
+    const int64_t used = round_up(std::max<int64_t>(plan.packed_k, 1), kLine);
+    plan.a_stride = used + (used % kSet == 0 ? kLine : 0);
+    plan.scratch_bytes = checked_mul(args.cut.m_block, plan.a_stride, "copied rows");
+  } else if (plan.source == Source::band) {
+    plan.scratch_bytes = round_up(band_bytes(args, plan.band_rows), kLine);
+  }
+  if (!plan.staged) return;
+  plan.stage_offset = plan.scratch_bytes;
+  const int64_t floats = checked_mul(args.cut.m_block, plan.chunk, "rows of a chunk");
+  plan.scratch_bytes += round_up(floats * int64_t{sizeof(float)}, kLine);
 }
 
 }  // namespace
@@ -280,8 +458,9 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   plan.items = items(args);
   plan.packed_k = round_up(args.k, row.tile_k);
   choose_epilogue(row, args);
+  plan.source = choose_source(args, this_device());
   choose_cut(args, this_device());
-  choose_copy(args);
+  choose_scratch(args);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

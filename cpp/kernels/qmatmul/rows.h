@@ -88,9 +88,9 @@ struct QmatmulArgs {
   // [row, column] is data[row * row_stride + column * column_stride].
   const EltProgram* program = nullptr;
   EltOperand operands[kEltOperands] = {};
-  // Stored as f32 to c, or, where requantize is set, as bytes to c_bytes:
-  // clamp(rne(v) + out_zero, low, high), where NaN becomes low. Then the program may only be a GELU
-  // or a ReLU.
+  // Stored as f32 to c; or, where requantize is set, as bytes to c_bytes:
+  // clamp(rne(v) + out_zero, low, high), where NaN becomes low, and the program may only be a GELU
+  // or a ReLU; or as the bytes to c_bytes that the program ends in.
   float* c = nullptr;
   uint8_t* c_bytes = nullptr;
   int64_t c_stride = 0;  // elements
@@ -104,13 +104,25 @@ struct QmatmulArgs {
 
   // Filled by plan_qmatmul.
   struct Plan {
+    // Where a tile reads its rows of A.
+    enum class Source : uint8_t {
+      rows,     // where they lie, a_stride apart
+      copy,     // rows or windows copied beside each other
+      band,     // windows, out of a copy of whole lines with their padding
+      picture,  // windows, out of the picture itself: no padding
+    };
+    Source source = Source::rows;
     jit::QgemmTile tile;
     jit::QgemmRange range;
     int64_t packed_k = 0;  // k of packed weights
+    int64_t a_stride = 0;  // of rows and copies
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
-    int64_t copy_pitch = 0;      // bytes of a row of A that is copied to scratch; 0: read in place
+    int64_t band_rows = 0;       // band, picture: rows of outputs of one image in a tile
+    int64_t chunk = 0;           // columns of C that are finished before the next ones
+    int64_t stage_offset = 0;    // bytes of scratch in front of the floats of a chunk
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
+    bool staged = false;  // the program makes bytes out of the floats of a chunk
   } plan;
 };
 
