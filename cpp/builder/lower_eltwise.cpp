@@ -207,6 +207,8 @@ bool chain_goes_on(const Graph& g, ValueId id) {
   const Value& v = g.value(id);
   const bool once = g.uses(id) == 1 && v.readers.size() == 1;
   const Node* reader = once ? &g.node(v.readers[0]) : nullptr;
+  // What makes bytes makes them in u8; the other form of them is a step of its own.
+  if (reader != nullptr && reader->is("planck.FlipSign")) return false;
   return reader != nullptr && is_eltwise(g, *reader) &&
          g.value(reader->outputs[0]).type().dims == v.type().dims;
 }

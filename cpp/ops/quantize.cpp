@@ -143,7 +143,7 @@ void FlipSign::reference(Evaluation& call) const {
   call.out[0] = map(call.at(0), is_signed ? DType::u8 : DType::s8,
                     [&](auto v) { return is_signed ? v + 128 : v - 128; });
 }
-PLANCK_OP(FlipSign, 0)
+PLANCK_OWN_OP(FlipSign)
 
 void DynamicQuantizeLinear::infer(Inference& call) const {
   need_float(kName, call, 0);

@@ -33,16 +33,11 @@ std::optional<Shape> shape_of_scale(const Graph& g, const Node& n) {
   return scale.fact.constant->shape();
 }
 
-bool feeds_dequantize(const Graph& g, ValueId v) {
-  return std::ranges::any_of(g.value(v).readers,
-                             [&](NodeId r) { return g.node(r).is("DequantizeLinear"); });
-}
-
 // Q to s8 -> FlipSign(Q to u8)
 std::optional<Outcome> quantize(const Graph& g, const Node& n) {
   const ValueId q = n.outputs[0];
   const auto shape = shape_of_scale(g, n);
-  if (dtype_of(g, q) != DType::s8 || !shape || !feeds_dequantize(g, q)) return std::nullopt;
+  if (dtype_of(g, q) != DType::s8 || is_constant(g, n.inputs[0]) || !shape) return std::nullopt;
   auto zero = moved_zero(g, n.input(2), *shape);
   if (!zero) return std::nullopt;
   ops::QuantizeLinear attrs = n.as<ops::QuantizeLinear>();

@@ -114,7 +114,7 @@ struct Bool8 {
 
 template <class To, class From>
 inline To converted(From x) {
-  if constexpr (sizeof(From) == 1) {
+  if constexpr (requires { x.value; }) {
     return static_cast<To>(x.value != 0);
   } else if constexpr (sizeof(To) == 1) {
     return To{x != 0};
