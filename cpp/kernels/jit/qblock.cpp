@@ -26,11 +26,11 @@ constexpr Masks kMasks = make_masks();
 
 const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
 
-// With fewer than about twelve sums in flight the kernel waits for itself, so that a tile of few
-// rows takes several panels at once.
-int panels_for(int rows, int vectors) {
-  constexpr int kSums = 12;
-  return std::max(1, kSums / (rows * vectors));
+// With few sums in flight the kernel waits for itself, so that a tile of few rows takes several
+// panels at once. vpdpbusd takes 4 or 5 cycles, a vpaddd behind a product one.
+int panels_for(const QgemmRecipe& recipe) {
+  const int sums = recipe.unit == QgemmUnit::vnni ? 12 : 8;
+  return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
 
 int64_t c_bytes(const QgemmTile& tile) { return tile.bytes ? 1 : 4; }
@@ -109,13 +109,13 @@ void prefetch_a(const QgemmCall& call, int64_t rows) {
 }
 
 void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
-  const int r = recipe.rows, vectors = recipe.vectors;
+  const int r = recipe.rows;
   tile.one[r][0] = qgemm_kernel(recipe);
   recipe.masked = true;
   tile.one[r][1] = qgemm_kernel(recipe);
   tile.whole_bytes = stores_whole_bytes(recipe);
   recipe.masked = false;
-  recipe.panels = tile.panels[r] = panels_for(r, vectors);
+  recipe.panels = tile.panels[r] = panels_for(recipe);
   if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
 }
 
@@ -126,6 +126,7 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
   tile.rows = rows;
   tile.columns = columns;
   tile.bytes = bytes;
+  tile.unit = unit;
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {

@@ -9,7 +9,8 @@ namespace planck::jit {
 // The kernels of one register tile for every height up to its own. A plan holds them by value.
 struct QgemmTile {
   static constexpr int kMaxRows = 14, kMaxColumns = 64;
-  int rows = 0, columns = 0;          // of the full tile; a panel has `columns` columns
+  int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
+  QgemmUnit unit = QgemmUnit::vnni;
   bool bytes = false;                 // u8 output
   bool whole_bytes = false;           // stores_whole_bytes of the masked kernels
   QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
