@@ -531,7 +531,7 @@ TEST(QmatmulPacking, UnpackIsTheInverse) {
 TEST(QmatmulRows, Reasons) {
   Device none;
   EXPECT_EQ(why_not(qmatmul_rows().back(), {}, none), "");
-  EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no avx512_vnni");
+  EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no amx_int8");
   EXPECT_THROW(qmatmul_row("qmatmul_of_dreams"), UsageError);
 }
 

@@ -334,6 +334,8 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
       return jit::QgemmUnit::widen;
     case QmatmulUnit::pairs:
       return jit::QgemmUnit::pairs;
+    case QmatmulUnit::amx_int8:
+      return jit::QgemmUnit::tiles;
     default:
       return jit::QgemmUnit::vnni;
   }
@@ -362,8 +364,15 @@ bool are_rows(const MatmulWindows& w) {
          w.image_step == w.y.in * w.x.in * w.x.step;
 }
 
-// Kernels that read bytes take the end of k from where it lies, if there is a whole group.
-bool reads_tails(const QmatmulArgs& args) { return args.plan.tile.unit != jit::QgemmUnit::widen; }
+bool reads_bytes(const QmatmulArgs& args) { return args.plan.tile.unit != jit::QgemmUnit::widen; }
+// Vector kernels take the end of k from where it lies, if there is a whole group before.
+bool reads_tails(const QmatmulArgs& args) {
+  return reads_bytes(args) && args.plan.tile.unit != jit::QgemmUnit::tiles;
+}
+bool reads_rows(const QmatmulArgs& args) {
+  const bool tail = args.k % args.plan.group != 0;
+  return reads_bytes(args) && args.k >= args.plan.group && (!tail || reads_tails(args));
+}
 
 // Whether a kernel can walk along the taps: those of a line are neighbours, in whole groups.
 bool walks_lines(const QmatmulArgs& args) {
@@ -390,14 +399,14 @@ int64_t band_bytes(const QmatmulArgs& args, int64_t rows) {
 }
 
 Source choose_source(const QmatmulArgs& args, const Device& device) {
-  const bool in_place = reads_tails(args);
-  const bool rows = in_place && args.k >= args.plan.group;
-  if (args.windows == nullptr) return rows || args.k == 0 ? Source::rows : Source::copy;
+  if (args.windows == nullptr) {
+    return reads_rows(args) || args.k == 0 ? Source::rows : Source::copy;
+  }
   const MatmulWindows& w = *args.windows;
-  if (are_rows(w) && rows) return Source::rows;
+  if (are_rows(w) && reads_rows(args)) return Source::rows;
   if (!walks_lines(args)) return Source::copy;
   const bool neighbours = w.x.kernel == 1 || w.x.step == w.channels;
-  if (in_place && never_padded(w) && neighbours) return Source::picture;
+  if (reads_bytes(args) && never_padded(w) && neighbours) return Source::picture;
   const bool fits = overlaps(w.y) && overlaps(w.x) && band_bytes(args, 1) <= device.l2_bytes / 2;
   return fits ? Source::band : Source::copy;
 }
@@ -407,7 +416,7 @@ int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
   // Enough to reuse a panel, which narrow ones need less; enough tiles.
   constexpr int64_t kMost = 240;
   const jit::QgemmTile& tile = args.plan.tile;
-  const int64_t least = reads_tails(args) ? 128 : 48, bytes = reads_tails(args) ? 1 : 2;
+  const int64_t least = reads_bytes(args) ? 128 : 48, bytes = reads_bytes(args) ? 1 : 2;
   const int64_t fits = device.l2_bytes / 2 / std::max<int64_t>(1, args.k * bytes);
   const int64_t most = std::clamp<int64_t>(fits, least, kMost);
   int64_t rows =
@@ -469,7 +478,7 @@ void choose_scratch(QmatmulArgs& args) {
   } else if (plan.source == Source::band) {
     plan.scratch_bytes = round_up(band_bytes(args, plan.band_rows), kLine);
   }
-  if (!reads_tails(args)) {
+  if (!reads_bytes(args)) {
     plan.widened_bytes = 2 * plan.scratch_bytes;
     plan.scratch_bytes += plan.widened_bytes;
   }
