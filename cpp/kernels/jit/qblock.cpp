@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/jit/gemm.h"
+#include "kernels/jit/qtiles.h"
 
 namespace planck::jit {
 namespace {
@@ -26,11 +27,11 @@ constexpr Masks kMasks = make_masks();
 
 const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
 
-// With fewer than about twelve sums in flight the kernel waits for itself, so that a tile of few
-// rows takes several panels at once.
-int panels_for(int rows, int vectors) {
-  constexpr int kSums = 12;
-  return std::max(1, kSums / (rows * vectors));
+// With few sums in flight the kernel waits for itself, so that a tile of few rows takes several
+// panels at once. vpdpbusd takes 4 or 5 cycles, a vpaddd behind a product one.
+int panels_for(const QgemmRecipe& recipe) {
+  const int sums = recipe.unit == QgemmUnit::vnni ? 12 : 8;
+  return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
 
 int64_t c_bytes(const QgemmTile& tile) { return tile.bytes ? 1 : 4; }
@@ -64,6 +65,31 @@ void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
   }
 }
 
+// Sums of a row of tiles on the matrix unit, then what becomes of them, a few rows of one panel at
+// a time.
+void call_matrix(const QgemmTile& tile, const QgemmCall& call, int panels, int64_t columns) {
+  alignas(64) int32_t sums[QgemmTile::kMaxRows * kMatrixColumns];
+  const int64_t pitch = panels * kMatrixColumns;  // two panels only of half the rows
+  QgemmCall product = call;
+  product.c = sums;
+  product.c_stride = pitch * int64_t{sizeof(int32_t)};
+  (panels > 1 ? tile.many[call.rows] : tile.one[call.rows][0])(&product);
+  QgemmCall finish = call;
+  for (int panel = 0; panel < panels; ++panel) {
+    const int64_t here = std::min<int64_t>(columns - panel * kMatrixColumns, kMatrixColumns);
+    finish.mask = here < kMatrixColumns ? mask_of(here) : nullptr;
+    QgemmCall rows = finish;
+    rows.a = sums + panel * kMatrixColumns;
+    rows.a_stride = product.c_stride;
+    for (int64_t at = 0; at < call.rows; at += rows.rows) {
+      rows.rows = std::min<int64_t>(call.rows - at, QgemmTile::kFinishRows);
+      tile.finish[rows.rows][finish.mask != nullptr](&rows);
+      move_rows(rows, rows.rows);
+    }
+    move_columns(tile, finish, kMatrixColumns);
+  }
+}
+
 void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   const bool masked = columns < tile.columns;
   call.mask = masked ? mask_of(columns) : nullptr;
@@ -80,7 +106,9 @@ void multiply_rows(const QgemmTile& tile, const QgemmBlock& block, QgemmCall cal
   for (int64_t at = 0; at < columns;) {
     const int64_t left = columns - at;
     const bool many = wide > 1 && left >= wide * tile.columns;
-    if (many) {
+    if (tile.unit == QgemmUnit::tiles) {
+      call_matrix(tile, call, many ? wide : 1, left);
+    } else if (many) {
       tile.many[call.rows](&call);
     } else {
       call_one(tile, call, std::min<int64_t>(left, tile.columns));
@@ -100,8 +128,8 @@ struct Heights {
   int64_t tiles, low, higher;
 };
 
-void prefetch_a(const QgemmCall& call, int64_t rows) {
-  const int64_t bytes = call.groups * 4 + call.tail;
+void prefetch_a(const QgemmCall& call, int64_t group, int64_t rows) {
+  const int64_t bytes = call.groups * group + call.tail;
   const char* row = static_cast<const char*>(call.a) + call.rows * call.a_stride;
   for (int64_t i = 0; i < rows; ++i, row += call.a_stride) {
     for (int64_t j = 0; j < bytes; j += 64) _mm_prefetch(row + j, _MM_HINT_T1);
@@ -109,15 +137,53 @@ void prefetch_a(const QgemmCall& call, int64_t rows) {
 }
 
 void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
-  const int r = recipe.rows, vectors = recipe.vectors;
+  const int r = recipe.rows;
   tile.one[r][0] = qgemm_kernel(recipe);
   recipe.masked = true;
   tile.one[r][1] = qgemm_kernel(recipe);
   tile.whole_bytes = stores_whole_bytes(recipe);
   recipe.masked = false;
-  recipe.panels = tile.panels[r] = panels_for(r, vectors);
+  recipe.panels = tile.panels[r] = panels_for(recipe);
   if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
 }
+
+void add_matrix_kernels(QgemmTile& tile) {
+  if (tile.rows != kMatrixRows || tile.columns != kMatrixColumns) {
+    throw InternalError("matrix tiles have 32 x 32 sums");
+  }
+  for (int r = 1; r <= tile.rows; ++r) {
+    tile.one[r][0] = matrix_kernel(r, 1);
+    tile.panels[r] = matrix_panels(r);
+    if (tile.panels[r] > 1) tile.many[r] = matrix_kernel(r, tile.panels[r]);
+  }
+  QgemmRecipe recipe{.isa = Isa::avx512, .unit = QgemmUnit::sums, .bytes = tile.bytes};
+  for (recipe.rows = 1; recipe.rows <= QgemmTile::kFinishRows; ++recipe.rows) {
+    for (const bool masked : {false, true}) {
+      recipe.masked = masked;
+      tile.finish[recipe.rows][masked] = qgemm_kernel(recipe);
+    }
+  }
+}
+
+// The matrix unit's shapes for the rows of one call after another; given back at the end.
+class MatrixUse {
+ public:
+  explicit MatrixUse(const QgemmTile& tile) : used_(tile.unit == QgemmUnit::tiles) {}
+  ~MatrixUse() {
+    if (used_) release_matrix();
+  }
+  MatrixUse(const MatrixUse&) = delete;
+  MatrixUse& operator=(const MatrixUse&) = delete;
+  void need(int64_t rows) {
+    if (!used_ || rows == rows_) return;
+    configure_matrix(static_cast<int>(rows));
+    rows_ = rows;
+  }
+
+ private:
+  bool used_;
+  int64_t rows_ = 0;
+};
 
 }  // namespace
 
@@ -126,6 +192,11 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
   tile.rows = rows;
   tile.columns = columns;
   tile.bytes = bytes;
+  tile.unit = unit;
+  if (unit == QgemmUnit::tiles) {
+    add_matrix_kernels(tile);
+    return tile;
+  }
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {
@@ -153,19 +224,22 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   QgemmCall column = block.call;
   // One prefetch for every four groups of every call: spread the bytes over all of them.
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t prefetches = std::max<int64_t>(1, column.groups / 4 * column.lines);
+  const int64_t rate = tile.unit == QgemmUnit::tiles ? 4 * kMatrixPrefetches : 1;
+  const int64_t prefetches = std::max<int64_t>(1, column.groups * rate / 4 * column.lines);
   const int64_t prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
   column.prefetch_step = prefetch_step;
+  MatrixUse matrix(tile);
   for (int64_t at = 0; at < block.columns; at += step) {
     QgemmCall call = column;
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);
       call.prefetch = next;
       if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
-        prefetch_a(call, heights.of(t + 1));
+        prefetch_a(call, group_of(tile.unit), heights.of(t + 1));
       }
+      matrix.need(call.rows);
       multiply_rows(tile, block, call, std::min(step, block.columns - at));
       move_rows(call, call.rows);
       move(next, prefetch_step * prefetches);

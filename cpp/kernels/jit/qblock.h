@@ -8,13 +8,17 @@ namespace planck::jit {
 
 // The kernels of one register tile for every height up to its own. A plan holds them by value.
 struct QgemmTile {
-  static constexpr int kMaxRows = 14, kMaxColumns = 64;
-  int rows = 0, columns = 0;          // of the full tile; a panel has `columns` columns
+  static constexpr int kMaxRows = 32, kMaxColumns = 64;
+  int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
+  QgemmUnit unit = QgemmUnit::vnni;
   bool bytes = false;                 // u8 output
   bool whole_bytes = false;           // stores_whole_bytes of the masked kernels
   QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
   QgemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the pipelines
   int panels[kMaxRows + 1] = {};      // 1 where one panel fills them
+  // On the matrix unit `one` and `many` give sums, and these finish a few rows of a panel each.
+  static constexpr int kFinishRows = 8;
+  QgemmFn finish[kFinishRows + 1][2] = {};
 };
 
 // isa portable: the kernel in C++, and no unit.

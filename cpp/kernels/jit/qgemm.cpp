@@ -55,6 +55,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   bool b_resident() const { return r_.rows > columns_ && r_.unit != QgemmUnit::pairs; }
   // What one_group holds beside the sums.
   int inputs() const {
+    if (r_.unit == QgemmUnit::sums) return 1;
     if (r_.unit == QgemmUnit::pairs) return 3;  // ones, a value of A, a product
     const int products = vnni_ ? 0 : 1;
     return std::min(r_.rows, columns_) + 1 + products;
@@ -64,10 +65,14 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
                       columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
                       inputs() <= spare() && (!r_.masked || masks_fit());
-    if (!fits || (wide_ && !vnni_) || r_.isa < Isa::avx2) {
+    if (!fits || r_.isa < Isa::avx2 || !unit_fits()) {
       throw InternalError("no integer kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
+  }
+  bool unit_fits() const {
+    if (r_.unit == QgemmUnit::tiles) return false;
+    return r_.unit == QgemmUnit::vnni || wide_ == (r_.unit == QgemmUnit::sums);
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
   bool masks_fit() const { return wide_ ? columns_ <= 6 : spare() >= columns_ + 1; }
@@ -87,15 +92,19 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     push_saved();
     prefetch_output();
     load_pointers();
-    start_sums();
-    if (r_.unit == QgemmUnit::pairs) load_ones();
-    lines_loop();
-    k_tail();
+    r_.unit == QgemmUnit::sums ? add_offset() : multiply();
     epilogue();
     r_.bytes ? store_bytes() : store_floats();
     vzeroupper();
     pop_saved();
     ret();
+  }
+
+  void multiply() {
+    start_sums();
+    if (r_.unit == QgemmUnit::pairs) load_ones();
+    lines_loop();
+    k_tail();
   }
 
   void push_saved() {
@@ -152,6 +161,19 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     for (int j = 0; j < columns_; ++j) load(sum(0, j), pointer, j);
     for (int i = 1; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) vmovaps(sum(i, j), sum(0, j));
+    }
+  }
+
+  // The sums are all there; columns that do not exist are any.
+  void add_offset() {
+    load_masks();
+    mov(pointer, PLANCK_FIELD(offset));
+    for (int j = 0; j < columns_; ++j) {
+      load(temporary(), pointer, j);
+      for (int i = 0; i < r_.rows; ++i) {
+        const Xbyak::RegExp row = based(a_bases, a_stride, i);
+        vpaddd(sum(i, j), temporary(), ptr[row + j * vector_bytes()]);
+      }
     }
   }
 

@@ -57,8 +57,12 @@ enum class QgemmUnit : uint8_t {
   widen,  // vpmaddwd on both operands widened to 16 bits: groups of two
   pairs,  // vpmaddubsw: weights proven not to leave 16 bits, groups of four
   vnni,   // vpdpbusd, groups of four
+  tiles,  // tdpbusd, groups of 64: see qtiles.h
+  sums,   // none: `a` are the sums [rows, columns], as the matrix unit leaves them
 };
-constexpr int group_of(QgemmUnit unit) { return unit == QgemmUnit::widen ? 2 : 4; }
+constexpr int group_of(QgemmUnit unit) {
+  return unit == QgemmUnit::widen ? 2 : unit == QgemmUnit::tiles ? 64 : 4;
+}
 
 struct QgemmRecipe {
   Isa isa = Isa::avx2;  // avx2: 8 sums a vector, avx512: 16

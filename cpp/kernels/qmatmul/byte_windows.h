@@ -15,6 +15,7 @@ void gather_windows(const MatmulWindows& windows, const uint8_t* picture, uint8_
 // taps of a line are neighbours, windows side by side overlap in it.
 struct ByteBand {
   int64_t lines = 0, pitch = 0;  // pitch: bytes
+  int64_t bytes() const { return lines * pitch; }
 };
 ByteBand byte_band(const MatmulWindows& windows, int64_t output_rows);
 // Copies the lines that outputs from row `first` on read; `image` is the image's first place.

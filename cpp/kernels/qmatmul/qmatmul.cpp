@@ -24,7 +24,6 @@ constexpr int64_t kFewTiles = 16;
 constexpr int64_t kCopyTiles = 8;
 // Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 22;
-constexpr int64_t kGroup = 4;  // elements of k that a kernel reads at a time
 
 int64_t items(const QmatmulArgs& args) {
   int64_t count = 1;
@@ -72,12 +71,12 @@ Runs runs_of_rows(const QmatmulArgs& args, const uint8_t* a, const Area& area, u
   runs.rows = area.rows;
   if (plan.source == Source::rows) {
     runs.a = a + area.row * plan.a_stride;
-    runs.groups = args.k / kGroup;
-    runs.tail = args.k % kGroup;
+    runs.groups = args.k / plan.group;
+    runs.tail = args.k % plan.group;
   } else {
     copy_rows(args, a, area, scratch);
     runs.a = scratch;
-    runs.groups = plan.packed_k / kGroup;
+    runs.groups = plan.packed_k / plan.group;
   }
   return runs;
 }
@@ -99,14 +98,35 @@ Runs runs_of_windows(const QmatmulArgs& args, const Area& area, uint8_t* scratch
   } else {
     runs.a = picture + first * w.y.stride * w.y.step;
   }
-  const int64_t k = w.x.kernel * w.channels;
+  const int64_t k = w.x.kernel * w.channels, group = args.plan.group;
   runs.a_stride = w.x.stride * place;
-  runs.groups = k / kGroup;
-  runs.tail = k % kGroup;  // of one line alone
+  runs.groups = k / group;
+  runs.tail = k % group;  // of one line alone
   runs.lines = w.y.kernel;
-  runs.line_step = w.y.dilation * pitch - runs.groups * kGroup;
+  runs.line_step = w.y.dilation * pitch - runs.groups * group;
   runs.step = w.y.stride * pitch;
   return runs;
+}
+
+// For kernels that read numbers of 16 bits: what has been copied, beside it.
+Runs widened(const Runs& runs, int64_t bytes, uint8_t* to) {
+  auto* numbers = reinterpret_cast<uint16_t*>(to);
+  for (int64_t i = 0; i < bytes; ++i) numbers[i] = runs.a[i];
+  Runs wide = runs;
+  wide.a = to;
+  wide.a_stride *= 2, wide.line_step *= 2, wide.step *= 2;
+  return wide;
+}
+
+Runs runs_of(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_t* scratch) {
+  const QmatmulArgs::Plan& plan = args.plan;
+  uint8_t* bytes = scratch + plan.widened_bytes;
+  const Runs runs =
+      plan.band_rows == 0 ? runs_of_rows(args, a, area, bytes) : runs_of_windows(args, area, bytes);
+  if (plan.widened_bytes == 0) return runs;
+  const int64_t copied = plan.band_rows == 0 ? area.rows * plan.a_stride
+                                             : byte_band(*args.windows, runs.count).bytes();
+  return widened(runs, copied, scratch);
 }
 
 // --- running a tile
@@ -277,8 +297,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const Area area = area_of(args, tile / plan.n_groups % plan.m_blocks, tile % plan.n_groups);
   const Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
   auto* scratch = reinterpret_cast<uint8_t*>(worker.scratch);
-  const Runs runs = plan.band_rows == 0 ? runs_of_rows(args, item.a, area, scratch)
-                                        : runs_of_windows(args, area, scratch);
+  const Runs runs = runs_of(args, item.a, area, scratch);
   const TileRun t{args, item, runs, reinterpret_cast<float*>(scratch + plan.stage_offset)};
   Bytes next = next_weights(args, tile, worker);
   const int64_t chunks = ceil_div(area.columns, plan.chunk), share = ceil_div(next.count, chunks);
@@ -315,6 +334,8 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
       return jit::QgemmUnit::widen;
     case QmatmulUnit::pairs:
       return jit::QgemmUnit::pairs;
+    case QmatmulUnit::amx_int8:
+      return jit::QgemmUnit::tiles;
     default:
       return jit::QgemmUnit::vnni;
   }
@@ -343,12 +364,23 @@ bool are_rows(const MatmulWindows& w) {
          w.image_step == w.y.in * w.x.in * w.x.step;
 }
 
+bool reads_bytes(const QmatmulArgs& args) { return args.plan.tile.unit != jit::QgemmUnit::widen; }
+// Vector kernels take the end of k from where it lies, if there is a whole group before.
+bool reads_tails(const QmatmulArgs& args) {
+  return reads_bytes(args) && args.plan.tile.unit != jit::QgemmUnit::tiles;
+}
+bool reads_rows(const QmatmulArgs& args) {
+  const bool tail = args.k % args.plan.group != 0;
+  return reads_bytes(args) && args.k >= args.plan.group && (!tail || reads_tails(args));
+}
+
 // Whether a kernel can walk along the taps: those of a line are neighbours, in whole groups.
 bool walks_lines(const QmatmulArgs& args) {
   constexpr int64_t kFewest = 6, kMost = 256;  // outputs of a line: short ones fill no tile
   const MatmulWindows& w = *args.windows;
   const int64_t k = w.x.kernel * w.channels;
-  const bool whole = k % kGroup == 0 || (w.y.kernel == 1 && k >= kGroup);
+  const int64_t group = args.plan.group;
+  const bool whole = k % group == 0 || (w.y.kernel == 1 && reads_tails(args) && k >= group);
   return args.batch_rank == 0 && whole && k > 0 && (w.x.dilation == 1 || w.x.kernel == 1) &&
          w.x.out >= kFewest && w.x.out <= kMost && w.y.out > 0;
 }
@@ -362,27 +394,31 @@ bool overlaps(const WindowSteps& axis) {
 
 int64_t band_bytes(const QmatmulArgs& args, int64_t rows) {
   const ByteBand band = byte_band(*args.windows, rows);
-  return checked_mul(band.lines, band.pitch, "lines");
+  checked_mul(band.lines, band.pitch, "lines");
+  return band.bytes();
 }
 
 Source choose_source(const QmatmulArgs& args, const Device& device) {
   if (args.windows == nullptr) {
-    return args.k >= kGroup || args.k == 0 ? Source::rows : Source::copy;
+    return reads_rows(args) || args.k == 0 ? Source::rows : Source::copy;
   }
   const MatmulWindows& w = *args.windows;
-  if (are_rows(w) && args.k >= kGroup) return Source::rows;
+  if (are_rows(w) && reads_rows(args)) return Source::rows;
   if (!walks_lines(args)) return Source::copy;
-  if (never_padded(w) && (w.x.kernel == 1 || w.x.step == w.channels)) return Source::picture;
+  const bool neighbours = w.x.kernel == 1 || w.x.step == w.channels;
+  if (reads_bytes(args) && never_padded(w) && neighbours) return Source::picture;
   const bool fits = overlaps(w.y) && overlaps(w.x) && band_bytes(args, 1) <= device.l2_bytes / 2;
   return fits ? Source::band : Source::copy;
 }
 
 // Rows of A and C in one tile.
 int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
-  constexpr int64_t kLeast = 128, kMost = 240;  // enough to reuse a panel; enough tiles
+  // Enough to reuse a panel, which narrow ones need less; enough tiles.
+  constexpr int64_t kMost = 240;
   const jit::QgemmTile& tile = args.plan.tile;
-  const int64_t fits = device.l2_bytes / 2 / std::max<int64_t>(1, args.k);
-  const int64_t most = std::clamp<int64_t>(fits, kLeast, kMost);
+  const int64_t least = reads_bytes(args) ? 128 : 48, bytes = reads_bytes(args) ? 1 : 2;
+  const int64_t fits = device.l2_bytes / 2 / std::max<int64_t>(1, args.k * bytes);
+  const int64_t most = std::clamp<int64_t>(fits, least, kMost);
   int64_t rows =
       std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
   const int64_t tiles = args.plan.items * args.plan.n_panels;
@@ -442,6 +478,10 @@ void choose_scratch(QmatmulArgs& args) {
   } else if (plan.source == Source::band) {
     plan.scratch_bytes = round_up(band_bytes(args, plan.band_rows), kLine);
   }
+  if (!reads_bytes(args)) {
+    plan.widened_bytes = 2 * plan.scratch_bytes;
+    plan.scratch_bytes += plan.widened_bytes;
+  }
   if (!plan.staged) return;
   plan.stage_offset = plan.scratch_bytes;
   const int64_t floats = checked_mul(args.cut.m_block, plan.chunk, "rows of a chunk");
@@ -457,6 +497,7 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, args.requantize);
   plan.items = items(args);
   plan.packed_k = round_up(args.k, row.tile_k);
+  plan.group = jit::group_of(plan.tile.unit);
   choose_epilogue(row, args);
   plan.source = choose_source(args, this_device());
   choose_cut(args, this_device());

@@ -114,8 +114,10 @@ struct QmatmulArgs {
     Source source = Source::rows;
     jit::QgemmTile tile;
     jit::QgemmRange range;
-    int64_t packed_k = 0;  // k of packed weights
-    int64_t a_stride = 0;  // of rows and copies
+    int64_t packed_k = 0;       // k of packed weights
+    int64_t group = 4;          // elements of k that the kernel takes at a time
+    int64_t a_stride = 0;       // of rows and copies
+    int64_t widened_bytes = 0;  // of scratch, in front of copies; 0: the kernel reads bytes
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
     int64_t band_rows = 0;       // band, picture: rows of outputs of one image in a tile
     int64_t chunk = 0;           // columns of C that are finished before the next ones
