@@ -6,6 +6,7 @@
 
 #include "base/device.h"
 #include "builder/lowering.h"
+#include "builder/observe.h"
 #include "builder/source.h"
 #include "ops/ops.h"
 #include "passes/pass.h"
@@ -165,6 +166,7 @@ void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
 
 Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
+  add_extra_outputs(graph, options.extra_outputs);
   const Graph model = graph.clone();
   quantise(graph, options, report);
   run_passes(graph, options, stage, report);

@@ -56,8 +56,14 @@ Grid grid_of(DType dtype, double threshold, const Histogram& h) {
 GridError::GridError(const Histogram& h)
     : pos_(side_of(h.pos, h.bin_width(), h.max)),
       neg_(side_of(h.neg, h.bin_width(), -static_cast<double>(h.min))),
+      counts_(std::max(pos_.drop.size(), neg_.drop.size()), 0),
       width_(h.bin_width()),
-      count_(static_cast<double>(h.count)) {}
+      count_(static_cast<double>(h.count)) {
+  for (const Bins* side : {&h.pos, &h.neg}) {
+    const size_t used = std::min(side->size(), counts_.size());
+    for (size_t j = 0; j < used; ++j) counts_[j] += static_cast<double>((*side)[j]);
+  }
+}
 
 GridError::Side GridError::side_of(const Bins& bins, double width, double extremum) {
   size_t used = bins.size();
@@ -95,6 +101,15 @@ double GridError::operator()(const Grid& grid) const {
   if (count_ == 0) return 0;
   const double scale = grid.scale;
   return (sum(pos_, scale, grid.steps_above()) + sum(neg_, scale, grid.steps_below())) / count_;
+}
+
+double GridError::beyond(double limit) const {
+  double sum = 0;
+  for (auto j = static_cast<size_t>(limit / width_) + 1; j < counts_.size(); ++j) {
+    const double over = static_cast<double>(j) * width_ - limit;
+    sum += counts_[j] * over * over;
+  }
+  return count_ == 0 ? 0 : sum / count_;
 }
 
 double GridError::signal() const {

@@ -29,6 +29,8 @@ class GridError {
 
   // Mean over all finite elements; 0 where there are none.
   double operator()(const Grid& grid) const;
+  // At most the error of a grid that reaches no farther than |x| = limit; falls as the limit grows.
+  double beyond(double limit) const;
   // The mean of x^2, by the same reading of the histogram.
   double signal() const;
 
@@ -39,6 +41,7 @@ class GridError {
     double outermost = 0;       // elements in it
   };
   Side pos_, neg_;
+  std::vector<double> counts_;  // of both sides, by |x|
   double width_ = 0;
   double count_ = 0;
 

@@ -13,13 +13,20 @@ constexpr int kFine = 16;     // and these parts of a coarse step around the bes
 // Thresholds fall, and only a smaller error wins: ties go to the largest.
 LeastError least_error(const Evidence& evidence, DType dtype) {
   const double absmax = evidence.data.absmax();
+  const auto threshold_at = [&](int sixteenths) { return absmax * sixteenths / (kCoarse * kFine); };
   const auto at = [&](int sixteenths) {
-    const double threshold = absmax * sixteenths / (kCoarse * kFine);
+    const double threshold = threshold_at(sixteenths);
     return LeastError{threshold, evidence.error(grid_of(dtype, threshold, evidence.data))};
+  };
+  // What lies beyond every end of the grid, so that no smaller threshold can be better either.
+  const auto hopeless = [&](int sixteenths, double least) {
+    const double threshold = threshold_at(sixteenths);
+    const Grid grid = grid_of(dtype, threshold, evidence.data);
+    return evidence.error.beyond(threshold + static_cast<double>(grid.scale)) > least;
   };
   int best = kCoarse * kFine;
   LeastError least = at(best);
-  for (int k = kCoarse - 1; k > 0; --k) {
+  for (int k = kCoarse - 1; k > 0 && !hopeless(k * kFine, least.error); --k) {
     const LeastError here = at(k * kFine);
     if (here.error >= least.error) continue;
     least = here;

@@ -243,6 +243,46 @@ TEST(Solvers, ScalingByPowersOfTwoScalesThresholds) {
   }
 }
 
+// The search stops where nothing below can win; here nothing stops it.
+TEST(Solvers, MseIsTheLeastOfAllThresholds) {
+  Floats heavy = normal(20000, 9);
+  for (float& v : heavy) v = v * v * v;
+  Floats skewed = normal(20000, 4);
+  for (float& v : skewed) v = v > 0 ? v * v : v / 8;
+  Floats crowded = normal(20000, 3, 1e-3F);
+  crowded[7] = 50;
+  for (const Floats& x : {normal(20000, 8), heavy, skewed, crowded}) {
+    const Histogram h = collected(x).histogram();
+    const GridError error(h);
+    for (const DType dtype : {DType::s8, DType::u8}) {
+      const LeastError found = least_error({h, nullptr, error}, dtype);
+      EXPECT_EQ(found.error, error(grid_of(dtype, found.threshold, h)));
+      for (int k = 1; k <= 256; ++k) {
+        const double threshold = static_cast<double>(h.absmax()) * k / 256;
+        EXPECT_LE(found.error, error(grid_of(dtype, threshold, h))) << k;
+      }
+    }
+  }
+}
+
+TEST(Calibration, HalfTypesAreExact) {
+  std::vector<uint16_t> bits(1U << 16U);
+  std::iota(bits.begin(), bits.end(), uint16_t{0});
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    const Tensor narrow = Tensor::of<uint16_t>(dtype, {1 << 16}, bits);
+    const Wide wide = widen(narrow);
+    Calibration c;
+    c.facts.nonfinite = "ignore";
+    c.tensors.resize(2);
+    Team team(1);
+    const Floats x(wide.real.begin(), wide.real.end());
+    c.observe(
+        std::vector<Observation>{{0, narrow}, {1, Tensor::of<float>(DType::f32, {1 << 16}, x)}}, 1,
+        1, team);
+    EXPECT_TRUE(c.tensors[0].collector == c.tensors[1].collector) << dtype;
+  }
+}
+
 TEST(Solvers, MseIsNeverWorse) {
   Floats heavy = normal(50000, 9);
   for (float& v : heavy) v = v * v * v;
