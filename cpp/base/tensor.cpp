@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "base/checked.h"
 #include "base/guard.h"
@@ -152,6 +153,48 @@ uint16_t float_to_bfloat(double value) {
 
 namespace {
 
+struct Float8 {
+  int mantissa_bits, lowest;  // exponent of the least normal number
+  uint8_t infinity, nan;
+};
+Float8 form_of(DType dtype) {
+  return dtype == DType::f8e4m3 ? Float8{3, -6, 0x7f, 0x7f} : Float8{2, -14, 0x7c, 0x7f};
+}
+
+}  // namespace
+
+float float8_to_float(uint8_t bits, DType dtype) {
+  const Float8 form = form_of(dtype);
+  const float sign = (bits & 0x80u) != 0 ? -1 : 1;
+  const int magnitude = bits & 0x7f;
+  if (magnitude == form.infinity && form.infinity != form.nan) {
+    return sign * std::numeric_limits<float>::infinity();
+  }
+  if (magnitude >= form.infinity)
+    return std::copysign(std::numeric_limits<float>::quiet_NaN(), sign);
+  const int exponent = magnitude >> form.mantissa_bits;
+  const int unit = 1 << form.mantissa_bits;
+  const int mantissa = magnitude % unit + (exponent > 0 ? unit : 0);
+  const int power = std::max(exponent, 1) - 1 + form.lowest - form.mantissa_bits;
+  return sign * std::ldexp(static_cast<float>(mantissa), power);
+}
+
+uint8_t float_to_float8(double value, DType dtype) {
+  const Float8 form = form_of(dtype);
+  const uint8_t sign = std::signbit(value) ? 0x80u : 0;
+  if (std::isnan(value)) return sign | form.nan;
+  const double r = std::abs(rounded(value, form.mantissa_bits, form.lowest));
+  if (r > largest_float8(dtype)) return sign | form.infinity;
+  int exponent = 0;
+  std::frexp(r, &exponent);
+  const int power = std::max(exponent - 1, form.lowest);
+  // The leading one of a normal number raises the exponent field by one.
+  const int mantissa = static_cast<int>(std::ldexp(r, form.mantissa_bits - power));
+  return sign | static_cast<uint8_t>(((power - form.lowest) << form.mantissa_bits) + mantissa);
+}
+
+namespace {
+
 template <class T>
 void read_numbers(const Tensor& t, auto& out) {
   const T* from = t.as<T>();
@@ -171,6 +214,13 @@ void write_numbers(const auto& in, std::byte* to) {
 void read_real(const Tensor& t, std::vector<double>& out) {
   if (t.dtype() == DType::f32) return read_numbers<float>(t, out);
   if (t.dtype() == DType::f64) return read_numbers<double>(t, out);
+  if (is_float8(t.dtype())) {
+    for (size_t i = 0; i < out.size(); ++i) {
+      check_guard_at(i);
+      out[i] = static_cast<double>(float8_to_float(t.as<uint8_t>()[i], t.dtype()));
+    }
+    return;
+  }
   const auto* bits = t.as<uint16_t>();
   const bool half = t.dtype() == DType::f16;
   for (size_t i = 0; i < out.size(); ++i) {
@@ -182,6 +232,13 @@ void read_real(const Tensor& t, std::vector<double>& out) {
 void write_real(const std::vector<double>& in, DType dtype, std::byte* to) {
   if (dtype == DType::f32) return write_numbers<float>(in, to);
   if (dtype == DType::f64) return write_numbers<double>(in, to);
+  if (is_float8(dtype)) {
+    for (size_t i = 0; i < in.size(); ++i) {
+      check_guard_at(i);
+      to[i] = std::byte{float_to_float8(in[i], dtype)};
+    }
+    return;
+  }
   auto* bits = reinterpret_cast<uint16_t*>(to);
   for (size_t i = 0; i < in.size(); ++i) {
     check_guard_at(i);
@@ -193,9 +250,11 @@ void write_real(const std::vector<double>& in, DType dtype, std::byte* to) {
 void with_integer_type(DType dtype, auto&& f) {
   switch (dtype) {
     case DType::u8:
+    case DType::u4:
     case DType::b8:
       return f(uint8_t{});
     case DType::s8:
+    case DType::s4:
       return f(int8_t{});
     case DType::u16:
       return f(uint16_t{});
@@ -221,7 +280,8 @@ Wide widen(const Tensor& tensor) {
   } else {
     with_integer_type(tensor.dtype(),
                       [&](auto zero) { read_numbers<decltype(zero)>(tensor, out.integer); });
-    if (tensor.dtype() == DType::b8) wrap(out);  // any non-zero byte is true
+    // Any non-zero byte is true, and a file may hold anything in the upper bits of four.
+    if (value_bits(tensor.dtype()) < 8 || tensor.dtype() == DType::b8) wrap(out);
   }
   return out;
 }
@@ -245,6 +305,14 @@ void wrap(Wide& wide) {
   if (wide.floating()) return;
   if (wide.dtype == DType::b8) {
     for (int64_t& v : wide.integer) v = v != 0 ? 1 : 0;
+    return;
+  }
+  if (wide.dtype == DType::u4) {
+    for (int64_t& v : wide.integer) v &= 15;
+    return;
+  }
+  if (wide.dtype == DType::s4) {
+    for (int64_t& v : wide.integer) v = ((v & 15) ^ 8) - 8;
     return;
   }
   with_integer_type(wide.dtype, [&](auto zero) {

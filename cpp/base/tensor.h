@@ -96,6 +96,10 @@ float half_to_float(uint16_t bits);
 uint16_t float_to_half(double value);
 float bfloat_to_float(uint16_t bits);
 uint16_t float_to_bfloat(double value);
+// Eight bits: f8e4m3 has no infinity, so what exceeds its largest number becomes NaN.
+float float8_to_float(uint8_t bits, DType dtype);
+uint8_t float_to_float8(double value, DType dtype);
+constexpr double largest_float8(DType dtype) { return dtype == DType::f8e4m3 ? 448 : 57344; }
 
 template <class T>
 Tensor Tensor::of(DType dtype, Shape shape, std::span<const T> values) {

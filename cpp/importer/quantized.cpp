@@ -52,11 +52,17 @@ ValueId biased(Emitter& e, ValueId y, ValueId bias) {
   return bias == kAbsent ? y : e.node("Add", {y, bias});
 }
 
-// The zero of a type of TensorRT that stands in the operator's name.
-ValueId quantized_like(Draft& draft, Emitter& e, int64_t dtype) {
+// TensorRT's exporters have the type in the name of the op.
+Values quantized_as(Draft& draft, Emitter& e, DType dtype) {
   Json attrs = rest_of(draft);
-  attrs["output_dtype"] = dtype;
-  return e.node("QuantizeLinear", {needed_input(draft, 0), needed_input(draft, 1)}, attrs);
+  attrs["output_dtype"] = info(dtype).onnx;
+  return {e.node("QuantizeLinear", {needed_input(draft, 0), needed_input(draft, 1)}, attrs)};
+}
+
+Values dequantized_from(Draft& draft, Emitter& e, DType dtype) {
+  const DType given = dtype_of(e, needed_input(draft, 0));
+  if (given != dtype) throw GraphError(draft.op, " reads ", given, ", expected ", dtype);
+  return {e.node("DequantizeLinear", draft.inputs, rest_of(draft))};
 }
 
 }  // namespace
@@ -69,8 +75,15 @@ Values expand_quantize(Draft& draft, Emitter& e) {
   return {e.node("QuantizeLinear", draft.inputs, rest_of(draft))};
 }
 
-Values expand_quantize_int8(Draft& draft, Emitter& e) {
-  return {quantized_like(draft, e, info(DType::s8).onnx)};
+Values expand_quantize_fp8(Draft& draft, Emitter& e) {
+  return quantized_as(draft, e, DType::f8e4m3);
+}
+Values expand_quantize_int4(Draft& draft, Emitter& e) { return quantized_as(draft, e, DType::s4); }
+Values expand_dequantize_fp8(Draft& draft, Emitter& e) {
+  return dequantized_from(draft, e, DType::f8e4m3);
+}
+Values expand_dequantize_int4(Draft& draft, Emitter& e) {
+  return dequantized_from(draft, e, DType::s4);
 }
 
 Values expand_qlinear_add(Draft& draft, Emitter& e) { return pair(draft, e, "Add"); }

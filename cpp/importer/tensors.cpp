@@ -149,6 +149,37 @@ Tensor from_bytes(DType dtype, Shape shape, const Bytes& bytes, Arena& copies) {
   return {dtype, std::move(shape), to, std::move(owner)};
 }
 
+// Numbers of four bits, the low half of a byte first.
+Tensor from_halves(DType dtype, Shape shape, auto&& byte_at) {
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(dtype, std::move(shape), &bytes);
+  for (int64_t i = 0; i < out.count(); ++i) {
+    check_guard_at(static_cast<size_t>(i));
+    const int pair = byte_at(i / 2);
+    const int bits = i % 2 == 0 ? pair & 15 : pair >> 4;
+    bytes[i] = static_cast<std::byte>(dtype == DType::s4 ? (bits ^ 8) - 8 : bits);
+  }
+  return out;
+}
+
+Tensor from_packed_bytes(DType dtype, Shape shape, const Bytes& bytes) {
+  Tensor out = from_halves(dtype, std::move(shape), [&](int64_t i) {
+    return static_cast<int>(bytes.span[static_cast<size_t>(i)]);
+  });
+  if (bytes.owner != nullptr) release(bytes);
+  return out;
+}
+
+Tensor from_packed_entries(DType dtype, Shape shape, const onnx::TensorProto& t, const Element& e) {
+  return from_halves(dtype, std::move(shape), [&](int64_t i) {
+    const int32_t entry = t.int32_data(static_cast<int>(i));
+    if (entry < 0 || entry > 255) {
+      throw GraphError(entry, " in a typed field does not fit two of ", e.name);
+    }
+    return entry;
+  });
+}
+
 template <class To>
 Tensor from_entries(DType dtype, Shape shape, const auto& entries, const Element& e) {
   std::byte* bytes = nullptr;
@@ -190,7 +221,12 @@ Tensor from_typed_field(DType dtype, Shape shape, const onnx::TensorProto& t, co
       return from_entries<int16_t>(dtype, std::move(shape), t.int32_data(), e);
     case DType::s8:
       return from_entries<int8_t>(dtype, std::move(shape), t.int32_data(), e);
+    case DType::u4:
+    case DType::s4:
+      return from_packed_entries(dtype, std::move(shape), t, e);
     case DType::u8:
+    case DType::f8e4m3:
+    case DType::f8e5m2:
       return from_entries<uint8_t>(dtype, std::move(shape), t.int32_data(), e);
     case DType::u16:
     case DType::f16:
@@ -244,6 +280,8 @@ Tensor read_checked(const onnx::TensorProto& t, Payloads& payloads) {
     need_equal(got, ceil_div(checked_mul(count, e.entries), 4), "entries", shape, e);
   }
   const DType dtype = element_type(t.data_type());
+  if (e.bits < 8 && !external) charge(payloads, count);  // a byte for each, beside the packed ones
+  if (e.bits < 8 && (external || raw)) return from_packed_bytes(dtype, std::move(shape), bytes);
   if (external || raw) return from_bytes(dtype, std::move(shape), bytes, payloads.copies);
   return from_typed_field(dtype, std::move(shape), t, e);
 }

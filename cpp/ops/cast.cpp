@@ -15,7 +15,7 @@ int64_t saturated(double value, DType to) {
     if (std::isnan(value) || value <= 0) return 0;
     return value >= 0x1p64 ? -1 : static_cast<int64_t>(static_cast<uint64_t>(value));
   }
-  const int bits = info(to).bits;
+  const int bits = value_bits(to);
   const bool is_unsigned = dtype_name(to)[0] == 'u';
   const double high = std::ldexp(1.0, is_unsigned ? bits : bits - 1);
   if (value >= high) return bits == 64 ? INT64_MAX : static_cast<int64_t>(high) - 1;
@@ -30,7 +30,7 @@ Wide rounded(Wide wide, DType to) {
 
 bool holds_all_of(DType to, DType from) {
   if (to == from || to == DType::f64) return true;
-  return to == DType::f32 && (from == DType::f16 || from == DType::bf16);
+  return to == DType::f32 && (from == DType::f16 || from == DType::bf16 || is_float8(from));
 }
 
 }  // namespace
@@ -56,6 +56,10 @@ void Cast::reference(Evaluation& call) const {
     return;
   }
   Wide out = map(x, target, [](auto v) { return static_cast<double>(v); });
+  if (is_float8(target) && saturate != 0) {
+    const double most = largest_float8(target);
+    for (double& v : out.real) v = std::isnan(v) ? v : std::clamp(v, -most, most);
+  }
   call.out[0] = holds_all_of(target, x.dtype) ? std::move(out) : rounded(std::move(out), target);
 }
 PLANCK_OP(Cast, 21)

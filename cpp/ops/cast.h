@@ -8,7 +8,7 @@ namespace planck::ops {
 struct Cast {
   PLANCK_OP_FACTS(Cast, rounding, 1, 1)
   int64_t to = 0;        // ONNX number of the type; required
-  int64_t saturate = 1;  // concerns float8 alone
+  int64_t saturate = 1;  // to float8: what exceeds its range becomes its largest number
 
   static void fields(auto& self, auto&& visit) {
     visit("to", self.to);

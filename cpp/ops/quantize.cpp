@@ -9,7 +9,7 @@
 namespace planck::ops {
 
 IntegerEnds integer_ends(DType dtype) {
-  const int bits = info(dtype).bits;
+  const int bits = value_bits(dtype);
   if (bits > 32) throw UnsupportedError("quantized values of type ", dtype, " are not supported");
   const bool is_unsigned = dtype_name(dtype)[0] == 'u';
   const int64_t half = int64_t{1} << (bits - 1);
@@ -56,11 +56,36 @@ int64_t quantized(double value, int64_t zero, const IntegerEnds& ends) {
       std::clamp(shifted, static_cast<double>(ends.low), static_cast<double>(ends.high)));
 }
 
+// One scale, one for each place along the axis, or one for each block along it. Extents that the
+// build does not know are left to the run.
+void need_layout(std::string_view op, const Inference& call, int64_t axis, int64_t block) {
+  const TensorType &x = call.at(0).type, &scale = call.at(1).type;
+  const auto count = product(scale.dims).known();
+  if (block == 0 && (!count || *count == 1)) return;
+  const auto at = static_cast<size_t>(checked_axis(axis, x.rank()));
+  std::vector<Dim> expected{x.dims[at]};
+  if (block > 0) {
+    expected = x.dims;
+    expected[at] = floordiv(x.dims[at] + Dim(block - 1), Dim(block));
+  }
+  bool fits = scale.dims.size() == expected.size();
+  for (size_t i = 0; fits && i < expected.size(); ++i) {
+    const auto have = scale.dims[i].known(), want = expected[i].known();
+    fits = !have || !want || *have == *want;
+  }
+  if (fits) return;
+  const std::string want = cat('[', joined(expected, ","), ']');
+  throw with(GraphError(op, ": scales [", joined(scale.dims, ","), "] for ", x, " along axis ", at,
+                        ", expected ", want),
+             {.expected = want, .got = cat('[', joined(scale.dims, ","), ']')});
+}
+
 // Constant scales have to be what a scale can be; those that a run computes are taken as they are.
-void need_scales(std::string_view op, const Inference& call, int64_t block) {
+void need_scales(std::string_view op, const Inference& call, int64_t axis, int64_t block) {
   need_float(op, call, 1);
   need_rank(op, call, 1, 0, call.at(0).type.rank());
   if (block < 0) throw GraphError(op, ": a block of ", block, " elements");
+  need_layout(op, call, axis, block);
   if (call.at(1).constant == nullptr) return;
   for (const double s : widen(*call.at(1).constant).real) {
     if (std::isfinite(s) && s > 0) continue;
@@ -72,14 +97,36 @@ void need_scales(std::string_view op, const Inference& call, int64_t block) {
 
 void QuantizeLinear::infer(Inference& call) const {
   need_number(kName, call, 0);
-  need_scales(kName, call, block_size);
+  need_scales(kName, call, axis, block_size);
   DType type = DType::u8;
   if (output_dtype != 0) type = dtype_attribute(kName, "output_dtype", output_dtype);
   if (call.has(2)) type = call.at(2).type.dtype;
-  if (!is_integer(type)) throw UnsupportedError("QuantizeLinear to ", type, " is not supported");
-  integer_ends(type);
+  if (!is_integer(type) && !is_float8(type)) {
+    throw UnsupportedError("QuantizeLinear to ", type, " is not supported");
+  }
+  if (is_integer(type)) integer_ends(type);
   set_type(call, 0, type, call.at(0).type.dims);
 }
+
+namespace {
+
+// y = saturate(x / scale + zero point); without saturation what is too large becomes infinite, or
+// NaN in f8e4m3.
+void to_float8(const QuantizeLinear& op, Evaluation& call, DType type,
+               std::span<const int64_t> index) {
+  const Wide &x = call.at(0), &scale = call.at(1);
+  Wide out = make_wide(type, x.shape);
+  const double most = largest_float8(type);
+  for (size_t i = 0; i < index.size(); ++i) {
+    check_guard_at(i);
+    const double zero = call.has(2) ? call.at(2).at(index[i]) : 0;
+    const double y = x.at(static_cast<int64_t>(i)) / scale.at(index[i]) + zero;
+    out.real[i] = op.saturate != 0 && !std::isnan(y) ? std::clamp(y, -most, most) : y;
+  }
+  call.out[0] = widen(narrow(out));
+}
+
+}  // namespace
 
 void QuantizeLinear::reference(Evaluation& call) const {
   const Wide &x = call.at(0), &scale = call.at(1);
@@ -87,6 +134,7 @@ void QuantizeLinear::reference(Evaluation& call) const {
   if (call.has(2)) type = call.at(2).dtype;
   const auto index = parameter_index(kName, x, scale, axis, block_size);
   if (call.has(2)) check_zero_points(kName, call.at(2), scale);
+  if (is_float8(type)) return to_float8(*this, call, type, index);
   const IntegerEnds ends = integer_ends(type);
   // The division is rounded to the scale's type, as quantization runs in it.
   Wide ratio = make_wide(scale.dtype, x.shape);
@@ -106,7 +154,12 @@ void QuantizeLinear::reference(Evaluation& call) const {
 PLANCK_OP(QuantizeLinear, 25)
 
 void DequantizeLinear::infer(Inference& call) const {
-  need_scales(kName, call, block_size);
+  const DType from = call.at(0).type.dtype;
+  if (!is_float8(from) && (!is_integer(from) || info(from).bits > 32)) {
+    throw with(GraphError("DequantizeLinear reads ", call.at(0).type, ", nothing quantized"),
+               {.expected = "integers of 32 bits at most, float8", .got = cat(from)});
+  }
+  need_scales(kName, call, axis, block_size);
   if (call.has(2)) need_same_type(kName, call, 0, 2);
   const DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype)
                                        : call.at(1).type.dtype;

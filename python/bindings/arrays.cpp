@@ -8,11 +8,16 @@ namespace planck {
 
 namespace {
 
+// NumPy's own types have neither eight-bit floats nor numbers of four bits.
+bool is_extension(DType t) {
+  return t == DType::bf16 || is_float8(t) || value_bits(t) < info(t).bits;
+}
+
 // By kind and size, which are fields: NumPy makes a dtype's name in Python code. Its kinds are the
 // first letters of its names.
 std::optional<DType> dtype_of_fields(const py::dtype& dtype) {
   for (const DTypeInfo& t : kDTypes) {
-    if (t.dtype == DType::bf16) continue;
+    if (is_extension(t.dtype)) continue;
     if (t.numpy[0] == dtype.kind() && t.bits == 8 * dtype.itemsize()) return t.dtype;
   }
   return std::nullopt;
@@ -45,7 +50,7 @@ py::dtype numpy_dtype(DType dtype) {
   PyObject*& at = known[static_cast<size_t>(dtype)];
   if (at == nullptr) {
     py::object made = py::str(std::string(info(dtype).numpy));
-    if (dtype == DType::bf16) made = py::module_::import("ml_dtypes").attr("bfloat16");
+    if (is_extension(dtype)) made = py::module_::import("ml_dtypes").attr(made);
     at = py::dtype::from_args(made).release().ptr();
   }
   return py::reinterpret_borrow<py::dtype>(at);

@@ -659,7 +659,8 @@ TEST(Refusals, ShapesAndTypes) {
   expect_failure(model, "GraphError", "cannot be stored in float_data");
   w->clear_float_data();
   w->set_raw_data("a");
-  expect_failure(model, "UnsupportedError", "INT4");
+  w->set_data_type(TensorProto::INT2);
+  expect_failure(model, "UnsupportedError", "INT2");
   w->set_data_type(TensorProto::FLOAT);
   w->set_raw_data("abcdefg");
   expect_failure(model, "GraphError", "8 bytes of raw_data");

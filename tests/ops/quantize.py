@@ -1,5 +1,6 @@
 """Quantization: per tensor, axis and block; products of bytes."""
 
+import ml_dtypes
 import numpy as np
 from harness import Case, normal, scalar
 
@@ -13,6 +14,8 @@ A, B = Q, np.ascontiguousarray(Q.T)
 U = Q.view(np.uint8)
 F = np.float32
 
+E4M3, E5M2 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
+
 CASES = [
     Case("tensor", "QuantizeLinear", [X, SCALE, ZERO]),
     Case("no_zero", "QuantizeLinear", [X, SCALE]),
@@ -20,10 +23,20 @@ CASES = [
     Case("axis", "QuantizeLinear", [X, SCALES, ZEROS], {"axis": 0}),
     Case("blocks", "QuantizeLinear", [X, BLOCKS], {"axis": 1, "block_size": 4}),
     Case("wide", "QuantizeLinear", [X, SCALE, scalar(0, np.int16)]),
+    Case("e4m3", "QuantizeLinear", [X, SCALE, scalar(0, E4M3)]),
+    Case("e5m2", "QuantizeLinear", [1e6 * X, SCALE, scalar(0, E5M2)]),
+    Case("four_bits", "QuantizeLinear", [X, scalar(9, F), scalar(1, ml_dtypes.int4)]),
+    Case("unsigned_four_bits", "QuantizeLinear", [X, scalar(9, F), scalar(5, ml_dtypes.uint4)]),
     Case("scales", "QuantizeLinear", [X, SCALES], fails="scales \\[3\\]"),
     Case("tensor", "DequantizeLinear", [Q, SCALE, scalar(3, np.int8)]),
     Case("axis", "DequantizeLinear", [Q, SCALES, ZEROS], {"axis": 0}),
     Case("blocks", "DequantizeLinear", [Q, BLOCKS], {"axis": 1, "block_size": 4}),
+    Case("e4m3", "DequantizeLinear", [X.astype(E4M3), SCALE, scalar(0, E4M3)]),
+    Case("four_bits", "DequantizeLinear", [(Q % 8).astype(ml_dtypes.int4), SCALE]),
+    Case("float", "DequantizeLinear", [X, SCALE], fails="nothing quantized"),
+    Case("scales", "DequantizeLinear", [Q, SCALES], fails="scales \\[3\\]"),
+    Case("tiles", "DequantizeLinear", [Q, BLOCKS], {"block_size": 5}),
+    Case("no_tiles", "DequantizeLinear", [Q, BLOCKS], {"block_size": 3}, fails="expected"),
     Case("types", "DequantizeLinear", [Q, SCALE, ZERO], fails="like input 0"),
     Case("both_signs", "DynamicQuantizeLinear", [X], outputs=3),
     Case("positive", "DynamicQuantizeLinear", [abs(X)], outputs=3),
