@@ -53,7 +53,7 @@ Ends ends_of(DType dtype) {
 }
 
 int64_t quantized(double value, int64_t zero, const Ends& ends) {
-  if (std::isnan(value)) return zero;
+  if (std::isnan(value)) return ends.low;
   const double shifted = std::nearbyint(value) + static_cast<double>(zero);
   return static_cast<int64_t>(
       std::clamp(shifted, static_cast<double>(ends.low), static_cast<double>(ends.high)));
