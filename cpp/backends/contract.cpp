@@ -153,6 +153,23 @@ class Contract {
     weights_of(1, 256);
   }
 
+  void operator()(const BytePoolParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    expect((x.dtype == DType::u8 || x.dtype == DType::s8) && y.dtype == x.dtype, x, " and ", y,
+           " are no bytes of one type");
+    pictures(x, y, p.windows.size());
+    expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
+  }
+
+  void operator()(const DynamicQuantizeParams&) const {
+    const BoundValue &x = in(0), &y = out(0), &scale = out(1), &zero = out(2);
+    f32(x), f32(scale);
+    all_dense();
+    expect(y.dtype == DType::u8 && zero.dtype == DType::u8, y, " or ", zero, " is not uint8");
+    expect(y.shape == x.shape, x, " and ", y, " differ");
+    expect(scale.count() == 1 && zero.count() == 1, scale, " or ", zero, " is not one number");
+  }
+
   void operator()(const IntegerParams& p) const {
     const bool select = p.kind == IntegerKind::select;
     const bool compares = p.kind == IntegerKind::equal || p.kind == IntegerKind::less ||

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "kernels/attention/rows.h"
+#include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
+#include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/index/rows.h"
@@ -44,6 +46,10 @@ struct Isas {
   auto operator()(const SoftmaxParams&) const { return isa_in(softmax_rows(), name); }
   auto operator()(const EltwiseParams&) const { return isa_in(eltwise_rows(), name); }
   auto operator()(const LutParams&) const { return isa_in(lut_rows(), name); }
+  auto operator()(const BytePoolParams&) const { return isa_in(byte_pool_rows(), name); }
+  auto operator()(const DynamicQuantizeParams&) const {
+    return isa_in(dynamic_quantize_rows(), name);
+  }
   auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
   auto operator()(const IntegerParams&) const { return isa_in(integer_rows(), name); }
   auto operator()(const IndexParams&) const { return isa_in(index_rows(), name); }

@@ -305,6 +305,11 @@ class Verifier {
     return {n, n};
   }
   static StepArity check(const Step&, const LutParams&) { return {2, 2}; }
+  static StepArity check(const Step&, const BytePoolParams& p) {
+    windows(p.windows);
+    return {1, 1};
+  }
+  static StepArity check(const Step&, const DynamicQuantizeParams&) { return {1, 1, 3, 3}; }
   static StepArity check(const Step&, const EmbedParams& p) {
     expect(p.tables > 0 && p.tables <= kEmbedTables, "it has ", p.tables, " tables");
     const auto n = static_cast<int>(2 * p.tables);

@@ -9,7 +9,9 @@
 #include "backends/verify.h"
 #include "base/knobs.h"
 #include "builder/select.h"
+#include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
+#include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/index/rows.h"
@@ -55,6 +57,10 @@ class Reselect {
   void operator()(const SoftmaxParams&) { take(choose_by_isa(softmax_rows(), forced())); }
   void operator()(const EltwiseParams&) { take(choose_by_isa(eltwise_rows(), forced())); }
   void operator()(const LutParams&) { take(choose_by_isa(lut_rows(), forced())); }
+  void operator()(const BytePoolParams&) { take(choose_by_isa(byte_pool_rows(), forced())); }
+  void operator()(const DynamicQuantizeParams&) {
+    take(choose_by_isa(dynamic_quantize_rows(), forced()));
+  }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
   void operator()(const IntegerParams&) { take(choose_by_isa(integer_rows(), forced())); }
   void operator()(const IndexParams&) { take(choose_by_isa(index_rows(), forced())); }

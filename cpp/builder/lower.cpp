@@ -42,6 +42,7 @@ constexpr LowerRow kLower[] = {
     {"Concat", lower_concat},
     {"Resize", lower_resize},
     {"planck.Embedding", lower_embedding},
+    {"DynamicQuantizeLinear", lower_dynamic_quantize},
     {"ReduceSum", lower_reduce},
     {"ReduceMean", lower_reduce},
     {"ReduceMax", lower_reduce},

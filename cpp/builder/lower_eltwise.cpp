@@ -7,6 +7,7 @@
 #include "builder/formulas.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
+#include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/lut/rows.h"
 #include "kernels/reduce/rows.h"
@@ -341,6 +342,27 @@ void Lowering::flush(ValueId id) {
   }
   step.outputs = {make_permuted_output(n, 0, order)};
   add_step(n, std::move(step));
+}
+
+std::string lower_dynamic_quantize(Lowering& l, const Node& n) {
+  if (!all_f32(l, n)) return "only fp32 is quantized by kernels";
+  const auto choice = choose_by_isa(dynamic_quantize_rows(), l.forced());
+  Step step{.op = "",
+            .params = DynamicQuantizeParams{},
+            .inputs = {l.dense(l.value(n.inputs[0]))},
+            .outputs = {},
+            .kernel = std::string(choice.row->name),
+            .nodes = {},
+            .rejected = choice.rejected};
+  constexpr DType kTypes[] = {DType::u8, DType::f32, DType::u8};
+  for (size_t i = 0; i < 3; ++i) {
+    const std::vector<Dim> dims =
+        i == 0 ? l.graph.value(n.inputs[0]).type().dims : std::vector<Dim>{};
+    const bool wanted = i < n.outputs.size() && n.outputs[i] != kAbsent;
+    step.outputs.push_back(wanted ? l.make_output(n, i) : l.make_scratch({kTypes[i], dims}));
+  }
+  l.add_step(n, std::move(step));
+  return "";
 }
 
 std::string lower_reduce(Lowering& l, const Node& n) {

@@ -10,6 +10,7 @@
 #include "builder/lowering.h"
 #include "builder/quantized.h"
 #include "builder/select.h"
+#include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/layout/rows.h"
 #include "kernels/winograd/rows.h"
@@ -277,7 +278,9 @@ std::string lower_convolution(Lowering& l, const Node& n) {
 }
 
 std::string lower_pool(Lowering& l, const Node& n) {
-  if (!all_f32(l, n)) return "only fp32 pools have kernels";
+  const DType dtype = l.graph.value(n.inputs[0]).type().dtype;
+  const bool bytes = n.is("MaxPool") && (dtype == DType::u8 || dtype == DType::s8);
+  if (!bytes && !all_f32(l, n)) return cat("no kernel for this pool of ", dtype);
   if (n.outputs.size() > 1 && n.outputs[1] != kAbsent) return "its places are read";
   const bool max = n.is("MaxPool");
   const auto& w = max ? static_cast<const Windowed&>(n.as<ops::MaxPool>())
@@ -288,10 +291,21 @@ std::string lower_pool(Lowering& l, const Node& n) {
   }
   Geometry geometry = geometry_of(l, n, w, w.kernel_shape);
   if (!geometry.refusal.empty()) return geometry.refusal;
-  const auto choice = choose_by_isa(channelwise_rows(), l.forced());
   const std::vector<int64_t> order = channels_last(w.kernel_shape.size() + 2);
   const int32_t x = l.permuted(l.value(n.inputs[0]), order);
   const bool readable = l.at(x).strides.back() == Dim(1) || l.at(x).shape.back() == Dim(1);
+  if (bytes) {
+    const auto choice = choose_by_isa(byte_pool_rows(), l.forced());
+    l.add_step(n, {.op = "",
+                   .params = BytePoolParams{std::move(geometry.windows)},
+                   .inputs = {readable ? x : l.dense(x)},
+                   .outputs = {l.make_permuted_output(n, 0, order)},
+                   .kernel = std::string(choice.row->name),
+                   .nodes = {},
+                   .rejected = choice.rejected});
+    return "";
+  }
+  const auto choice = choose_by_isa(channelwise_rows(), l.forced());
   l.add_step(n, {.op = "",
                  .params = ChannelwiseParams{max ? ChannelwiseKind::max : ChannelwiseKind::average,
                                              std::move(geometry.windows),

@@ -150,6 +150,7 @@ std::string lower_add_norm(Lowering& l, const Node& n);
 std::string lower_softmax(Lowering& l, const Node& n);
 std::string lower_embedding(Lowering& l, const Node& n);
 std::string lower_eltwise(Lowering& l, const Node& n);
+std::string lower_dynamic_quantize(Lowering& l, const Node& n);
 std::string lower_convolution(Lowering& l, const Node& n);
 std::string lower_conv_transpose(Lowering& l, const Node& n);
 std::string lower_pool(Lowering& l, const Node& n);

@@ -5,7 +5,7 @@
 
 namespace planck {
 
-// One spatial axis; steps count floats.
+// One spatial axis; steps count elements.
 struct WindowSteps {
   int64_t in = 1, out = 1;  // extents
   int64_t kernel = 1, stride = 1, dilation = 1;

@@ -10,8 +10,8 @@ struct IntegerEnds {
 IntegerEnds integer_ends(DType dtype);
 
 // Inputs: x, scale, zero point (optional). y = saturate(round(x / scale) + zero point), halves to
-// even. Scales are one number, one for each place along `axis`, or one for each block of
-// `block_size` places along it.
+// even, NaN as the lowest. Scales are one number, one for each place along `axis`, or one for each
+// block of `block_size` places along it.
 struct QuantizeLinear {
   PLANCK_OP_FACTS(QuantizeLinear, exact, 2, 3)
   int64_t axis = 1, block_size = 0, saturate = 1;

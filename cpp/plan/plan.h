@@ -223,6 +223,15 @@ struct LutParams {  // x and its 256 results, all of one byte
   static constexpr std::string_view kFamily = "lut";
   static void fields(auto&, auto&) {}
 };
+struct BytePoolParams {  // x: the greatest byte of each window; axes as for convolutions
+  static constexpr std::string_view kFamily = "byte_pool";
+  std::vector<WindowParams> windows;
+  static void fields(auto& s, auto& visit) { visit("windows", s.windows); }
+};
+struct DynamicQuantizeParams {  // x -> its bytes, their scale, their zero point
+  static constexpr std::string_view kFamily = "dynamic_quantize";
+  static void fields(auto&, auto&) {}
+};
 struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
   static constexpr std::string_view kFamily = "embed";
   int64_t tables = 1;
@@ -312,8 +321,9 @@ struct ReferenceParams {  // any op, by its reference
 using StepParams =
     std::variant<LinearParams, ConvParams, QProductParams, WinogradParams, ChannelwiseParams,
                  MatmulParams, AttentionParams, NormParams, SoftmaxParams, EltwiseParams, LutParams,
-                 IntegerParams, EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams,
-                 RangeParams, ResampleParams, ReferenceParams>;
+                 BytePoolParams, DynamicQuantizeParams, IntegerParams, EmbedParams, CopyParams,
+                 IndexParams, ReduceParams, LaneParams, RangeParams, ResampleParams,
+                 ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

@@ -176,6 +176,23 @@ def quantized() -> onnx.ModelProto:
     return m.proto([port("x", F32, ["N", 4])], [port(y, F32, None)])
 
 
+def pixels() -> onnx.ModelProto:
+    """Bytes in memory: a table, a pool, sums of dequantised values, a scale of the data."""
+    m = Model(21)
+    one, byte = m.tensor(0.05, np.float32), m.tensor(128, np.uint8)
+    gate = m.node("Sigmoid", m.node("DequantizeLinear", "x", one, byte))
+    table = m.node("QuantizeLinear", gate, one, byte)
+    turned = m.node("Transpose", table, perm=[0, 2, 3, 1])
+    turned = m.node("Concat", turned, turned, axis=3)
+    back = m.node("Transpose", turned, perm=[0, 3, 1, 2])
+    pooled = m.node("MaxPool", back, kernel_shape=[2, 2], pads=[1, 0, 0, 1])
+    y = m.node("DequantizeLinear", pooled, one, byte)
+    y = m.node("Add", m.node("Add", y, m.node("Cast", pooled, to=F32)), y)
+    m.node("DynamicQuantizeLinear", y, outputs=3)
+    y = m.node("DequantizeLinear", *m.nodes[-1].output)
+    return m.proto([port("x", TensorProto.UINT8, ["N", 2, 3, 5])], [port(y, F32, None)])
+
+
 def old() -> onnx.ModelProto:
     """Opset 9: attributes that are inputs today."""
     m = Model(9)
@@ -256,7 +273,7 @@ def main() -> None:
     """Writes all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (block, shapes, windows, quantized, old, calls, control):
+    for make in (block, shapes, windows, quantized, pixels, old, calls, control):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
     (folder / "external.onnx").write_bytes(external(folder).SerializeToString())
 

@@ -68,6 +68,13 @@ CASES = [
     ),
     Case("where", "MaxPool", [X2], {"kernel_shape": [2, 2]}, outputs=2, not_onnx="wrong places"),
     Case("bytes", "MaxPool", [BYTES], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    Case(
+        "unsigned",
+        "MaxPool",
+        [BYTES.view(np.uint8)],
+        {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1]},
+        not_onnx="pads with numbers that bytes cannot hold",
+    ),
     Case("rank", "MaxPool", [X2], {"kernel_shape": [2]}, fails="a kernel of 1 axes"),
     Case("size", "LRN", [normal(4, 4, 3, 2)], {"size": 3}),
     Case("even", "LRN", [normal(4, 4, 3, 2)], {"size": 2, "alpha": 0.1, "beta": 0.5, "bias": 2.0}),

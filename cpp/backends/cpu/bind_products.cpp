@@ -1,9 +1,10 @@
-// Linear layers, convolutions, batched products, attention.
+// Linear layers, convolutions, pools, batched products, attention.
 #include <array>
 
 #include "backends/cpu/families.h"
 #include "base/checked.h"
 #include "kernels/attention/rows.h"
+#include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
@@ -231,6 +232,24 @@ BoundStep bind(const BindContext& c, const Step& step, const ChannelwiseParams& 
   const ChannelwiseRow& row = channelwise_row(step.kernel);
   plan_channelwise(row, args);
   bound.jobs.push_back(row.job(args));
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const BytePoolParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  BytePoolArgs& args = bound.make<BytePoolArgs>();
+  args.rows = window_steps(x, out, params.windows, 0);
+  args.columns = window_steps(x, out, params.windows, 1);
+  args.images = x.shape[0];
+  args.channels = x.columns();
+  args.image_step = x.strides[0];
+  args.out_stride = out.row_stride();
+  args.is_signed = x.dtype == DType::s8;
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  plan_byte_pool(args);
+  bound.jobs.push_back(byte_pool_row(step.kernel).job(args));
   return bound;
 }
 

@@ -1,8 +1,10 @@
 // Norms, softmax, element-wise programs, tables of bytes, embeddings, copies, reductions, ranges.
 #include <algorithm>
+#include <array>
 
 #include "backends/cpu/families.h"
 #include "base/checked.h"
+#include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
@@ -100,6 +102,21 @@ BoundStep bind(const BindContext& c, const Step& step, const LutParams&) {
   bound.relocate(args.table, step.inputs[1]);
   bound.relocate(args.out, step.outputs[0]);
   add_job(bound, lut_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const DynamicQuantizeParams&) {
+  BoundStep bound;
+  DynamicQuantizeArgs& args =
+      bound.make<DynamicQuantizeArgs>(make_dynamic_quantize_args(c.at(step.inputs[0]).count()));
+  args.ranges = bound.make<std::array<FloatRange, kQuantizeParts>>().data();
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  bound.relocate(args.scale, step.outputs[1]);
+  bound.relocate(args.zero, step.outputs[2]);
+  const DynamicQuantizeRow& row = dynamic_quantize_row(step.kernel);
+  bound.jobs.push_back(row.range_job(args));
+  add_job(bound, row, args);
   return bound;
 }
 

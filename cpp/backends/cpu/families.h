@@ -15,6 +15,8 @@ BoundStep bind(const BindContext& context, const Step& step, const NormParams& p
 BoundStep bind(const BindContext& context, const Step& step, const SoftmaxParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const EltwiseParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const LutParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const BytePoolParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const DynamicQuantizeParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);

@@ -1,6 +1,6 @@
 #pragma once
 // Copies and conversions for one ISA: included by avx2.cpp and portable.cpp after they have defined
-// transpose_block (8x8 elements of 4 bytes); internal linkage.
+// transpose_block (8x8 elements of 4 bytes or of one); internal linkage.
 #include "kernels/layout/layout.h"
 #include "kernels/simd/planes_impl.h"
 
@@ -51,7 +51,7 @@ void copy_transpose(const PlaneCopy<T>& p) {
       const int64_t rows = smaller(kEdge, p.rows - r), columns = smaller(kEdge, p.columns - c);
       const T* from = p.x + r + c * p.x_column;
       T* to = p.out + r * p.out_row + c;
-      if constexpr (sizeof(T) == 4) {
+      if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {
         if (rows == kEdge && columns == kEdge) {
           transpose_block(from, p.x_column, to, p.out_row);
           continue;

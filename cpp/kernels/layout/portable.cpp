@@ -3,7 +3,8 @@
 namespace planck {
 namespace {
 
-inline void transpose_block(const uint32_t* x, int64_t x_step, uint32_t* out, int64_t out_step) {
+template <class T>
+inline void transpose_block(const T* x, int64_t x_step, T* out, int64_t out_step) {
   for (int r = 0; r < 8; ++r) {
     for (int c = 0; c < 8; ++c) out[r * out_step + c] = x[r + c * x_step];
   }
