@@ -35,6 +35,7 @@ from planck._core import (
     VersionError,
 )
 from planck.build import build
+from planck.calibration import Scales, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
@@ -71,10 +72,12 @@ __all__ = [
     "Port",
     "PrecisionError",
     "RunError",
+    "Scales",
     "Stats",
     "Step",
     "TargetError",
     "TensorMemory",
+    "TensorScale",
     "TimeoutError",
     "UnsafeError",
     "UnsupportedError",
