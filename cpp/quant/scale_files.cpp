@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "quant/lines.h"
 #include "quant/scale_reader.h"
 #include "quant/trt_cache.h"
@@ -27,8 +28,19 @@ constexpr std::array kRows = {
 #undef PLANCK_SCALE_FORMAT
 };
 
+void check_utf8(std::string_view text) {
+  for (std::string_view left = text; !left.empty();) {
+    const size_t size = utf8_sequence(left);
+    if (size == 0) {
+      throw ParseError("byte ", text.size() - left.size(), " of the scale file is not UTF-8");
+    }
+    left.remove_prefix(size);
+  }
+}
+
 // What the first character says: a JSON file begins with a brace, no text format does.
 ScaleText opened(std::string_view text) {
+  check_utf8(text);
   if (text.find('\0') != std::string_view::npos) {
     throw ParseError("the file is binary; scale files of this kind are text");
   }

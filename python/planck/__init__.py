@@ -39,6 +39,7 @@ from planck.calibration import Scales, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
+from planck.scale_files import import_scales
 
 if TYPE_CHECKING:
     from planck import models, ort
@@ -87,6 +88,7 @@ __all__ = [
     "build",
     "compare",
     "device",
+    "import_scales",
     "knobs",
     "load",
     "models",

@@ -313,7 +313,7 @@ TEST(ScaleFiles, TextsThatAreNone) {
                                R"({"tensor_scales": {"x": "1"}})",
                                "x: 1\ny = z\n",
                                R"({"tensor_scales": {"x": 1e999}})",
-                               "\xff\xfe{"};
+                               "\xff\xfe{", "x\xd5: 1\n"};
   for (const std::string& text : texts)
     EXPECT_NE(failure<ParseError>(text), "") << text.substr(0, 40);
   EXPECT_TRUE(says(failure<UsageError>("x: 1\n", "trt"), "trt_cache"));
