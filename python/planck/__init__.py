@@ -42,7 +42,7 @@ from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 from planck.scale_files import import_scales
 
 if TYPE_CHECKING:
-    from planck import models, ort
+    from planck import models, ort, trt
     from planck.ort import InferenceSession
 
 __version__ = "0.1.0"
@@ -93,6 +93,7 @@ __all__ = [
     "load",
     "models",
     "ort",
+    "trt",
 ]
 
 
@@ -122,7 +123,7 @@ def __getattr__(name: str) -> Any:
     """Loads what NumPy or more stands behind on first use, so that `import planck` stays quick."""
     import importlib
 
-    if name in ("models", "ort"):
+    if name in ("models", "ort", "trt"):
         return importlib.import_module(f"planck.{name}")
     if name == "InferenceSession":
         return importlib.import_module("planck.ort").InferenceSession

@@ -79,17 +79,45 @@ def read_outline(model: str | os.PathLike[str] | bytes) -> Outline:
         raise _core.FileError(f"cannot read '{os.fspath(model)}': {error}") from error
 
 
-def with_outputs(model: bytes, names: dict[str, TensorType]) -> bytes:
-    """The model with other outputs than its own, and all else as it was. Errors: ParseError."""
-    graph_field, output_field = 7, 12
+def with_ports(
+    model: bytes, inputs: dict[str, TensorType], outputs: dict[str, TensorType]
+) -> bytes:
+    """The model with other types of some inputs, and other outputs than its own.
+
+    All else stays as it was, byte for byte. Errors: ParseError.
+    """
     parts: list[bytes] = []
     for number, start, body, end in _spans(model, 0, len(model)):
-        if number != graph_field:
+        if number == _GRAPH:
+            parts.append(_sized(_GRAPH, _graph_with(model, body, end, inputs, outputs)))
+        else:
             parts.append(model[start:end])
+    return b"".join(parts)
+
+
+_GRAPH, _INPUT, _OUTPUT = 7, 11, 12  # fields of a model, and of a graph
+
+
+def _graph_with(
+    model: bytes,
+    begin: int,
+    end: int,
+    inputs: dict[str, TensorType],
+    outputs: dict[str, TensorType],
+) -> bytes:
+    parts: list[bytes] = []
+    for number, start, body, after in _spans(model, begin, end):
+        if number == _OUTPUT:
             continue
-        kept = [model[s:e] for n, s, _, e in _spans(model, body, end) if n != output_field]
-        made = [_sized(output_field, _value_info(name, names[name])) for name in names]
-        parts.append(_sized(graph_field, b"".join(kept + made)))
+        name = ""
+        if number == _INPUT and inputs:
+            stream = io.BytesIO(model[body:after])
+            name = _declared(Message(stream, after - body))[0]
+        if name in inputs:
+            parts.append(_sized(_INPUT, _value_info(name, inputs[name])))
+        else:
+            parts.append(model[start:after])
+    parts += [_sized(_OUTPUT, _value_info(name, kind)) for name, kind in outputs.items()]
     return b"".join(parts)
 
 
@@ -260,3 +288,19 @@ def _extent(extent: int | str | None) -> bytes:
     if extent is None:
         return b""
     return _number(1, extent) if isinstance(extent, int) else _sized(2, extent.encode())
+
+
+def model_of_one_node(op_type: str, domain: str = "") -> bytes:
+    """A model with one node without inputs, to ask whether its op is known.
+
+    >>> [node.op_type for node in read_outline(model_of_one_node("Gelu")).nodes]
+    ['Gelu']
+    """
+    parts = [_sized(2, b"y"), _sized(4, op_type.encode())]
+    if domain:
+        parts.append(_sized(7, domain.encode()))
+    graph = _sized(1, b"".join(parts)) + _sized(2, b"g")
+    graph += _sized(_OUTPUT, _value_info("y", TensorType()))
+    opsets = {"": 22, domain: 1} if domain else {"": 22}
+    rows = [_sized(8, _sized(1, d.encode()) + _number(2, version)) for d, version in opsets.items()]
+    return _number(1, 8) + _sized(_GRAPH, graph) + b"".join(rows)

@@ -47,7 +47,8 @@ def import_scales(
     buffers (`<module>._input_quantizer._amax`) need it: `Scales.layers` then names the bound
     weights, and only those layers are to be quantised.
     Errors: UsageError (unknown kind), ParseError (the file is not of it), CalibrationError
-    (numbers that cannot be, a file that covers no tensor of the model), CorruptError and VersionError (our own JSON),
+    (numbers that cannot be, a file that covers no tensor of the model), CorruptError and
+    VersionError (our own JSON),
     FileError, LimitError.
 
     >>> scales = import_scales(b"TRT-8600-EntropyCalibration2\\nx: 3c010204\\n")

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import planck
-from planck.outline import TensorType, read_outline, with_outputs
+from planck.outline import TensorType, read_outline, with_ports
 from planck.scale_files import scale_kinds
 
 HEADER = "TRT-8600-EntropyCalibration2\n"
@@ -359,13 +359,15 @@ def test_outline_agrees_with_onnx(model_path: Callable[..., Path]) -> None:
     assert read_outline(path.read_bytes()) == outline
 
 
-def test_outputs_can_be_changed(linear: bytes) -> None:
+def test_ports_can_be_changed(linear: bytes) -> None:
     kinds = {"h": TensorType(1, ("n", 6)), "y": TensorType(1, (None, 3)), "m": TensorType()}
-    changed = onnx.load_from_string(with_outputs(linear, kinds))
+    changed = onnx.load_from_string(with_ports(linear, {}, kinds))
     original = onnx.load_from_string(linear)
     assert [o.name for o in changed.graph.output] == ["h", "y", "m"]
     assert changed.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "n"
     del changed.graph.output[:], original.graph.output[:]
     assert changed == original
-    [h, y] = [read_outline(with_outputs(linear, kinds)).outputs[n] for n in ("h", "y")]
+    [h, y] = [read_outline(with_ports(linear, {}, kinds)).outputs[n] for n in ("h", "y")]
     assert (h, y) == (kinds["h"], kinds["y"])
+    fixed = read_outline(with_ports(linear, {"x": TensorType(1, (2, 4))}, {"y": kinds["y"]}))
+    assert fixed.inputs == {"x": TensorType(1, (2, 4))}
