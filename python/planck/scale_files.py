@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import stat
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 256 << 20  # of a scale file, unpacked
 MOST_ENTRIES = 1_000_000
+CALIBRATION = b"\x89PLKCAL\n"  # how a calibration file of ours begins
 FLATBUFFERS = "ort_flatbuffers"
-_DAMAGED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError)
 
 
 def scale_kinds() -> dict[str, str]:
@@ -37,6 +36,9 @@ def import_scales(
     source: str | os.PathLike[str] | bytes, kind: str = "auto", model: Any = None
 ) -> Scales:
     """Reads a scale file of another tool, or our own, and binds it to the tensors of a model.
+
+    Our own are the JSON of `Scales.to_json` and the file of `Calibration.save`, which is solved by
+    the method that it names.
 
     source: a path, or the bytes of a file. kind: "auto", or a name out of `scale_kinds()`. Ranges
     and scales differ by 127; which of them a file holds follows from its format, never from the
@@ -128,6 +130,10 @@ def _within(need: int, what: str) -> None:
 
 
 def _parsed(data: bytes, kind: str) -> Scales:
+    if data.startswith(CALIBRATION):
+        calibration = importlib.import_module("planck.calibration").Calibration
+        solved: Scales = calibration.from_bytes(data).solve()
+        return solved
     if data.startswith(b"PK\x03\x04"):
         if kind not in ("auto", "qat_amax"):
             raise _error(_core.ParseError, f"this is an .npz file, not {kind}", expected=kind)
@@ -189,6 +195,10 @@ def range_grid(name: str, ranges: Array, axis: int | None) -> TensorScale:
 
 
 def _arrays(data: bytes) -> Iterable[tuple[str, Array]]:
+    import zipfile  # here, since `import planck` is quick
+    import zlib
+
+    damaged = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
@@ -199,7 +209,7 @@ def _arrays(data: bytes) -> Iterable[tuple[str, Array]]:
                 with archive.open(member) as stream:
                     content = stream.read(member.file_size)
                 yield member.filename.removesuffix(".npy"), _array(content)
-    except _DAMAGED as error:
+    except (*damaged, ValueError) as error:
         if isinstance(error, _core.Error):
             raise
         raise _error(_core.ParseError, f"the .npz file cannot be read: {error}") from error

@@ -39,8 +39,8 @@ def small_model(**changes: Any) -> bytes:
         helper.make_node(changes.get("op", "Gemm"), ["r", "w2"], ["y"]),
     ]
     infos = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-        for n, s in (("x", ["n", 8]), ("y", ["n", 4]))
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", extent])
+        for n, extent in (("x", 8), ("y", 4))
     ]
     weights = {"w1": (8, 16), "b1": (16,), "w2": (16, 4)}
     inits = [
@@ -478,10 +478,11 @@ class Legacy(Recorder, trt.IInt8LegacyCalibrator):
 class FakeCalibration:
     """What planck.calibrate gives, as far as calibrators look at it."""
 
-    def __init__(self, ranges: dict[str, float]) -> None:
-        self.ranges = ranges
+    def __init__(self, ranges: dict[str, float], notes: list[dict[str, Any]]) -> None:
+        self.ranges, self.notes = ranges, notes
 
-    def solve(self) -> planck.Scales:
+    def solve(self, **options: Any) -> planck.Scales:
+        self.notes.append(options)
         return planck.Scales.from_ranges(self.ranges, kind="calibration")
 
     def to_bytes(self) -> bytes:
@@ -500,7 +501,7 @@ def calibrations(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         batches = list(data)
         notes.append({"model": model, "batches": batches, **options})
         top = max((float(np.abs(a).max()) for b in batches for a in b.values()), default=0.0)
-        return FakeCalibration({"x": top, "r": 2 * top})
+        return FakeCalibration({"x": top, "r": 2 * top}, notes)
 
     build = planck.build
 
@@ -539,8 +540,8 @@ def test_call_order_without_a_cache(samples: Any, calibrations: list[dict[str, A
     assert int8_build(calibrator) is not None
     begin = ["get_algorithm", "get_batch_size", "read_calibration_cache"]
     assert calibrator.calls == [*begin, *["get_batch ['x']"] * 5, "write_calibration_cache"]
-    seen, built = calibrations
-    assert seen["method"] == "entropy"
+    seen, solved, built = calibrations
+    assert seen["method"] == "entropy" and solved == {"activation": "s8"}
     assert np.array_equal(np.concatenate([b["x"] for b in seen["batches"]]), samples)
     assert built["precision"] == "int8" and built["scales"].names == ("x", "r")
     assert calibrator.written is not None and calibrator.written.startswith(HEADER)
@@ -569,7 +570,7 @@ def test_call_order_of_the_legacy_calibrator(
         *("write_histogram_cache", "write_calibration_cache"),
     ]
     assert calibrations[0]["method"] == "legacy"
-    assert calibrations[0]["percentile"] == pytest.approx(99.9)
+    assert calibrations[1] == {"activation": "s8", "quantile": 0.999, "cutoff": 1.0}
     assert calibrator.written is not None
     assert calibrator.written.startswith(b"TRT-8600-LegacyCalibration\n")
 
@@ -675,8 +676,8 @@ def test_dynamic_ranges_are_scales(samples: Any, calibrations: list[dict[str, An
     assert calibrations[0]["scales"]["x"].scale[0] == np.float32(2.54 / 127)
     config.int8_calibrator = Entropy([[samples[:8]]])
     assert builder.build_serialized_network(network, config) is not None
-    assert calibrations[2]["scales"]["x"].threshold == 2.54
-    assert calibrations[2]["scales"].names == ("x", "r")
+    assert calibrations[3]["scales"]["x"].threshold == 2.54
+    assert calibrations[3]["scales"].names == ("x", "r")
     with pytest.raises(planck.UsageError, match="is none"):
         network.get_input(0).set_dynamic_range(1.0, -1.0)
 
@@ -719,9 +720,9 @@ def test_a_script_runs_after_a_change_of_its_import(
         output, planck.load(tmp_path / "model.engine").run({"x": samples[:4]})["y"]
     )
     cache = (tmp_path / "calibration.cache").read_bytes()
-    assert cache.startswith(HEADER) and len(calibrations) == 2
+    assert cache.startswith(HEADER) and len(calibrations) == 3
     main(str(tmp_path))  # this time from the cache
-    assert len(calibrations) == 3 and (tmp_path / "calibration.cache").read_bytes() == cache
+    assert len(calibrations) == 4 and (tmp_path / "calibration.cache").read_bytes() == cache
 
 
 @NEEDS_INT8

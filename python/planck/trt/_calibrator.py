@@ -75,7 +75,7 @@ class IInt8MinMaxCalibrator(IInt8Calibrator):
 
 
 class IInt8LegacyCalibrator(IInt8Calibrator):
-    """Thresholds at a quantile; the regression cutoff is noted and has no effect."""
+    """Thresholds at a quantile; the regression cutoff is kept and has no effect."""
 
     def get_algorithm(self) -> CalibrationAlgoType:
         """LEGACY_CALIBRATION."""
@@ -128,15 +128,15 @@ def scales_by(given: Any, target: CalibrationTarget) -> Scales:
     batch that does not fit; whatever the calibrator raises.
     """
     if not is_calibrator(given):
-        scales: Scales = _calibrate(target, given).solve()
-        return scales
+        solved: Scales = _calibrate(target, given).solve()
+        return solved
     algorithm = CalibrationAlgoType(given.get_algorithm())
     batch_size = int(given.get_batch_size())
     options: dict[str, Any] = {}
     notes: list[str] = []
     if algorithm == CalibrationAlgoType.LEGACY_CALIBRATION:
-        options["percentile"] = 100.0 * float(given.get_quantile())
-        notes.append(f"the regression cutoff {given.get_regression_cutoff()} has no effect")
+        options["quantile"] = float(given.get_quantile())
+        options["cutoff"] = float(given.get_regression_cutoff())
         if given.read_histogram_cache(0):
             notes.append("the histogram cache was not read: its format is TensorRT's own")
     cached = given.read_calibration_cache()
@@ -163,10 +163,11 @@ def _from_batches(
 ) -> Scales:
     method, name = _METHODS[algorithm]
     batches = Batches(given, batch_size, target.inputs)
-    calibration = _calibrate(target, batches, method=method, **options)
+    calibration = _calibrate(target, batches, method=method)
     if batches.count == 0:
         raise _nothing()
-    scales: Scales = calibration.solve()
+    # A cache holds symmetric scales, and with it the next build is to give the same engine.
+    scales: Scales = calibration.solve(activation="s8", **options)
     scales.notes += notes
     if algorithm == CalibrationAlgoType.LEGACY_CALIBRATION:
         statistics = calibration.to_bytes()
@@ -178,7 +179,7 @@ def _from_batches(
 
 def _calibrate(target: CalibrationTarget, data: Any, **options: Any) -> Any:
     calibrate = importlib.import_module("planck").calibrate
-    return calibrate(target.model, data, **options)
+    return calibrate(target.model, data, external_data_dir=target.folder, **options)
 
 
 def _nothing() -> _core.CalibrationError:
