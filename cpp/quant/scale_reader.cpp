@@ -1,7 +1,7 @@
 #include "quant/scale_reader.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <set>
 
 #include "base/error.h"
@@ -31,6 +31,8 @@ class JsonGuard {
  private:
   std::vector<std::set<std::string>> names_;
 };
+
+constexpr double kLargest = std::numeric_limits<float>::max();  // scales are float32
 
 [[noreturn]] void refuse(const std::string& name, double value, const char* what,
                          const char* expected) {
@@ -94,7 +96,7 @@ TensorScale from_range(const std::string& name, double range) {
 
 TensorScale from_ranges(const std::string& name, const std::vector<double>& ranges, int64_t axis) {
   for (const double range : ranges) {
-    if (!std::isfinite(range) || range < 0)
+    if (!(range >= 0 && range <= kLargest))
       refuse(name, range, "range", "a finite range, 0 or more");
   }
   return grid(name, ranges, axis);
@@ -107,7 +109,7 @@ TensorScale from_scale(const std::string& name, double scale) {
 TensorScale from_scales(const std::string& name, const std::vector<double>& scales, int64_t axis) {
   std::vector<double> thresholds;
   for (const double scale : scales) {
-    if (!std::isfinite(scale) || scale <= 0) refuse(name, scale, "scale", "a finite scale above 0");
+    if (!(scale > 0 && scale <= kLargest)) refuse(name, scale, "scale", "a finite scale above 0");
     thresholds.push_back(scale * 127.0);
   }
   TensorScale out = grid(name, thresholds, axis);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <functional>
+#include <random>
 
 #include "base/error.h"
 #include "quant/trt_cache.h"
@@ -313,12 +314,46 @@ TEST(ScaleFiles, TextsThatAreNone) {
                                R"({"tensor_scales": {"x": "1"}})",
                                "x: 1\ny = z\n",
                                R"({"tensor_scales": {"x": 1e999}})",
-                               "\xff\xfe{", "x\xd5: 1\n"};
+                               "\xff\xfe{",
+                               "x\xd5: 1\n"};
   for (const std::string& text : texts)
     EXPECT_NE(failure<ParseError>(text), "") << text.substr(0, 40);
   EXPECT_TRUE(says(failure<UsageError>("x: 1\n", "trt"), "trt_cache"));
   EXPECT_NE(failure<ParseError>("x: 1\n", "tao"), "");
   EXPECT_NE(failure<FileError>([] { read_scales_file("/nonexistent/scales"); }), "");
+}
+
+// Whatever the bytes, the end is Scales or a typed error that is not ours.
+TEST(ScaleFiles, DamagedBytes) {
+  const std::string samples[] = {
+      cache("a:0: 3caa54fc\nb: 3c008912\n"),
+      "a b: 1.5\nc: 2\n",
+      R"({"tensor_scales": {"x": 1, "y": 2.5}})",
+      R"({"x": {"lowest": {"data": [-1, 2]}, "highest": 3, "CLS": "TensorData"}})",
+      R"({"activation_encodings": {"x": [{"scale": 0.5, "offset": -3, "bitwidth": 8}]}})",
+      R"({"w": {"step_size": [0.1, 0.2], "qmin": -127, "qmax": 127, "axis": 1}})",
+      R"({"format": "planck.scales", "version": 1, "tensors": [{"name": "x", "scale": [0.1],
+         "zero_point": [5], "dtype": "u8", "axis": null}]})"};
+  std::mt19937 random(7);
+  for (const std::string& sample : samples) {
+    for (int round = 0; round < 2000; ++round) {
+      std::string text = sample;
+      for (unsigned i = 0; i <= random() % 3; ++i) {
+        const size_t at = random() % text.size();
+        const std::string piece(1, static_cast<char>(random() % 256));
+        text.replace(at, random() % 2, random() % 2 == 0 ? piece : text.substr(at / 2, 5));
+      }
+      try {
+        for (const TensorScale& tensor : read_scales(text).tensors) {
+          EXPECT_EQ(tensor.params.scale.size(), tensor.params.zero_point.size());
+          for (const float scale : tensor.params.scale) EXPECT_TRUE(scale > 0 && scale < INFINITY);
+        }
+      } catch (const InternalError& e) {
+        ADD_FAILURE() << e.what();
+      } catch (const Error&) {
+      }
+    }
+  }
 }
 
 }  // namespace
