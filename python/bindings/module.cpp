@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   planck::bind_log();         // lines go to logging.getLogger("planck")
   planck::bind_limits(m);     // limits by name, Cancel
   planck::bind_ops(m);        // op table and references, for tests and notebooks
+  planck::bind_scales(m);     // scale files of other tools
   planck::bind_plan(m);       // Plan and its session
   planck::bind_inspect(m);    // comparison by tensor, taps
   planck::bind_build(m);      // build(model, options) -> Plan

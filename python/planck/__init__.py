@@ -41,9 +41,10 @@ from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 from planck.quantization import Placement, placement, quantize
+from planck.scale_files import import_scales
 
 if TYPE_CHECKING:
-    from planck import models, ort
+    from planck import models, ort, trt
     from planck.ort import InferenceSession
 
 __version__ = "0.1.0"
@@ -93,12 +94,14 @@ __all__ = [
     "calibrate",
     "compare",
     "device",
+    "import_scales",
     "knobs",
     "load",
     "models",
     "ort",
     "placement",
     "quantize",
+    "trt",
 ]
 
 
@@ -128,7 +131,7 @@ def __getattr__(name: str) -> Any:
     """Loads what NumPy or more stands behind on first use, so that `import planck` stays quick."""
     import importlib
 
-    if name in ("models", "ort"):
+    if name in ("models", "ort", "trt"):
         return importlib.import_module(f"planck.{name}")
     if name == "InferenceSession":
         return importlib.import_module("planck.ort").InferenceSession

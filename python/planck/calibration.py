@@ -107,7 +107,9 @@ class Scales(Mapping[str, TensorScale]):
 
     kind: where they come from ("calibration", "ranges", or a file format). method: how thresholds
     were found, empty where a file does not say. notes: warnings and what was assumed. model_hash:
-    SHA-256 of the model file (see `model_hash`), empty where it is not known.
+    SHA-256 of the model file (see `model_hash`), empty where it is not known. layers: names of
+    weights, each with the tensors that feed its layer; where there are any, only these layers are
+    to be quantised (`only_bound`).
     Errors: CalibrationError for a name that comes twice.
 
     >>> scales = Scales.from_ranges({"a": 127.0, "b": 0.0})
@@ -125,7 +127,9 @@ class Scales(Mapping[str, TensorScale]):
         method: str = "",
         model_hash: str = "",
         notes: Iterable[str] = (),
+        layers: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
+        self.layers = {weight: tuple(names) for weight, names in (layers or {}).items()}
         self.kind = kind
         self.method = method
         self.model_hash = model_hash
@@ -140,6 +144,11 @@ class Scales(Mapping[str, TensorScale]):
     def names(self) -> tuple[str, ...]:
         """The tensors that have a grid, in order."""
         return tuple(self._tensors)
+
+    @property
+    def only_bound(self) -> bool:
+        """Whether only the layers of `layers` are to be quantised."""
+        return bool(self.layers)
 
     def __getitem__(self, name: str) -> TensorScale:
         return self._tensors[name]
@@ -192,6 +201,7 @@ class Scales(Mapping[str, TensorScale]):
             "model_hash": self.model_hash,
             "notes": self.notes,
             "tensors": [tensor._row() for tensor in self._tensors.values()],
+            **({"layers": self.layers} if self.layers else {}),
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -199,6 +209,28 @@ class Scales(Mapping[str, TensorScale]):
         text = json.dumps(self._to_dict(), indent=1)
         if path is not None:
             write_text(path, text + "\n")
+        return text
+
+    def to_trt_cache(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        header: str = "TRT-8600-EntropyCalibration2",
+    ) -> str:
+        """The scales as TensorRT's calibration cache, in their order; also written to `path`.
+
+        Scales along an axis are left out: they belong to weights. A grid with a zero point is
+        widened to the symmetric one that holds it. Errors: UsageError for a header or name that a
+        cache cannot hold, FileError.
+
+        >>> print(Scales.from_ranges({"x": 1.0}).to_trt_cache(), end="")
+        TRT-8600-EntropyCalibration2
+        x: 3c010204
+        """
+        from planck.scale_files import trt_cache_text
+
+        text = trt_cache_text(self, header).decode()
+        if path is not None:
+            write_text(path, text)
         return text
 
     @classmethod
@@ -227,6 +259,7 @@ class Scales(Mapping[str, TensorScale]):
                 method=root["method"],
                 model_hash=root["model_hash"],
                 notes=root["notes"],
+                layers=root.get("layers"),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, _core.Error):

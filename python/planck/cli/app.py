@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import planck
-from planck.cli import bench, build, compare, doctor, inspect, run
+from planck.cli import bench, build, calibrate, compare, doctor, inspect, run
 from planck.cli.errors import INTERRUPTED, block, describe, usage
 from planck.cli.show import Result, json_text, print_blocks, write_text
 
 COMMANDS = {
     "build": build,
+    "calibrate": calibrate,
     "run": run,
     "compare": compare,
     "bench": bench,

@@ -1,6 +1,13 @@
 """Builds a plan from an ONNX model and saves it.
 
 The plan file holds no code and serves every shape that the model allows; `planck.load` maps it.
+
+    planck build bert.onnx -o bert.plan
+    planck build resnet.onnx --int8 --calib calibration.cache
+
+--calib takes what `planck calibrate` writes, TensorRT's calibration cache, and the scale files of
+other tools (ONNX Runtime, TAO, cuDLA, MQBench, AIMET, QAT buffers); what it was taken for is shown.
+A model with Q/DQ nodes needs none.
 """
 
 from __future__ import annotations
@@ -13,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import planck
+import planck.scale_files
 from planck.cli.errors import usage
 from planck.cli.show import Block, Facts, Result, Table, Verdict, size_text
 from planck.cli.source import add_build_options
@@ -25,6 +33,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="ONNX file")
     parser.add_argument("-o", "--out", metavar="PLAN", help="default: MODEL with .plan")
     add_build_options(parser)
+    parser.add_argument("--int8", action="store_true", help="the same as --precision int8")
+    parser.add_argument("--calib", metavar="FILE", help="scales or calibration of an int8 build")
+    parser.add_argument(
+        "--calib-kind",
+        choices=("auto", *planck.scale_files.scale_kinds()),
+        default="auto",
+        help="what FILE is (default: as its format says)",
+    )
     parser.add_argument(
         "--fallback",
         choices=("reference", "error"),
@@ -51,14 +67,17 @@ def run(options: argparse.Namespace) -> Result:
     ):
         raise usage(f"the plan would overwrite the model '{options.model}'", hint="-o PLAN")
     start = time.perf_counter()
+    precision, scales = _quantization(options)
+    more: dict[str, Any] = {} if scales is None else {"scales": scales}
     plan = planck.build(
         options.model,
-        precision=options.precision or "graph",
+        precision=precision,
         threads=options.threads,
         fallback=options.fallback,
         disabled_passes=options.disable,
         limits=options.limits or "default",
         progress=options.progress,
+        **more,
     )
     seconds = time.perf_counter() - start
     broken = broken_contract(plan.steps) if options.strict else []
@@ -66,7 +85,32 @@ def run(options: argparse.Namespace) -> Result:
     if saved:
         plan.save(out)
     data = _data(plan, options.model, out if saved else None, seconds, broken)
+    data["scales"] = None if scales is None else scales_data(scales, options.calib)
     return Result("planck.build", data, _blocks(data), ok=not broken)
+
+
+def _quantization(options: argparse.Namespace) -> tuple[Any, planck.Scales | None]:
+    """Precision and scales. Errors: UsageError, those of planck.import_scales."""
+    if options.int8 and options.precision not in (None, "int8"):
+        raise usage(f"--int8 and --precision {options.precision} contradict each other")
+    precision = "int8" if options.int8 else options.precision or "graph"
+    if options.calib is None:
+        return precision, None
+    if precision != "int8":
+        raise usage("--calib is for int8 builds", hint="--int8 --calib FILE")
+    return precision, planck.import_scales(options.calib, options.calib_kind, options.model)
+
+
+def scales_data(scales: planck.Scales, path: str | None) -> dict[str, Any]:
+    """What scales are, as plain values."""
+    return {
+        "file": path,
+        "kind": scales.kind,
+        "method": scales.method,
+        "tensors": len(scales),
+        "layers": len(scales.layers),
+        "notes": list(scales.notes),
+    }
 
 
 def broken_contract(steps: Sequence[planck.Step]) -> list[dict[str, Any]]:
@@ -130,6 +174,10 @@ def _blocks(data: dict[str, Any]) -> list[Block]:
             left=2,
         ),
     ]
+    if scales := data["scales"]:
+        text = f"{scales['tensors']} tensors, {scales['kind']}"
+        notes = [("note", note) for note in scales["notes"]]
+        blocks.insert(1, Facts([("scales", f"{scales['file']}: {text}"), *notes]))
     if broken := data["broken_contract"]:
         first = broken[0]
         text = f"{len(broken)} steps did not get the precision asked, first step {first['step']} "

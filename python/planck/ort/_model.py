@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from planck import _core
+from planck.wire import Message, signed
 
 Dims = list["int | str | None"]
 
@@ -77,69 +77,23 @@ def read(stream: BinaryIO) -> ModelFacts:
     end = stream.seek(0, 2)
     stream.seek(0)
     try:
-        _read_model(_Message(stream, end), facts)
+        _read_model(Message(stream, end), facts)
     except (IndexError, KeyError) as error:
         raise _core.ParseError("this is no ONNX model: a field is cut off or unknown") from error
     return facts
 
 
-_VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
-_FIXED = {_FIXED64: 8, _FIXED32: 4}
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A range of the file; what a field holds is read before the next field is asked for."""
-
-    stream: BinaryIO
-    end: int
-
-    def fields(self) -> Iterator[tuple[int, int]]:
-        """Field numbers, each with its number or its size; the stream stands at its bytes."""
-        while self.stream.tell() < self.end:
-            tag = self._varint()
-            kind = tag & 7
-            if kind == _VARINT:
-                yield tag >> 3, self._varint()
-                continue
-            size = self._varint() if kind == _SIZED else _FIXED[kind]
-            after = self.stream.tell() + size
-            if after > self.end:
-                raise IndexError(size)
-            yield tag >> 3, size
-            self.stream.seek(after)
-
-    def inner(self, size: int) -> _Message:
-        return _Message(self.stream, self.stream.tell() + size)
-
-    def text(self, size: int) -> str:
-        return self.stream.read(size).decode("utf-8", "backslashreplace")
-
-    def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.stream.read(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise IndexError("a number has more than 64 bits")
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _read_model(message: _Message, facts: ModelFacts) -> None:
+def _read_model(message: Message, facts: ModelFacts) -> None:
     metadata = facts.metadata
     for number, value in message.fields():
         if number == 1:
-            facts.ir_version = _signed(value)
+            facts.ir_version = signed(value)
         elif number == 2:
             metadata.producer_name = message.text(value)
         elif number == 4:
             metadata.domain = message.text(value)
         elif number == 5:
-            metadata.version = _signed(value)
+            metadata.version = signed(value)
         elif number == 6:
             metadata.description = message.text(value)
         elif number == 7:
@@ -148,12 +102,12 @@ def _read_model(message: _Message, facts: ModelFacts) -> None:
             metadata.custom_metadata_map.update([_entry(message.inner(value))])
 
 
-def _entry(message: _Message) -> tuple[str, str]:
+def _entry(message: Message) -> tuple[str, str]:
     texts = {number: message.text(size) for number, size in message.fields()}
     return texts.get(1, ""), texts.get(2, "")
 
 
-def _read_graph(message: _Message, facts: ModelFacts) -> None:
+def _read_graph(message: Message, facts: ModelFacts) -> None:
     for number, size in message.fields():
         if number == 2:
             facts.metadata.graph_name = message.text(size)
@@ -168,16 +122,16 @@ def _read_graph(message: _Message, facts: ModelFacts) -> None:
             facts.initializers.add(_sparse_name(message.inner(size)))
 
 
-def _tensor_name(message: _Message) -> str:
+def _tensor_name(message: Message) -> str:
     return next((message.text(size) for number, size in message.fields() if number == 8), "")
 
 
-def _sparse_name(message: _Message) -> str:
+def _sparse_name(message: Message) -> str:
     values = (message.inner(size) for number, size in message.fields() if number == 1)
     return next((_tensor_name(value) for value in values), "")
 
 
-def _value_info(message: _Message) -> tuple[str, Declared]:
+def _value_info(message: Message) -> tuple[str, Declared]:
     name, declared = "", Declared()
     for number, size in message.fields():
         if number == 1:
@@ -189,7 +143,7 @@ def _value_info(message: _Message) -> tuple[str, Declared]:
     return name, declared
 
 
-def _tensor_type(message: _Message) -> Declared:
+def _tensor_type(message: Message) -> Declared:
     declared = Declared()
     for number, value in message.fields():
         if number == 1:
@@ -200,7 +154,7 @@ def _tensor_type(message: _Message) -> Declared:
     return declared
 
 
-def _dim(message: _Message) -> int | str | None:
+def _dim(message: Message) -> int | str | None:
     """An extent, a name, or None where the model says neither (some exporters write -1 or "")."""
     dim: int | str | None = None
     for number, value in message.fields():
