@@ -39,6 +39,7 @@ void call_one(const GemmTile& tile, GemmCall& call, int64_t columns) {
 
 void move_columns(GemmCall& call, int64_t columns) {
   call.c += columns;
+  call.column += columns;
   if (call.bias != nullptr) call.bias += columns;
   if (call.residual != nullptr) call.residual += columns;
 }
@@ -46,6 +47,7 @@ void move_columns(GemmCall& call, int64_t columns) {
 void move_rows(GemmCall& call) {
   call.a += call.rows * call.a_stride;
   call.c += call.rows * call.c_stride;
+  call.row += call.rows;
   if (call.residual != nullptr) call.residual += call.rows * call.residual_stride;
 }
 
@@ -100,6 +102,37 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }
   return tile;
+}
+
+bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks& blocks) {
+  GemmTile ended;
+  ended.rows = tile.rows;
+  ended.columns = tile.columns;
+  const int vectors = tile.columns / vector_floats(isa);
+  const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
+    slot = gemm_kernel({.isa = isa,
+                        .rows = rows,
+                        .vectors = vectors,
+                        .panels = panels,
+                        .masked = masked,
+                        .epilogue = epilogue});
+    return slot != nullptr;
+  };
+  for (const int64_t rows : blocks.rows) {
+    if (rows <= 0) continue;
+    const Heights heights(rows, tile.rows);
+    for (const auto height : {heights.low, heights.low + 1}) {
+      if (height > heights.low && heights.higher == 0) continue;
+      const int r = static_cast<int>(height), wide = tile.panels[r];
+      ended.panels[r] = wide;
+      const bool whole = blocks.columns >= tile.columns;
+      if (whole && !add(ended.one[r][0], r, 1, false)) return false;
+      if (blocks.columns % tile.columns != 0 && !add(ended.one[r][1], r, 1, true)) return false;
+      if (wide > 1 && whole && !add(ended.many[r], r, wide, false)) return false;
+    }
+  }
+  tile = ended;
+  return true;
 }
 
 void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {
