@@ -37,22 +37,40 @@ void call_one(const GemmTile& tile, GemmCall& call, int64_t columns) {
   tile.one[call.rows][masked](&call);
 }
 
-void move_columns(GemmCall& call, int64_t columns) {
-  call.c += columns;
-  if (call.bias != nullptr) call.bias += columns;
-  if (call.residual != nullptr) call.residual += columns;
-}
+// Fields of one call are changed rather than calls copied: a copy costs as much as a low tile.
+struct Columns {
+  explicit Columns(const GemmCall& call)
+      : b(call.b), bias(call.bias), residual(call.residual), c(call.c), column(call.column) {}
+  void move(int64_t columns) {
+    c += columns;
+    column += columns;
+    if (bias != nullptr) bias += columns;
+    if (residual != nullptr) residual += columns;
+  }
+  void put(GemmCall& call) const {
+    call.b = b;
+    call.bias = bias;
+    call.residual = residual;
+    call.c = c;
+    call.column = column;
+  }
+  const float *b, *bias, *residual;
+  float* c;
+  int64_t column;
+};
 
 void move_rows(GemmCall& call) {
   call.a += call.rows * call.a_stride;
   call.c += call.rows * call.c_stride;
+  call.row += call.rows;
   if (call.residual != nullptr) call.residual += call.rows * call.residual_stride;
 }
 
-// One row of tiles over a few panels.
-void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall call, int64_t columns) {
+// One row of tiles over a few panels; the call is as before then.
+void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall& call, int64_t columns) {
   const int wide = tile.panels[call.rows];
-  call.b_stride = block.panel_stride;
+  const Columns first(call);
+  Columns now = first;
   call.mask = nullptr;
   for (int64_t at = 0; at < columns;) {
     const int64_t left = columns - at;
@@ -63,10 +81,13 @@ void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall call, 
       call_one(tile, call, std::min<int64_t>(left, tile.columns));
     }
     const int panels = many ? wide : 1;
-    move_columns(call, panels * tile.columns);
-    call.b += panels * block.panel_stride;
     at += panels * tile.columns;
+    if (at >= columns) break;
+    now.move(panels * tile.columns);
+    now.b += panels * block.panel_stride;
+    now.put(call);
   }
+  first.put(call);
 }
 
 // Equal heights rather than full tiles and a thin rest: 128 rows are 18 x 6 + 4 x 5.
@@ -102,6 +123,37 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
   return tile;
 }
 
+bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks& blocks) {
+  GemmTile ended;
+  ended.rows = tile.rows;
+  ended.columns = tile.columns;
+  const int vectors = tile.columns / vector_floats(isa);
+  const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
+    slot = gemm_kernel({.isa = isa,
+                        .rows = rows,
+                        .vectors = vectors,
+                        .panels = panels,
+                        .masked = masked,
+                        .epilogue = epilogue});
+    return slot != nullptr;
+  };
+  for (const int64_t rows : blocks.rows) {
+    if (rows <= 0) continue;
+    const Heights heights(rows, tile.rows);
+    for (const auto height : {heights.low, heights.low + 1}) {
+      if (height > heights.low && heights.higher == 0) continue;
+      const int r = static_cast<int>(height), wide = tile.panels[r];
+      ended.panels[r] = wide;
+      const bool whole = blocks.columns >= tile.columns;
+      if (whole && !add(ended.one[r][0], r, 1, false)) return false;
+      if (blocks.columns % tile.columns != 0 && !add(ended.one[r][1], r, 1, true)) return false;
+      if (wide > 1 && whole && !add(ended.many[r], r, wide, false)) return false;
+    }
+  }
+  tile = ended;
+  return true;
+}
+
 void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {
   constexpr int64_t kLine = 16;
   for (int64_t i = 0; i < rows; ++i, first += stride) {
@@ -115,16 +167,19 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
   const Heights heights(block.rows, tile.rows);
   const int64_t step = tile.panels[heights.low] * tile.columns;
-  GemmCall column = block.call;
+  GemmCall call = block.call;
+  Columns column(call);
+  call.b_stride = block.panel_stride;
   // One prefetch for every four k of every call: spread the bytes over all of them.
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t prefetches = std::max<int64_t>(1, column.k / 4);
-  const int64_t prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  const int64_t prefetches = std::max<int64_t>(1, call.k / 4);
+  call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
-  const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
-  column.prefetch_step = prefetch_step;
+  const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   for (int64_t at = 0; at < block.columns; at += step) {
-    GemmCall call = column;
+    column.put(call);
+    call.a = block.call.a;
+    call.row = block.call.row;
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);
       call.prefetch = next;
@@ -133,9 +188,9 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
       }
       multiply_rows(tile, block, call, std::min(step, block.columns - at));
       move_rows(call);
-      next = static_cast<const char*>(next) + prefetch_step * prefetches;
+      next = static_cast<const char*>(next) + call.prefetch_step * prefetches;
     }
-    move_columns(column, step);
+    column.move(step);
     column.b += step / tile.columns * block.panel_stride;
   }
 }

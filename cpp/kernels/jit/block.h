@@ -17,6 +17,15 @@ struct GemmTile {
 
 GemmTile gemm_tile(Isa isa, int rows, int columns);
 
+// What is multiplied with one tile: blocks of at most two heights, all of `columns` columns.
+struct GemmBlocks {
+  int64_t rows[2] = {};  // of a block; 0: no such block
+  int64_t columns = 0;
+};
+// Puts kernels that end in the epilogue in the place of those that such blocks need; the tile has
+// no others then. False where there are too many such kernels: the tile is as it was.
+bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks& blocks);
+
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {
   GemmCall call;             // the first row and column; mask and prefetch are filled in here

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/jit/code.h"
@@ -27,6 +28,9 @@ constexpr int kUnroll = 4;
 constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2.
 constexpr int kPrefetchAhead = 1024;
+// Kernels with an epilogue: those of a few hundred layers. A process that binds ever new programs
+// and shapes goes on with the interpreted ones.
+constexpr size_t kMaxEpilogueKernels = 4096;
 
 // Constants of the GELU, each repeated over the widest vector.
 struct GeluTable {
@@ -69,14 +73,17 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const int inputs = b_resident() ? columns_ + 1 : r_.rows + 1;
     const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
                       columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
-                      r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit());
+                      r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit()) &&
+                      epilogue_fits();
     if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
-  bool masks_fit() const { return wide_ ? columns_ <= 7 : spare() >= columns_ + 1; }
+  bool masks_fit() const {
+    return wide_ ? columns_ <= (ends_in_epilogue() ? 3 : 7) : spare() >= columns_ + 1;
+  }
   int spare() const { return registers() - r_.rows * columns_; }
 
   Xbyak::Xmm vector(int index) const {
@@ -98,6 +105,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     vzeroupper();
     pop_saved();
     ret();
+    place_constants();
   }
 
   void push_saved() {
@@ -117,6 +125,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
     L(none);
+    prefetch_operands();
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
@@ -412,12 +421,320 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     add_residual();
     apply_relu();
     apply_gelu();
+    Xbyak::Label plain, stored;
+    if (ends_in_epilogue()) {
+      test(byte[call + offsetof(GemmCall, flags)], kEpilogue);
+      jz(plain, T_NEAR);
+      store_by_epilogue();
+      jmp(stored, T_NEAR);
+    }
+    L(plain);
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store(pointer, j, sum(i, j));
       lea(pointer, ptr[pointer + pointer_stride * 4]);
     }
+    L(stored);
+  }
+
+  // --- the epilogue: it runs over a few sums side by side, which hides its latency, in what
+  // registers the sums leave. A long one needs more: the sums are then put on the stack, and
+  // constants stay in registers.
+
+  bool ends_in_epilogue() const { return !r_.epilogue.code.empty(); }
+  int mask_registers() const { return r_.masked && !wide_ ? columns_ : 0; }
+  bool epilogue_fits() const { return r_.epilogue.registers < registers() - mask_registers(); }
+
+  // Which registers the epilogue has.
+  struct Room {
+    bool beside_sums;
+    int first, end;  // of what it may use
+    int each;        // for each of the sums that it works on
+    int together;    // sums
+    int constants;   // that are kept
+  };
+  Room room() const {
+    constexpr int kLong = 20, kMostTogether = 4;
+    const int needs = r_.epilogue.registers, sums = r_.rows * columns_;
+    const auto is_instr = [](const LaneInstr& i) { return i.op != LaneOp::constant; };
+    const bool beside = std::ranges::count_if(r_.epilogue.code, is_instr) < kLong &&
+                        needs <= spare() - mask_registers();
+    Room room{
+        beside, beside ? sums : 0, registers() - mask_registers(), beside ? needs : needs + 1, 0,
+        0};
+    const int most = std::min(kMostTogether, stepping() ? columns_ : sums);
+    room.together = room.each == 0 ? most : std::min(most, (room.end - room.first) / room.each);
+    room.constants = room.end - room.first - room.together * room.each;
+    return room;
+  }
+  bool stepping() const {
+    return std::ranges::any_of(r_.epilogue.code, [](const LaneInstr& instr) {
+      return instr.op == LaneOp::load && steps(instr);
+    });
+  }
+
+  void store_by_epilogue() {
+    const Room room = this->room();
+    const int sums = r_.rows * columns_;
+    point_at_operands();
+    if (!room.beside_sums) {
+      sub(rsp, sums * vector_bytes());
+      for (int i = 0; i < sums; ++i) vmovups(ptr[rsp + i * vector_bytes()], vector(i));
+    }
+    keep_constants(room);
+    mov(pointer, PLANCK_FIELD(c));
+    mov(pointer_stride, PLANCK_FIELD(c_stride));
+    for (int first = 0, count = 0; first < sums; first += count) {
+      const int in_row = columns_ - first % columns_;
+      count = std::min({room.together, sums - first, stepping() ? in_row : sums});
+      finish(room, first, count);
+      for (int i = first; i < first + count; ++i) {
+        store(pointer, i % columns_, register_of(room, first, i - first, 0));
+        if ((i + 1) % columns_ != 0 || i + 1 == sums) continue;
+        lea(pointer, ptr[pointer + pointer_stride * 4]);
+        step_operands();
+      }
+    }
+    if (!room.beside_sums) add(rsp, sums * vector_bytes());
+  }
+
+  // Register `reg` of the epilogue for sum first + i.
+  Xbyak::Xmm register_of(const Room& room, int first, int i, int reg) const {
+    if (!room.beside_sums) return vector(room.first + i * room.each + reg);
+    return reg == 0 ? vector(first + i) : vector(room.first + i * room.each + reg - 1);
+  }
+
+  void finish(const Room& room, int first, int count) {
+    const std::vector<LaneInstr>& code = r_.epilogue.code;
+    for (int i = 0; i < count && !room.beside_sums; ++i) {
+      vmovups(register_of(room, first, i, 0), ptr[rsp + (first + i) * vector_bytes()]);
+    }
+    for (const LaneInstr& instr : code) {
+      for (int i = 0; i < count; ++i) {
+        at_ = i;
+        const auto reg = [&](int16_t value) {
+          return register_of(room, first, i, code[static_cast<size_t>(value)].reg);
+        };
+        const Xbyak::Xmm to = register_of(room, first, i, instr.reg);
+        if (instr.op == LaneOp::load) {
+          load_operand(instr, to, (first + i) % columns_);
+        } else if (instr.op > LaneOp::constant) {
+          emit(instr, to, reg);
+        }
+      }
+    }
+  }
+
+  bool is_constant(int16_t value) const {
+    return r_.epilogue.code[static_cast<size_t>(value)].op == LaneOp::constant;
+  }
+  // One for each sum at work; columns have the first ones.
+  Xbyak::Opmask chosen() const { return Xbyak::Opmask(7 - at_); }
+  int constant_index(int16_t value) const {
+    int index = 0;
+    for (int16_t i = 0; i < value; ++i) index += is_constant(i);
+    return index;
+  }
+  // Constants lie behind the code, each repeated over a vector; the first ones in registers too.
+  Xbyak::Address constant_in_memory(int index) {
+    return ptr[rip + constants_ + index * vector_bytes()];
+  }
+  void keep_constants(const Room& room) {
+    const auto all =
+        static_cast<int>(std::ranges::count(r_.epilogue.code, LaneOp::constant, &LaneInstr::op));
+    kept_ = std::min(room.constants, all);
+    first_kept_ = room.first + room.together * room.each;
+    for (int i = 0; i < kept_; ++i) vmovups(vector(first_kept_ + i), constant_in_memory(i));
+  }
+  void place_constants() {
+    if (!ends_in_epilogue()) return;
+    align(64);
+    L(constants_);
+    for (const LaneInstr& instr : r_.epilogue.code) {
+      if (instr.op != LaneOp::constant) continue;
+      for (int i = 0; i < floats_; ++i) dd(instr.bits);
+    }
+  }
+
+  // Hands the value to `use` as a register or as memory.
+  void with_any(int16_t value, const auto& reg, const auto& use) {
+    if (!is_constant(value)) return use(reg(value));
+    const int index = constant_index(value);
+    if (index < kept_) return use(vector(first_kept_ + index));
+    return use(constant_in_memory(index));
+  }
+
+  void emit(const LaneInstr& instr, const Xbyak::Xmm& to, const auto& reg) {
+    const auto any = [&](int16_t value, const auto& use) { with_any(value, reg, use); };
+    if (instr.op == LaneOp::copy) {
+      return any(instr.a, [&](const auto& from) { vmovups(to, from); });
+    }
+    const Xbyak::Xmm a = reg(instr.a);
+    switch (instr.op) {
+      case LaneOp::sqrt:
+        return vsqrtps(to, a);
+      case LaneOp::exponent:
+        return vpslld(to, a, 23);
+      case LaneOp::halve:
+        return vpsrad(to, a, 1);
+      case LaneOp::fma:
+      case LaneOp::fnma:
+        return emit_fma(instr, to, a, reg(instr.b), any);
+      case LaneOp::select_by_sign:
+        if (wide_) vpmovd2m(chosen(), a);
+        return any(instr.b, [&](const auto& yes) { select(to, a, yes, reg(instr.c)); });
+      case LaneOp::select:
+        return any(instr.b, [&](const auto& yes) { select(to, a, yes, reg(instr.c)); });
+      default:
+        return any(instr.b, [&](const auto& b) { emit_binary(instr.op, to, a, b); });
+    }
+  }
+
+  // The mask is chosen() on wide vectors, a vector on others.
+  void select(const Xbyak::Xmm& to, const Xbyak::Xmm& mask, const auto& yes, const Xbyak::Xmm& no) {
+    if (wide_) {
+      vblendmps(to | chosen(), no, yes);
+    } else {
+      vblendvps(to, no, yes, mask);
+    }
+  }
+
+  // One of the factors or the sum is overwritten: the one that `to` is, or a copy of a.
+  void emit_fma(const LaneInstr& instr, const Xbyak::Xmm& to, const Xbyak::Xmm& a,
+                const Xbyak::Xmm& b, const auto& any) {
+    const bool negative = instr.op == LaneOp::fnma;
+    const bool c_is_to =
+        !is_constant(instr.c) && r_.epilogue.code[static_cast<size_t>(instr.c)].reg == instr.reg;
+    const bool is_a = to.getIdx() == a.getIdx(), is_b = to.getIdx() == b.getIdx();
+    if (c_is_to && !is_a && !is_b) {
+      return negative ? vfnmadd231ps(to, a, b) : vfmadd231ps(to, a, b);
+    }
+    if (!is_a && !is_b) vmovaps(to, a);
+    const Xbyak::Xmm& factor = is_b ? a : b;
+    any(instr.c, [&](const auto& c) {
+      negative ? vfnmadd213ps(to, factor, c) : vfmadd213ps(to, factor, c);
+    });
+  }
+
+  void emit_binary(LaneOp op, const Xbyak::Xmm& to, const Xbyak::Xmm& a, const Xbyak::Operand& b) {
+    switch (op) {
+      case LaneOp::add:
+        return vaddps(to, a, b);
+      case LaneOp::sub:
+        return vsubps(to, a, b);
+      case LaneOp::mul:
+        return vmulps(to, a, b);
+      case LaneOp::div:
+        return vdivps(to, a, b);
+      case LaneOp::min:
+        return vminps(to, a, b);
+      case LaneOp::max:
+        return vmaxps(to, a, b);
+      case LaneOp::bit_and:
+        return wide_ ? vpandd(to, a, b) : vandps(to, a, b);
+      case LaneOp::bit_or:
+        return wide_ ? vpord(to, a, b) : vorps(to, a, b);
+      case LaneOp::bit_xor:
+        return wide_ ? vpxord(to, a, b) : vxorps(to, a, b);
+      case LaneOp::int_add:
+        return vpaddd(to, a, b);
+      case LaneOp::int_sub:
+        return vpsubd(to, a, b);
+      case LaneOp::less:
+        return compare(to, a, b, kLess);
+      case LaneOp::less_equal:
+        return compare(to, a, b, kLessEqual);
+      case LaneOp::equal:
+        return compare(to, a, b, kEqual);
+      case LaneOp::unordered:
+        return compare(to, a, b, kUnordered);
+      default:
+        throw InternalError("an epilogue has the unknown operation ", static_cast<int>(op));
+    }
+  }
+
+  // Quiet ones, false for NaN (the last: true).
+  static constexpr uint8_t kLess = 17, kLessEqual = 18, kEqual = 0, kUnordered = 3;
+  void compare(const Xbyak::Xmm& to, const Xbyak::Xmm& a, const Xbyak::Operand& b, uint8_t how) {
+    if (wide_) {
+      vcmpps(chosen(), a, b, how);
+    } else {
+      vcmpps(to, a, b, how);
+    }
+  }
+
+  // What operands are read by, each once; their pointers need every register that is free now.
+  std::vector<const LaneInstr*> operand_loads() const {
+    std::vector<const LaneInstr*> loads;
+    for (const LaneInstr& instr : r_.epilogue.code) {
+      const auto same = [&](const LaneInstr* l) { return l->operand == instr.operand; };
+      if (instr.op == LaneOp::load && std::ranges::none_of(loads, same)) loads.push_back(&instr);
+    }
+    return loads;
+  }
+  static bool steps(const LaneInstr& instr) {
+    return instr.kind == LaneOperand::full || instr.kind == LaneOperand::per_row;
+  }
+  static bool has_columns(const LaneInstr& instr) {
+    return instr.kind == LaneOperand::full || instr.kind == LaneOperand::per_column;
+  }
+  static int field_of(const LaneInstr& instr, size_t field) {
+    return static_cast<int>(instr.operand * sizeof(EltOperand) + field);
+  }
+
+  // The element of an operand that belongs to the first of the tile.
+  void point_at(const LaneInstr& instr, const Xbyak::Reg64& to, const Xbyak::Reg64& scratch) {
+    mov(scratch, PLANCK_FIELD(operands));
+    mov(to, ptr[scratch + field_of(instr, offsetof(EltOperand, data))]);
+    if (has_columns(instr)) {
+      mov(scratch, PLANCK_FIELD(column));
+      lea(to, ptr[to + scratch * 4]);
+    }
+    if (!steps(instr)) return;
+    mov(scratch, PLANCK_FIELD(operands));
+    mov(scratch, ptr[scratch + field_of(instr, offsetof(EltOperand, row_stride))]);
+    imul(scratch, PLANCK_FIELD(row));
+    lea(to, ptr[to + scratch * 4]);
+  }
+
+  void point_at_operands() {
+    for (const LaneInstr* load : operand_loads()) {
+      point_at(*load, operand_pointers[load->operand - 1], scratch_);
+    }
+    mov(operand_table, PLANCK_FIELD(operands));
+  }
+  void step_operands() {
+    for (const LaneInstr* load : operand_loads()) {
+      if (!steps(*load)) continue;
+      const Xbyak::Reg64& at = operand_pointers[load->operand - 1];
+      mov(scratch_, ptr[operand_table + field_of(*load, offsetof(EltOperand, row_stride))]);
+      lea(at, ptr[at + scratch_ * 4]);
+    }
+  }
+
+  void load_operand(const LaneInstr& instr, const Xbyak::Xmm& to, int column) {
+    const Xbyak::Reg64& at = operand_pointers[instr.operand - 1];
+    if (has_columns(instr)) {
+      load(to, at, column);
+    } else {
+      vbroadcastss(to, ptr[at]);
+    }
+  }
+
+  void prefetch_operands() {
+    if (!ends_in_epilogue()) return;
+    Xbyak::Label none;
+    test(byte[call + offsetof(GemmCall, flags)], kEpilogue);
+    jz(none, T_NEAR);
+    for (const LaneInstr* load : operand_loads()) {
+      if (load->kind != LaneOperand::full) continue;
+      point_at(*load, pointer, pointer_stride);
+      mov(pointer_stride, PLANCK_FIELD(operands));
+      mov(pointer_stride, ptr[pointer_stride + field_of(*load, offsetof(EltOperand, row_stride))]);
+      prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
+    }
+    L(none);
   }
 
   const Xbyak::Reg64 call = rdi, count = rax, a_stride = rdx, b_stride = rcx, next = r8,
@@ -425,6 +742,12 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
+  // In the store phase, where nothing else is needed any more.
+  const Xbyak::Reg64 operand_pointers[kEltOperands - 1] = {rax, rdx, rcx, r8, r9, rsi, rbx};
+  const Xbyak::Reg64 operand_table = rbp, scratch_ = r15;
+  Xbyak::Label constants_;
+  int kept_ = 0, first_kept_ = 0;  // constants in registers
+  int at_ = 0;                     // among the sums that the epilogue works on
 
   const GemmRecipe r_;
   const bool wide_;
@@ -447,9 +770,15 @@ GemmFn gemm_kernel(const GemmRecipe& recipe) {
   static std::mutex mutex;
   // Never destroyed: worker threads may outlive static destructors.
   static auto& kernels = *new std::map<GemmRecipe, ExecutableCode>;
+  static size_t with_epilogue = 0;
   const std::lock_guard lock(mutex);
   auto at = kernels.find(recipe);
-  if (at == kernels.end()) at = kernels.emplace(recipe, generate(recipe)).first;
+  if (at == kernels.end()) {
+    const bool counts = !recipe.epilogue.code.empty();
+    if (counts && with_epilogue == kMaxEpilogueKernels) return nullptr;
+    at = kernels.emplace(recipe, generate(recipe)).first;
+    with_epilogue += counts;
+  }
   return at->second.entry<GemmFn>();
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/device.h"
+#include "kernels/jit/epilogue.h"
 
 namespace planck::jit {
 
@@ -29,15 +30,20 @@ struct GemmCall {
   int64_t prefetch_step = 0;       // bytes for every four k
   int64_t flags = 0;               // GemmFlag
   int64_t rows = 0;                // read by the portable kernel only
+  // What the epilogue of the recipe reads: element [i, j] of this call is element [row + i,
+  // column + j] of an operand.
+  const EltOperand* operands = nullptr;
+  int64_t row = 0, column = 0;
 };
 
 enum GemmFlag : int64_t {
   kLoadC = 1,  // go on from the sums in C: the K blocks after the first
   kRelu = 2,
-  kGelu = 4,  // by erf; not in the portable kernel
+  kGelu = 4,      // by erf; not in the portable kernel
+  kEpilogue = 8,  // of the recipe; not in the portable kernel
 };
 
-// Stored: gelu(relu((C or 0) + A x B + bias + residual)), added in this order.
+// Stored: epilogue(gelu(relu((C or 0) + A x B + bias + residual))), added in this order.
 using GemmFn = void (*)(const GemmCall*);
 
 struct GemmRecipe {
@@ -47,11 +53,13 @@ struct GemmRecipe {
   int panels = 1;        // neighbouring panels that one call works on (few rows need more columns)
   bool strided = false;  // B is row-major, read where it lies
   bool masked = false;   // only the columns of the mask are read from and written to C
+  Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
 
 // Generated at the first request, then kept until the process ends. Any thread may ask.
-// Throws InternalError for a recipe that does not fit the registers.
+// Throws InternalError for a recipe that does not fit the registers. Null only for a recipe with an
+// epilogue, where there are too many of those already.
 GemmFn gemm_kernel(const GemmRecipe& recipe);
 
 // Floats in a vector; 1 for the portable level.

@@ -148,6 +148,7 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first
     if (at > 0) block.call.flags |= jit::kLoadC;
     if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
     if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
+    if (last && args.plan.epilogue) block.call.flags |= jit::kEpilogue;
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
     block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
@@ -190,6 +191,9 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
     block.call.residual = item.residual + area.row * epilogue.residual_stride + area.column;
     block.call.residual_stride = epilogue.residual_stride;
   }
+  block.call.operands = item.operands;
+  block.call.row = area.row;
+  block.call.column = area.column;
   return block;
 }
 
@@ -283,6 +287,10 @@ void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const 
   if (tap > 0) block.call.flags |= jit::kLoadC;
   if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
   if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
+  if (last && args.plan.epilogue) block.call.flags |= jit::kEpilogue;
+  block.call.operands = epilogue.operands;
+  block.call.row = line.row;
+  block.call.column = line.column;
   if (last && epilogue.bias != nullptr) block.call.bias = epilogue.bias + line.column;
   if (last && epilogue.residual != nullptr) {
     block.call.residual = epilogue.residual + line.row * epilogue.residual_stride + line.column;
@@ -341,6 +349,24 @@ void check(const MatmulArgs& args) {
   }
 }
 
+// Who runs the program: the kernels, by a function of theirs or by code made for it, or else a pass
+// over each tile of C.
+void plan_program(const MatmulRow& row, MatmulArgs& args, const jit::GemmBlocks& blocks) {
+  const EltProgram* program = args.epilogue.program;
+  if (program == nullptr) return;
+  MatmulArgs::Plan& plan = args.plan;
+  plan.relu = is_only(*program, EltOp::relu);
+  if (plan.relu) return;
+  if (row.isa != Isa::portable) {
+    plan.gelu = is_only(*program, EltOp::gelu_erf);
+    if (plan.gelu) return;
+    const auto epilogue = jit::generated(*program, args.epilogue.operands);
+    plan.epilogue = epilogue && jit::end_in(plan.tile, row.isa, *epilogue, blocks);
+    if (plan.epilogue) return;
+  }
+  plan.strip = eltwise_strip(row.isa);
+}
+
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
@@ -349,13 +375,9 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan = {};
   plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
   plan.items = items(args);
-  if (const EltProgram* program = args.epilogue.program; program != nullptr) {
-    plan.gelu = row.isa != Isa::portable && is_only(*program, EltOp::gelu_erf);
-    plan.relu = is_only(*program, EltOp::relu);
-    if (!plan.gelu && !plan.relu) plan.strip = eltwise_strip(row.isa);
-  }
   if (fits_band(args) && args.m > 0 && args.n > 0) {
     cut_bands(args);
+    plan_program(row, args, {{args.windows->x.out, 0}, args.n});
     return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
   }
   args.cut = choose_cut(args, plan.items, this_device());
@@ -367,6 +389,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);
   }
   if (args.windows != nullptr) add_gather(args);
+  const int64_t last_rows = args.m - (plan.m_blocks - 1) * args.cut.m_block;
+  plan_program(row, args, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

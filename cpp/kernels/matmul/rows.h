@@ -106,6 +106,7 @@ struct MatmulArgs {
     int64_t band_rows = 0;       // of outputs in one tile whose windows are read from a band; or 0
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
+    bool epilogue = false;  // the kernels of the tile end in the program
   } plan;
 };
 
