@@ -284,6 +284,7 @@ void bind_build(py::module_& m) {
         return tensor_ranks(bytes, {});
       },
       py::arg("model"));
+  m.def(
       "activations",
       [](const py::object& model, const py::dict& given) {
         const BuildOptions options = options_from(given);

@@ -134,7 +134,7 @@ class Writer {
   }
 };
 
-bool is_float(const EltOperand& operand) { return operand.bools == nullptr; }
+bool is_float(const EltOperand& operand) { return operand.type == EltType::f32; }
 
 LaneOperand kind_of(const EltOperand& operand) {
   if (operand.column_stride == 0) {
