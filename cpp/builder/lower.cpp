@@ -325,6 +325,11 @@ void Lowering::defer(const Node& n, Emit emit, bool bytes) {
   if (!chain_goes_on(graph, n.outputs[0])) emit_deferred(n.outputs[0], n, {}, {});
 }
 
+bool Lowering::ends_product(ValueId id) const {
+  const Pending& chain = pending.at(id);
+  return chain.operands.size() == 1 && deferred_.contains(chain.operands[0]);
+}
+
 bool Lowering::ends_deferred(ValueId id, ValueId last) const {
   const auto it = deferred_.find(id);
   if (it == deferred_.end()) return false;

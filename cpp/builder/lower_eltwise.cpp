@@ -14,6 +14,7 @@
 #include "ops/quantize.h"
 #include "ops/reduce.h"
 #include "ops/unary.h"
+#include "passes/tools.h"
 
 namespace planck {
 namespace {
@@ -200,7 +201,10 @@ std::string lower_eltwise(Lowering& l, const Node& n) {
     return "";
   }
   l.pending[out] = ChainBuilder(l, n).build();
-  if (!chain_goes_on(l.graph, out)) l.flush(out);
+  // Products write bytes without sign; their other form is a step of its own.
+  const Node* reader = only_reader(l.graph, out);
+  const bool flips = reader != nullptr && reader->is("planck.FlipSign") && l.ends_product(out);
+  if (flips || !chain_goes_on(l.graph, out)) l.flush(out);
   return "";
 }
 
@@ -208,8 +212,6 @@ bool chain_goes_on(const Graph& g, ValueId id) {
   const Value& v = g.value(id);
   const bool once = g.uses(id) == 1 && v.readers.size() == 1;
   const Node* reader = once ? &g.node(v.readers[0]) : nullptr;
-  // What makes bytes makes them in u8; the other form of them is a step of its own.
-  if (reader != nullptr && reader->is("planck.FlipSign")) return false;
   return reader != nullptr && is_eltwise(g, *reader) &&
          g.value(reader->outputs[0]).type().dims == v.type().dims;
 }

@@ -90,7 +90,7 @@ struct IntegerConv {
 };
 
 // Nothing for any other; where the input is made of bytes, the report says why.
-std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n) {
+std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n, bool pads) {
   auto out = std::make_shared<IntegerConv>();
   out->input = byte_source(l.graph, n.inputs[0]);
   if (out->input.node == nullptr) return nullptr;
@@ -99,6 +99,8 @@ std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n) {
   const int64_t each = w.fact.constant->shape()[0] / groups;
   std::string why = out->input.refusal;
   if (groups > 1 && each == 1) why = "depthwise convolutions have no integer kernel";
+  if (out->input.scale <= 0 && pads)
+    why = "its padding reads a zero point that the run alone knows";
   for (int64_t g = 0; g < groups && why.empty(); ++g) {
     const Tensor matrix = taps_by_channels(*w.fact.constant, g * each, each);
     out->groups.push_back(integer_weights(matrix, w.quant.get(), 0, g * each));
@@ -267,7 +269,9 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto& conv = n.as<ops::Convolution>();
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
-  const auto integers = integers_of(l, n);
+  const auto no_pad = [](int64_t pad) { return pad == 0; };
+  const bool pads = conv.auto_pad != "NOTSET" || !std::ranges::all_of(conv.pads, no_pad);
+  const auto integers = integers_of(l, n, pads);
   l.defer(
       n,
       [&l, &n, geometry, integers](const Node& last, const TileProgram& tail, Origin origin) {

@@ -89,6 +89,8 @@ class Lowering {
   // Writes a pending chain to memory: at the end of the product that it starts from, if it reads
   // nothing else, or as a step of its own.
   void flush(ValueId id);
+  // Whether the pending chain begins at a product that is not emitted yet.
+  bool ends_product(ValueId id) const;
 
   // --- products whose element-wise tail is not known yet ---
   // Adds the step that ends in `tail` (operand 0 is the product) and writes output 0 of `last`.

@@ -1,7 +1,9 @@
 // passes/unsigned_bytes.cpp: activations become u8, the one form that integer products read: an s8
 // tensor with zero point z holds the same numbers as q + 128 with zero point z + 128.
 #include <algorithm>
+#include <memory>
 #include <optional>
+#include <string_view>
 
 #include "ops/quantize.h"
 #include "passes/passes.h"
@@ -31,6 +33,17 @@ std::optional<Shape> shape_of_scale(const Graph& g, const Node& n) {
   const Value& scale = g.value(n.inputs[1]);
   if (!scale.is_constant()) return std::nullopt;
   return scale.fact.constant->shape();
+}
+
+bool multiplies_bytes(const Graph& g) {
+  constexpr std::string_view kProducts[] = {"MatMul", "Gemm", "Conv", "planck.Linear",
+                                            "planck.Convolution"};
+  const auto nodes = g.nodes();
+  for (const Node& n : nodes) {
+    const bool product = std::ranges::count(kProducts, n.op->text()) > 0;
+    if (product && made_by(g, n.inputs[0], "DequantizeLinear") != nullptr) return true;
+  }
+  return false;
 }
 
 // Q to s8 -> FlipSign(Q to u8)
@@ -75,6 +88,15 @@ std::optional<Outcome> rewrite(const Graph& g, const Node& n) {
 
 }  // namespace
 
-Pass pass_unsigned_bytes() { return node_pass("unsigned_bytes", rewrite); }
+// Models without a product of bytes keep the types that they have.
+Pass pass_unsigned_bytes() {
+  const auto wanted = std::make_shared<std::optional<bool>>();
+  const Pass pass = node_pass("unsigned_bytes", rewrite);
+  return {pass.name,
+          [wanted, pass](const Graph& g, NodeId from, PassReport& report) -> std::optional<Patch> {
+            if (!*wanted) *wanted = multiplies_bytes(g);
+            return **wanted ? pass.next(g, from, report) : std::nullopt;
+          }};
+}
 
 }  // namespace planck

@@ -111,8 +111,8 @@ def test_products_read_integers_and_grids(dialect: Fixture, tmp_path) -> None:
 
 def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
     plan = planck.build(dialect.model.SerializeToString())
-    reasons = [r for r in plan.report["refusals"] if r["pass"] == "quantized"]
+    reasons = [r for r in plan.report["refusals"] if r[0] == "quantized"]
     if dialect.name in ("sixteen_bits", "modelopt_weights", "tf2onnx"):
         assert reasons
     for reason in reasons:
-        assert reason["reason"] and reason["node"]
+        assert all(reason)
