@@ -129,15 +129,19 @@ class Lanes {
 };
 
 // Few elements go straight into the histogram.
-struct Direct {
-  Histogram& into;
-  void add(const uint32_t* bins, size_t n) const {
+class Direct {
+ public:
+  explicit Direct(Histogram& into) : into_(into) {}
+  void add(const uint32_t* bins, size_t n) {
     for (size_t i = 0; i < n; ++i) {
-      Bins& side = bins[i] < kBins ? into.pos : into.neg;
+      Bins& side = bins[i] < kBins ? into_.pos : into_.neg;
       ++side[bins[i] % kBins];
     }
   }
-  void flush() const {}
+  void flush() {}
+
+ private:
+  Histogram& into_;
 };
 
 template <class Counters>

@@ -486,6 +486,38 @@ TEST(CalibrationFile, DamageIsATypedError) {
   }
 }
 
+// With a checksum that holds: what is read is consistent, or refused.
+TEST(CalibrationFile, NonsenseIsATypedError) {
+  Calibration c = calibration_of({normal(40, 2), Floats(3, 0.0F)});
+  c.tensors[0].collector.add_channels(normal(4, 2), 4, 1);
+  const std::vector<std::byte> bytes = bytes_of(c);
+  Team team(1);
+  int refused = 0, read = 0;
+  for (size_t i = 48; i < bytes.size(); ++i) {
+    std::vector<std::byte> damaged = bytes;
+    damaged[i] ^= std::byte{static_cast<uint8_t>(1U << (i % 8))};
+    rehash_calibration(damaged);
+    try {
+      read_calibration(damaged).solve({}, team);
+      ++read;
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, read);
+  EXPECT_GT(read, 0);  // a letter of a name, say
+}
+
+TEST(CalibrationFile, DoesNotGrowWithTheData) {
+  const Floats x = normal(3000, 1);
+  Calibration c = calibration_of({x});
+  const size_t before = bytes_of(c).size();
+  Team team(1);
+  const Observation again{0, Tensor::of<float>(DType::f32, {3000}, x)};
+  for (int i = 0; i < 99; ++i) c.observe({&again, 1}, 1, 1, team);
+  EXPECT_LE(bytes_of(c).size(), before + 8);  // digits of the counts
+}
+
 TEST(NearestNames, LikestFirst) {
   const std::vector<std::string> known = {"encoder.0.out", "decoder.0.out", "x", "encoder.0.out_1"};
   EXPECT_EQ(nearest_names("Encoder.0.ou", known),
