@@ -185,6 +185,7 @@ uint8_t float_to_float8(double value, DType dtype) {
   if (std::isnan(value)) return sign | form.nan;
   const double r = std::abs(rounded(value, form.mantissa_bits, form.lowest));
   if (r > largest_float8(dtype)) return sign | form.infinity;
+  if (r == 0) return sign;
   int exponent = 0;
   std::frexp(r, &exponent);
   const int power = std::max(exponent - 1, form.lowest);

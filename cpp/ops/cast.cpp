@@ -8,14 +8,16 @@ namespace planck::ops {
 
 namespace {
 
-// What the integer type holds nearest to the truncated value.
+// What the integer type holds nearest to the truncated value. Four bits wrap, as ONNX's own cases
+// have it.
 int64_t saturated(double value, DType to) {
   if (to == DType::b8) return value != 0 ? 1 : 0;
+  if (value_bits(to) < 8) return saturated(value, DType::s32);  // the caller wraps
   if (to == DType::u64) {
     if (std::isnan(value) || value <= 0) return 0;
     return value >= 0x1p64 ? -1 : static_cast<int64_t>(static_cast<uint64_t>(value));
   }
-  const int bits = value_bits(to);
+  const int bits = info(to).bits;
   const bool is_unsigned = dtype_name(to)[0] == 'u';
   const double high = std::ldexp(1.0, is_unsigned ? bits : bits - 1);
   if (value >= high) return bits == 64 ? INT64_MAX : static_cast<int64_t>(high) - 1;

@@ -4,7 +4,7 @@
 namespace planck::ops {
 
 // Rounds to nearest even where the target is a narrower float; floats to integers truncate, NaN
-// gives 0 and what does not fit saturates.
+// gives 0 and what does not fit saturates, or wraps in four bits.
 struct Cast {
   PLANCK_OP_FACTS(Cast, rounding, 1, 1)
   int64_t to = 0;        // ONNX number of the type; required

@@ -183,10 +183,12 @@ std::string why_not_weights(const Graph& g, const Node& n) {
 std::string why_no_integer_product(const Graph& g, const Node& n) {
   const Node* dq = n.input(0) == kAbsent ? nullptr : made_by(g, n.inputs[0], "DequantizeLinear");
   if (dq == nullptr) return "its activation is not quantised";
+  const bool varies = !is_constant(g, n.input(1));
+  if (!n.is("planck.Linear") && !n.is("planck.Convolution") && !varies) {
+    return cat("no integer kernel computes ", n.op->text());
+  }
   if (std::string why = why_not_activation(g, *dq); !why.empty()) return why;
-  if (std::string why = why_not_weights(g, n); !why.empty()) return why;
-  if (n.is("planck.Linear") || n.is("planck.Convolution")) return "";
-  return cat("no integer kernel computes ", n.op->text());
+  return why_not_weights(g, n);
 }
 
 std::optional<Tensor> dequantised(const Graph& g, const Node& n) {
