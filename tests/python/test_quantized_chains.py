@@ -202,7 +202,7 @@ CHAINS = {
             node("Transpose", ["c"], ["y"], "y", perm=[0, 3, 1, 2]),
         ],
         {"x": X},
-        ["eltwise", "copy", "copy"],
+        ["eltwise", "copy", "copy", "copy"],
         {"y": np.concatenate([QX, QX], 1)},
     ),
     "a pool": Chain(
@@ -212,7 +212,7 @@ CHAINS = {
             dq("b", "y"),
         ],
         {"x": X[:, :, :, :]},
-        ["eltwise", "byte_pool", "eltwise"],
+        ["eltwise", "copy", "byte_pool", "eltwise", "copy"],  # channels last and back
         {
             "y": dequantize(
                 np.lib.stride_tricks.sliding_window_view(QX, (3, 3), (2, 3))[:, :, ::2, ::2].max(

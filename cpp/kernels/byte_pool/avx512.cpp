@@ -1,3 +1,12 @@
+#include <cstdint>
+
+namespace planck {
+namespace {
+constexpr int64_t kPoolBytes = 64;
+}  // namespace
+}  // namespace planck
+
+// The vectors are that wide.
 #include "kernels/byte_pool/byte_pool_impl.h"
 
 namespace planck {

@@ -1,5 +1,5 @@
 #pragma once
-// Loops that a compiler turns into byte maxima of its instruction set: included by each ISA file.
+// Vectors of bytes, as many as fit kPoolBytes: included by each ISA file after it has defined that.
 #include "kernels/byte_pool/byte_pool.h"
 
 namespace planck {
@@ -25,33 +25,57 @@ struct ByteWindow {
   int64_t row_step, column_step;
 };
 
-template <class T, int64_t kCount>
-inline void greatest(const ByteWindow& w, int64_t channel, int64_t count, uint8_t* out) {
-  constexpr T kLowest = T(-1) < T(0) ? T(-128) : T(0);
-  T best[kCount];
-  for (int64_t c = 0; c < kCount; ++c) best[c] = kLowest;
+// kBytes neighbouring channels (kPoolBytes: what a register of the ISA holds).
+template <class T, int64_t kBytes>
+struct ByteVector {
+  typedef T Lanes __attribute__((vector_size(kBytes)));
+  Lanes v;
+
+  static ByteVector lowest() {
+    constexpr T kLowest = T(-1) < T(0) ? T(-128) : T(0);
+    return {Lanes{} + kLowest};
+  }
+  void take(const uint8_t* from, int64_t count) {
+    Lanes x = lowest().v;
+    __builtin_memcpy(&x, from, static_cast<size_t>(count));
+    v = v < x ? x : v;
+  }
+};
+
+// kVectors times kBytes channels of one output, the last vector in part.
+template <class T, int64_t kBytes, int kVectors>
+inline void greatest(const ByteWindow& w, int64_t channel, int64_t last, uint8_t* out) {
+  ByteVector<T, kBytes> best[kVectors];
+  for (auto& b : best) b = ByteVector<T, kBytes>::lowest();
   for (int64_t y = w.rows.from; y < w.rows.to; ++y) {
     for (int64_t x = w.columns.from; x < w.columns.to; ++x) {
       const uint8_t* from = w.x + y * w.row_step + x * w.column_step + channel;
-      for (int64_t c = 0; c < count; ++c) {
-        const T v = static_cast<T>(from[c]);
-        best[c] = best[c] < v ? v : best[c];
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) {
+        best[i].take(from + i * kBytes, i + 1 == kVectors ? last : kBytes);
       }
     }
   }
-  for (int64_t c = 0; c < count; ++c) out[channel + c] = static_cast<uint8_t>(best[c]);
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectors; ++i) {
+    __builtin_memcpy(out + channel + i * kBytes, &best[i].v,
+                     static_cast<size_t>(i + 1 == kVectors ? last : kBytes));
+  }
 }
 
 template <class T>
 void pool(const BytePoolArgs& a, const ByteWindow& w, uint8_t* out) {
-  constexpr int64_t kBlock = 64;
   int64_t channel = 0;
-  // Whole blocks with a constant number of channels, so that they stay in registers.
-  for (; channel + kBlock <= a.channels; channel += kBlock) {
-    greatest<T, kBlock>(w, channel, kBlock, out);
+  for (; channel + 4 * kPoolBytes <= a.channels; channel += 4 * kPoolBytes) {
+    greatest<T, kPoolBytes, 4>(w, channel, kPoolBytes, out);
   }
-  for (; channel + 16 <= a.channels; channel += 16) greatest<T, 16>(w, channel, 16, out);
-  if (channel < a.channels) greatest<T, 16>(w, channel, a.channels - channel, out);
+  for (; channel + kPoolBytes <= a.channels; channel += kPoolBytes) {
+    greatest<T, kPoolBytes, 1>(w, channel, kPoolBytes, out);
+  }
+  for (; channel < a.channels; channel += 16) {
+    const int64_t rest = a.channels - channel;
+    greatest<T, 16, 1>(w, channel, rest < 16 ? rest : 16, out);
+  }
 }
 
 void run_tile(const BytePoolArgs& a, int64_t tile) {

@@ -7,8 +7,9 @@
 namespace planck {
 namespace {
 
-#define PLANCK_BYTE_POOL(name, isa) \
-  static_assert(std::string_view(#name) == "byte_pool_max_64_" #isa);
+#define PLANCK_BYTE_POOL(name, isa)                                      \
+  static_assert(std::string_view(#name).starts_with("byte_pool_max_") && \
+                std::string_view(#name).ends_with("_" #isa));
 #include "kernels/byte_pool/kernels.inc"
 #undef PLANCK_BYTE_POOL
 
