@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -371,6 +372,106 @@ TEST(QmatmulEpilogue, ProgramReadsOperands) {
     for (int64_t e = 0; e < 2 * m * n; ++e) {
       const float product = plain.end.out[e % (m * n)];
       ASSERT_EQ(out[e], product * scale[e % n] + full[e]) << row->name << " element " << e;
+    }
+  }
+}
+
+// --- programs that end in bytes, where this build has them
+
+std::optional<TileOp> tile_op(std::string_view name) {
+  for (const TileOpInfo& op : kTileOps) {
+    if (op.name == name) return op.op;
+  }
+  return std::nullopt;
+}
+
+enum class Act { none, relu, gelu, tanh };  // tanh: no kernel ends in it
+struct Tail {
+  bool residual;
+  Act act;
+  bool bytes;
+};
+constexpr float kResidualZero = 117, kResidualScale = 0.21F, kOutScale = 0.37F, kOutZero = 44;
+
+TileProgram program_of(const Tail& tail) {
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  int16_t x = p.operand(0);
+  if (tail.residual) {
+    p.operands.push_back(Broadcast::none);
+    const int16_t centred = p.apply(TileOp::sub, p.operand(1), p.constant(kResidualZero));
+    x = p.apply(TileOp::add, x, p.apply(TileOp::mul, centred, p.constant(kResidualScale)));
+  }
+  if (tail.act == Act::relu) x = p.apply(TileOp::relu, x);
+  if (tail.act == Act::gelu) x = p.apply(TileOp::gelu_erf, x);
+  if (tail.act == Act::tanh) x = p.apply(TileOp::tanh, x);
+  if (tail.bytes) {
+    p.apply(*tile_op("quantize_u8"), x, p.constant(kOutScale), p.constant(kOutZero));
+  }
+  return p;
+}
+
+// Templates, since programs of bytes came later than these kernels.
+template <class Operand>
+void read_bytes(Operand& operand, const uint8_t* from, int64_t pitch) {
+  if constexpr (requires { operand.type; }) {
+    operand = {from, pitch, 1, decltype(operand.type)::u8};
+  }
+}
+template <class Strip>
+void write_bytes(Strip& strip, uint8_t* to) {
+  if constexpr (requires { strip.out_type; }) {
+    strip.out = to;
+    strip.out_type = decltype(strip.out_type)::u8;
+  }
+}
+
+// The kernel's own end, or the program over a chunk, against the program over all of the product.
+void check_tail(const QmatmulRow& row, const Tail& tail, const Case& c) {
+  const EltProgram compiled = compile(program_of(tail));
+  GuardedBytes residual(c.m * c.n), want_bytes(c.m * c.n);
+  randomize(residual, Values::random, 9);
+  Problem plain(c), problem(c);
+  plain.run(row);
+  std::vector<float> want = plain.end.result();
+  EltOperand operands[kEltOperands] = {};
+  read_bytes(operands[1], residual.data(), c.n);
+  operands[0] = {want.data(), c.n, 1};
+  EltStrip strip{operands, want.data(), c.n, c.m, c.n};
+  if (tail.bytes) write_bytes(strip, want_bytes.data());
+  best_row(eltwise_rows()).strip(compiled, strip);
+  QmatmulArgs args = problem.args(row);
+  args.program = &compiled;
+  read_bytes(args.operands[1], residual.data(), c.n);
+  if (tail.bytes) args.c_bytes = problem.end.out_bytes.data(), args.c = nullptr;
+  const Job job = plan_qmatmul(row, args);
+  const bool known = tail.act != Act::tanh && (tail.act != Act::gelu || row.isa != Isa::portable);
+  EXPECT_EQ(args.plan.strip == nullptr, known) << "who runs the program";
+  run_job(job, args, 2);
+  for (int64_t e = 0; e < c.m * c.n; ++e) {
+    if (tail.bytes) {
+      ASSERT_EQ(problem.end.out_bytes[e], want_bytes[e]) << "element " << e;
+    } else {
+      ASSERT_TRUE(same_bits(problem.end.out[e], want[static_cast<size_t>(e)])) << "element " << e;
+    }
+  }
+}
+
+TEST(QmatmulEpilogue, BytesInAndOutEqualTheProgram) {
+  if (!tile_op("quantize_u8")) GTEST_SKIP() << "this build has no programs of bytes";
+  for (const QmatmulRow* row : rows_here()) {
+    for (const bool residual : {false, true}) {
+      for (const Act act : {Act::none, Act::relu, Act::gelu, Act::tanh}) {
+        for (const bool bytes : {false, true}) {
+          if (!residual && !bytes && act == Act::none) continue;  // no program
+          for (const int64_t m : {int64_t{1}, int64_t{row->tile_m} + 3, int64_t{70}}) {
+            SCOPED_TRACE(cat(row->name, " residual=", residual, " act=", static_cast<int>(act),
+                             " bytes=", bytes, " m=", m));
+            check_tail(*row, {residual, act, bytes}, {.m = m, .n = 110, .k = 24, .bias = true});
+            if (testing::Test::HasFatalFailure()) return;
+          }
+        }
+      }
     }
   }
 }

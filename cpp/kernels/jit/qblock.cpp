@@ -49,20 +49,38 @@ void move_columns(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   call.multiplier += columns;
   if (call.bias != nullptr) call.bias += columns;
   if (call.residual != nullptr) call.residual += columns;
+  if (call.byte_residual != nullptr) call.byte_residual += columns;
 }
 
-// The kernel stores all columns of the tile: to a place that has them, from where those that exist
-// are copied.
-void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
-  alignas(64) uint8_t place[QgemmTile::kMaxRows * QgemmTile::kMaxColumns];
-  auto* c = static_cast<uint8_t*>(call.c);
-  const int64_t c_stride = call.c_stride;
-  call.c = place;
-  call.c_stride = tile.columns;
-  tile.one[call.rows][1](&call);
-  for (int64_t i = 0; i < call.rows; ++i) {
-    std::memcpy(c + i * c_stride, place + i * tile.columns, static_cast<size_t>(columns));
+struct ByteRows {
+  uint8_t* at;
+  int64_t stride;
+};
+void copy_bytes(const ByteRows& from, const ByteRows& to, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; ++i) {
+    std::memcpy(to.at + i * to.stride, from.at + i * from.stride, static_cast<size_t>(columns));
   }
+}
+
+// The kernel takes and stores the bytes of all columns of the tile: those that exist are copied to
+// and from places that have them.
+void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
+  constexpr int64_t kBytes = int64_t{QgemmTile::kMaxRows} * QgemmTile::kMaxColumns;
+  alignas(64) uint8_t c_place[kBytes], residual_place[kBytes];
+  const ByteRows c{static_cast<uint8_t*>(call.c), call.c_stride}, c_beside{c_place, tile.columns};
+  if (call.byte_residual != nullptr) {
+    const ByteRows beside{residual_place, tile.columns};
+    copy_bytes({const_cast<uint8_t*>(call.byte_residual), call.byte_residual_stride}, beside,
+               call.rows, columns);
+    call.byte_residual = beside.at;
+    call.byte_residual_stride = beside.stride;
+  }
+  if (tile.bytes) {
+    call.c = c_beside.at;
+    call.c_stride = c_beside.stride;
+  }
+  tile.one[call.rows][1](&call);
+  if (tile.bytes) copy_bytes(c_beside, c, call.rows, columns);
 }
 
 // Sums of a row of tiles on the matrix unit, then what becomes of them, a few rows of one panel at
@@ -93,7 +111,8 @@ void call_matrix(const QgemmTile& tile, const QgemmCall& call, int panels, int64
 void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   const bool masked = columns < tile.columns;
   call.mask = masked ? mask_of(columns) : nullptr;
-  if (masked && tile.whole_bytes) return call_beside(tile, call, columns);
+  const bool has_bytes = tile.bytes || call.byte_residual != nullptr;
+  if (masked && has_bytes && !tile.masks_bytes) return call_beside(tile, call, columns);
   tile.one[call.rows][masked](&call);
 }
 
@@ -141,7 +160,7 @@ void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
   tile.one[r][0] = qgemm_kernel(recipe);
   recipe.masked = true;
   tile.one[r][1] = qgemm_kernel(recipe);
-  tile.whole_bytes = stores_whole_bytes(recipe);
+  tile.masks_bytes = masks_bytes(recipe.isa);
   recipe.masked = false;
   recipe.panels = tile.panels[r] = panels_for(recipe);
   if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
@@ -214,6 +233,7 @@ void move_rows(QgemmCall& call, int64_t rows) {
   move(call.a, rows * call.a_stride);
   move(call.c, rows * call.c_stride);
   move(call.residual, rows * call.residual_stride);
+  move(call.byte_residual, rows * call.byte_residual_stride);
 }
 
 // Panels outside, rows inside: the panel of B stays near while the rows of A pass by from L2.

@@ -12,7 +12,7 @@ struct QgemmTile {
   int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
   QgemmUnit unit = QgemmUnit::vnni;
   bool bytes = false;                 // u8 output
-  bool whole_bytes = false;           // stores_whole_bytes of the masked kernels
+  bool masks_bytes = true;            // see qgemm.h
   QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
   QgemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the pipelines
   int panels[kMaxRows + 1] = {};      // 1 where one panel fills them

@@ -123,10 +123,20 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
     prefetch_rows(columns_ * vector_bytes(), [this](const auto& at) { prefetcht0(at); });
     L(none);
+    prefetch_byte_residual();
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     prefetch_rows(columns_ * lanes_ * (r_.bytes ? 1 : 4),
                   [this](const auto& at) { prefetchw(at); });
+  }
+  void prefetch_byte_residual() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(byte_residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(byte_residual_stride));
+    prefetch_rows(columns_ * lanes_, [this](const auto& at) { prefetcht0(at); });
+    L(none);
   }
   void prefetch_rows(int bytes, const auto& prefetch) {
     for (int i = 0; i < r_.rows; ++i) {
@@ -371,6 +381,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     scale();
     add_bias();
     add_residual();
+    add_byte_residual();
     apply_relu();
     apply_gelu();
   }
@@ -408,6 +419,29 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       for (int j = 0; j < columns_; ++j) {
         load(temporary(), pointer, j);
         vaddps(sum(i, j), sum(i, j), temporary());
+      }
+      add(pointer, pointer_stride);
+    }
+    L(none);
+  }
+
+  void add_byte_residual() {
+    Xbyak::Label none;
+    mov(pointer, PLANCK_FIELD(byte_residual));
+    test(pointer, pointer);
+    jz(none, T_NEAR);
+    mov(pointer_stride, PLANCK_FIELD(byte_residual_stride));
+    const Xbyak::Reg64& bytes = count;
+    mov(bytes, PLANCK_FIELD(bytes));
+    const Xbyak::Xmm x = temporary();
+    for (int i = 0; i < r_.rows; ++i) {
+      for (int j = 0; j < columns_; ++j) {
+        const bool some = r_.masked && wide_;
+        vpmovzxbd(some ? x | opmask(j) | T_z : x, ptr[pointer + j * lanes_]);
+        vcvtdq2ps(x, x);
+        vsubps(x, x, ptr[bytes + offsetof(QgemmBytes, zero)]);
+        vmulps(x, x, ptr[bytes + offsetof(QgemmBytes, scale)]);
+        vaddps(sum(i, j), sum(i, j), x);
       }
       add(pointer, pointer_stride);
     }
@@ -514,7 +548,13 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // Where one is NaN the second source is returned: NaN becomes the lowest value.
   void store_bytes() {
     const int sums = r_.rows * columns_;
+    Xbyak::Label whole;
     mov(pointer, PLANCK_FIELD(range));
+    test(byte[call + offsetof(QgemmCall, flags)], kQDivide);
+    jz(whole, T_NEAR);
+    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, divisor)]);
+    for (int i = 0; i < sums; ++i) vdivps(vector(i), vector(i), temporary());
+    L(whole);
     vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, low)]);
     for (int i = 0; i < sums; ++i) vmaxps(vector(i), vector(i), temporary());
     vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, high)]);

@@ -11,11 +11,19 @@
 
 namespace planck::jit {
 
-// How sums come back to u8: clamp(rne(x), low, high) + zero. The bounds are whole numbers, so that
-// clamping first gives the same and nothing leaves int32.
+// How floats come back to u8: clamp(rne(x), low, high) + zero, where x is divided first if the call
+// says so. The bounds are whole numbers, so that clamping first gives the same and nothing leaves
+// int32.
 struct QgemmRange {
   float low = 0, high = 255;  // before zero is added
   int32_t zero = 0;
+  float divisor = 1;
+};
+
+// What bytes of a residual stand for: (byte - zero) * scale; repeated over the widest vector.
+struct QgemmBytes {
+  static constexpr int kLanes = 16;
+  alignas(64) float zero[kLanes] = {}, scale[kLanes] = {};
 };
 
 // Read by generated code through offsetof: plain 8-byte fields only. Strides count bytes.
@@ -35,6 +43,9 @@ struct QgemmCall {
   const float* bias = nullptr;        // [columns], or none
   const float* residual = nullptr;    // [rows, columns], or none
   int64_t residual_stride = 0;
+  const uint8_t* byte_residual = nullptr;  // [rows, columns], or none
+  int64_t byte_residual_stride = 0;
+  const QgemmBytes* bytes = nullptr;  // of the byte residual
   const QgemmRange* range = nullptr;  // where the recipe has bytes
   const int32_t* mask = nullptr;      // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;     // any address: a prefetch never faults
@@ -45,11 +56,12 @@ struct QgemmCall {
 
 enum QgemmFlag : int64_t {
   kQRelu = 1,
-  kQGelu = 2,  // by erf; not in the portable kernel
+  kQGelu = 2,    // by erf; not in the portable kernel
+  kQDivide = 4,  // by the range's divisor
 };
 
-// Stored: gelu(relu(float(offset + A x B) * multiplier + bias + residual)), in this order, each
-// step rounded; or that as bytes by `range`.
+// Stored: gelu(relu(float(offset + A x B) * multiplier + bias + residual + byte residual)), in this
+// order, each step rounded; or that as bytes by `range`.
 using QgemmFn = void (*)(const QgemmCall*);
 
 // What adds products of bytes into int32.
@@ -75,11 +87,9 @@ struct QgemmRecipe {
   auto operator<=>(const QgemmRecipe&) const = default;
 };
 
-// AVX2 cannot store some bytes of a register: there a masked recipe with bytes stores all columns
-// of the tile, to a place that has them.
-constexpr bool stores_whole_bytes(const QgemmRecipe& r) {
-  return r.masked && r.bytes && r.isa < Isa::avx512;
-}
+// AVX2 cannot load or store some bytes of a register: there a masked recipe takes the byte residual
+// of all columns of the tile, and stores bytes to all of them.
+constexpr bool masks_bytes(Isa isa) { return isa != Isa::avx2; }
 
 // Generated at the first request, then kept until the process ends. Any thread may ask.
 // Throws InternalError for a recipe that does not fit the registers.

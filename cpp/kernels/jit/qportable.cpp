@@ -43,10 +43,16 @@ float finish(const QgemmCall& call, int64_t row, int column, uint32_t sum) {
     const char* from = reinterpret_cast<const char*>(call.residual) + row * call.residual_stride;
     x += reinterpret_cast<const float*>(from)[column];
   }
+  if (call.byte_residual != nullptr) {
+    const uint8_t byte = call.byte_residual[row * call.byte_residual_stride + column];
+    x += (static_cast<float>(byte) - call.bytes->zero[0]) * call.bytes->scale[0];
+  }
   return (call.flags & kQRelu) != 0 && x < 0 ? 0 : x;
 }
 
-uint8_t to_byte(const QgemmRange& range, float x) {
+uint8_t to_byte(const QgemmCall& call, float x) {
+  const QgemmRange& range = *call.range;
+  if ((call.flags & kQDivide) != 0) x /= range.divisor;
   const float above = x > range.low ? x : range.low;  // NaN becomes low
   const float inside = above < range.high ? above : range.high;
   return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + range.zero);
@@ -72,7 +78,7 @@ void qgemm_portable(const QgemmCall* call) {
 
 void qgemm_portable_bytes(const QgemmCall* call) {
   multiply(*call, [call](char* c, int j, float x) {
-    reinterpret_cast<uint8_t*>(c)[j] = to_byte(*call->range, x);
+    reinterpret_cast<uint8_t*>(c)[j] = to_byte(*call, x);
   });
 }
 

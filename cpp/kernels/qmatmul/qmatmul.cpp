@@ -10,6 +10,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/qmatmul/byte_windows.h"
 #include "kernels/qmatmul/rows.h"
+#include "kernels/qmatmul/tail.h"
 
 namespace planck {
 namespace {
@@ -140,6 +141,14 @@ void advance(auto& operand, int64_t elements) {
   }
 }
 
+bool is_u8(const auto& operand) {
+  if constexpr (requires { operand.type; }) {
+    return operand.type == decltype(operand.type)::u8;
+  } else {
+    return false;
+  }
+}
+
 // What the program ends in goes to `to`.
 void store_bytes(auto& strip, uint8_t* to) {
   if constexpr (requires { strip.out_type; }) {
@@ -211,7 +220,7 @@ struct TileRun {
 void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
   const QmatmulArgs& args = t.args;
   const int64_t at = area.row * args.c_stride + area.column;
-  if (args.requantize) {
+  if (args.plan.tile.bytes) {
     block.call.c = t.item.c_bytes + at;
     block.call.c_stride = args.c_stride;
     block.call.range = &args.plan.range;
@@ -226,8 +235,14 @@ void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
     block.call.residual = t.item.residual + area.row * args.residual_stride + area.column;
     block.call.residual_stride = args.residual_stride * int64_t{4};
   }
-  if (args.relu || args.plan.relu) block.call.flags |= jit::kQRelu;
-  if (args.plan.gelu) block.call.flags |= jit::kQGelu;
+  if (args.plan.byte_residual) {
+    const EltOperand& whole = t.item.operands[1];
+    block.call.byte_residual =
+        reinterpret_cast<const uint8_t*>(whole.data) + area.row * whole.row_stride + area.column;
+    block.call.byte_residual_stride = whole.row_stride;
+    block.call.bytes = &args.plan.bytes;
+  }
+  block.call.flags = args.plan.flags;
 }
 
 void run_program(const TileRun& t, const Area& area) {
@@ -341,18 +356,48 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
   }
 }
 
-void choose_epilogue(const QmatmulRow& row, QmatmulArgs& args) {
+// Whole numbers of few bits: exact in fp32.
+jit::QgemmRange range_of(int32_t zero, int32_t low, int32_t high, float divisor) {
+  return {static_cast<float>(low - zero), static_cast<float>(high - zero), zero, divisor};
+}
+
+// Whether the kernel itself can end as the program does, and where the args say.
+bool knows(const QmatmulRow& row, const QmatmulArgs& args, const QmatmulTail& tail) {
+  const bool bytes = tail.quantize && !args.requantize;
+  const EltOperand& residual = args.operands[1];
+  return (!tail.gelu || row.isa != Isa::portable) &&
+         (!args.relu || (!tail.gelu && !tail.residual)) &&
+         bytes == (args.c_bytes != nullptr && !args.requantize) &&
+         (!tail.residual || (is_u8(residual) && residual.column_stride == 1));
+}
+
+void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {
   QmatmulArgs::Plan& plan = args.plan;
-  // Whole numbers of few bits: exact in fp32.
-  plan.range = {static_cast<float>(args.low - args.out_zero),
-                static_cast<float>(args.high - args.out_zero), args.out_zero};
-  if (args.program == nullptr) return;
-  plan.gelu = row.isa != Isa::portable && is_only(*args.program, EltOp::gelu_erf);
-  plan.relu = is_only(*args.program, EltOp::relu);
-  if (plan.gelu || plan.relu) return;
+  if (tail.relu) plan.flags |= jit::kQRelu;
+  if (tail.gelu) plan.flags |= jit::kQGelu;
+  plan.byte_residual = tail.residual;
+  std::ranges::fill(plan.bytes.zero, tail.residual_zero);
+  std::ranges::fill(plan.bytes.scale, tail.residual_scale);
+  if (!tail.quantize) return;
+  plan.flags |= jit::kQDivide;
+  plan.range = range_of(static_cast<int32_t>(tail.zero), 0, UINT8_MAX, tail.scale);
+}
+
+// Returns whether the kernel stores bytes.
+bool choose_epilogue(const QmatmulRow& row, QmatmulArgs& args) {
+  QmatmulArgs::Plan& plan = args.plan;
+  plan.range = range_of(args.out_zero, args.low, args.high, 1);
+  if (args.relu) plan.flags |= jit::kQRelu;
+  if (args.program == nullptr) return args.requantize;
+  const std::optional<QmatmulTail> tail = tail_of(*args.program);
+  if (tail && knows(row, args, *tail)) {
+    take_tail(args, *tail);
+    return args.requantize || tail->quantize;
+  }
   if (args.requantize) throw InternalError("an integer product is requantised behind a program");
   plan.strip = eltwise_strip(row.isa);
   plan.staged = args.c_bytes != nullptr;
+  return false;
 }
 
 // 1 x 1 windows side by side: their places are the rows.
@@ -494,11 +539,11 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   check(args);
   QmatmulArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, args.requantize);
+  const bool bytes = choose_epilogue(row, args);
+  plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, bytes);
   plan.items = items(args);
   plan.packed_k = round_up(args.k, row.tile_k);
   plan.group = jit::group_of(plan.tile.unit);
-  choose_epilogue(row, args);
   plan.source = choose_source(args, this_device());
   choose_cut(args, this_device());
   choose_scratch(args);

@@ -114,6 +114,7 @@ struct QmatmulArgs {
     Source source = Source::rows;
     jit::QgemmTile tile;
     jit::QgemmRange range;
+    jit::QgemmBytes bytes;      // of a residual of bytes, which is operand 1 of the program
     int64_t packed_k = 0;       // k of packed weights
     int64_t group = 4;          // elements of k that the kernel takes at a time
     int64_t a_stride = 0;       // of rows and copies
@@ -123,8 +124,9 @@ struct QmatmulArgs {
     int64_t chunk = 0;           // columns of C that are finished before the next ones
     int64_t stage_offset = 0;    // bytes of scratch in front of the floats of a chunk
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
-    bool gelu = false, relu = false;
+    bool byte_residual = false;
     bool staged = false;  // the program makes bytes out of the floats of a chunk
+    int64_t flags = 0;    // of the kernel
   } plan;
 };
 

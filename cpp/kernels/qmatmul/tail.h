@@ -1,0 +1,20 @@
+#pragma once
+// Programs behind integer products that the kernels know themselves.
+#include <optional>
+
+#include "kernels/eltwise/eltwise.h"
+
+namespace planck {
+
+// quantize(act(v + (r - zero) * scale)): each part may lack. r is operand 1, a tensor of bytes; act
+// a ReLU or a GELU by erf.
+struct QmatmulTail {
+  bool residual = false, relu = false, gelu = false, quantize = false;
+  float residual_zero = 0, residual_scale = 1;
+  float scale = 1, zero = 0;  // of what is stored: clamp(rne(x / scale) + zero, 0, 255)
+};
+
+// Nothing where the program is another one.
+std::optional<QmatmulTail> tail_of(const EltProgram& program);
+
+}  // namespace planck
