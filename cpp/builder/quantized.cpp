@@ -38,7 +38,9 @@ ByteSource byte_source(const Graph& g, ValueId v) {
   out.node = n;
   const Value& q = g.value(n->inputs[0]);
   const Value& scale = g.value(n->inputs[1]);
-  if (q.type().dtype != DType::u8) {
+  if (g.value(v).type().dtype != DType::f32) {
+    out.refusal = cat("it computes in ", g.value(v).type().dtype, ", which has no kernels yet");
+  } else if (q.type().dtype != DType::u8) {
     out.refusal = cat("its input is ", q.type().dtype, ", integer kernels read 8 bits");
   } else if (scale.type().rank() > 0 && product(scale.type().dims) != Dim(1)) {
     out.refusal = "its input has more than one scale";
@@ -70,7 +72,7 @@ std::optional<int8_t> code_of(float weight, float scale) {
   const auto w = static_cast<double>(weight), s = static_cast<double>(scale);
   const double code = std::nearbyint(w / s);
   // A factor that was folded into both costs a rounding each.
-  if (!(std::abs(code * s - w) <= 1e-6 * std::abs(w)) || code < -128 || code > 127) {
+  if (!(std::abs(code * s - w) <= 1e-6 * std::max(std::abs(w), s)) || code < -128 || code > 127) {
     return std::nullopt;
   }
   return static_cast<int8_t>(code);
@@ -93,6 +95,7 @@ IntegerWeights integer_weights(const Tensor& matrix, const QParams* grid, int64_
   out.k = matrix.shape()[0];
   out.n = matrix.shape()[1];
   out.refusal = why_no_grid(grid, axis);
+  if (matrix.dtype() != DType::f32) out.refusal = cat("its weights are ", matrix.dtype());
   if (!out.refusal.empty()) return out;
   const auto columns = static_cast<size_t>(out.n);
   for (size_t j = 0; j < columns; ++j) {

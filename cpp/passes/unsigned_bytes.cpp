@@ -38,12 +38,12 @@ std::optional<Shape> shape_of_scale(const Graph& g, const Node& n) {
 bool multiplies_bytes(const Graph& g) {
   constexpr std::string_view kProducts[] = {"MatMul", "Gemm", "Conv", "planck.Linear",
                                             "planck.Convolution"};
-  const auto nodes = g.nodes();
-  for (const Node& n : nodes) {
-    const bool product = std::ranges::count(kProducts, n.op->text()) > 0;
-    if (product && made_by(g, n.inputs[0], "DequantizeLinear") != nullptr) return true;
+  bool product = false, bytes = false;
+  for (const Node& n : g.nodes()) {
+    product = product || std::ranges::count(kProducts, n.op->text()) > 0;
+    bytes = bytes || (n.is("DequantizeLinear") && !is_constant(g, n.inputs[0]));
   }
-  return false;
+  return product && bytes;
 }
 
 // Q to s8 -> FlipSign(Q to u8)

@@ -176,7 +176,7 @@ def test_inspect(plan: Path, model: Path, tmp_path: Path) -> None:
     data = result(record, "planck.inspect")
     loaded = planck.load(plan)
     assert data["file"]["sha256"] == loaded.sha256
-    assert data["file"]["bytes"] == plan.stat().st_size and data["file"]["format"] == "1.1"
+    assert data["file"]["bytes"] == plan.stat().st_size and data["file"]["format"] == "1.2"
     assert [s["kind"] for s in data["file"]["sections"]] == ["metadata", "graph", "weights"]
     assert len(data["steps"]) == 18 and len(data["tensors"]) == 182
     assert {node for step in data["steps"] for node in step["nodes"]} == set(loaded.nodes)
@@ -240,7 +240,7 @@ def archive(members: dict[str, bytes]) -> bytes:
         (2, ["build", "{model}", "--threads", "0"], "'0' is not a whole number"),
         (2, ["build", "{model}", "--disable", "nothing"], "no pass is called 'nothing'"),
         (2, ["build", "{model}", "-o", "{model}"], "overwrite"),
-        (1, ["build", "{model}", "--precision", "int8"], "no kernels yet"),
+        (1, ["build", "{model}", "--precision", "int8"], "needs scales"),
         (2, ["build", "missing.onnx"], "cannot open 'missing.onnx'"),
         (2, ["run", "/dev/null"], "not a regular file"),
         (3, ["build", "{cut_model}"], "truncated or damaged"),

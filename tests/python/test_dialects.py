@@ -25,6 +25,9 @@ PRODUCTS = ("planck.Linear", "planck.Convolution", "ConvTranspose", "MatMul", "C
 REASONS = {
     "modelopt_weights": ["no integer kernel computes ConvTranspose"],
     "tf2onnx": ["zero point 127"],
+    "dynamic_conv": ["its padding reads a zero point that the run alone knows"],
+    "half_scales": ["f16, which has no kernels yet"],
+    "modelopt_half": ["f16, which has no kernels yet"],
     "sixteen_bits": ["of s16"],
     "four_bits_int4": ["of s4"],
     "four_bits_uint4": ["of u4"],
@@ -126,4 +129,5 @@ def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
     for part in REASONS.get(dialect.name, ()):
         assert any(part in reason for reason in reasons), reasons
     if dialect.name not in REASONS:  # pairs in front of other ops may be left
-        assert all(reason.startswith("quantised for ") for reason in reasons), reasons
+        known = ("quantised for ", "depthwise convolutions ")
+        assert all(reason.startswith(known) for reason in reasons), reasons

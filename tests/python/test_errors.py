@@ -92,6 +92,8 @@ def test_options(model_path):
     with pytest.raises(planck.UsageError, match="expected one of"):
         planck.build(path, precision="fp31")
     with pytest.raises(planck.PrecisionError, match="no kernels yet"):
+        planck.build(path, precision="bf16")
+    with pytest.raises(planck.PrecisionError, match="needs scales"):
         planck.build(path, precision="int8")
     with pytest.raises(planck.UsageError, match="threads"):
         planck.build(path, threads=0)
