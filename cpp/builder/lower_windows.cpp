@@ -220,9 +220,10 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto& conv = n.as<ops::Convolution>();
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
-  l.defer(n, [&l, &n, geometry](const Node& last, const TileProgram& tail, Origin origin) {
+  const auto emit = [&l, &n, geometry](const Node& last, const TileProgram& tail, Origin origin) {
     ConvolutionLowering::emit(l, n, geometry, last, tail, std::move(origin));
-  });
+  };
+  l.defer(n, emit, !l.fast());  // what Winograd gives is floats
   return "";
 }
 
