@@ -81,7 +81,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
   if (!w.is_constant()) return "its weight is not constant";
   const Tensor& tensor = *w.fact.constant;
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
-  l.defer(n, [&l, &n, columns, k](const Node& last, const TileProgram& tail, Origin origin) {
+  const auto emit = [&l, &n, columns, k](const Node& last, const TileProgram& tail, Origin origin) {
     const Value& weight = l.graph.value(n.inputs[1]);
     const auto choice = select_matmul(columns, k, true, l.forced());
     const std::string kernel(choice.row->name);
@@ -99,7 +99,8 @@ std::string lower_linear(Lowering& l, const Node& n) {
                    l.dense(l.value(n.input(2))), l.rows(l.value(n.input(3)))};
     step.outputs = {l.make_output(last, 0, true)};
     l.add_step(n, std::move(step));
-  });
+  };
+  l.defer(n, emit, true);
   return "";
 }
 

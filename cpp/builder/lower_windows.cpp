@@ -272,12 +272,12 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto no_pad = [](int64_t pad) { return pad == 0; };
   const bool pads = conv.auto_pad != "NOTSET" || !std::ranges::all_of(conv.pads, no_pad);
   const auto integers = integers_of(l, n, pads);
-  l.defer(
-      n,
-      [&l, &n, geometry, integers](const Node& last, const TileProgram& tail, Origin origin) {
-        ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);
-      },
-      integers != nullptr);
+  const auto emit = [&l, &n, geometry, integers](const Node& last, const TileProgram& tail,
+                                                 Origin origin) {
+    ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);
+  };
+  // What Winograd gives is floats.
+  l.defer(n, emit, integers != nullptr || !l.fast());
   return "";
 }
 

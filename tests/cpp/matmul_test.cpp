@@ -326,6 +326,43 @@ TEST(MatmulEpilogue, ProgramReadsOperandsOfEveryKind) {
   }
 }
 
+TileProgram to_bytes() {
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  const int16_t x = p.apply(TileOp::relu, p.operand(0));
+  const int16_t scale = p.constant(0.05F);
+  p.apply(TileOp::quantize_s8, x, scale, p.constant(-100));
+  return p;
+}
+
+// Bytes behind a product are those of the program over the whole product.
+TEST(MatmulEpilogue, ProgramEndsInBytes) {
+  const EltProgram program = compile(to_bytes());
+  for (const MatmulRow* row : rows_here()) {
+    SCOPED_TRACE(row->name);
+    for (const Case& c : {Case{.m = 33, .n = 45, .k = 70, .bias = true, .cut = {8, 16, 1}},
+                          Case{.m = 1, .n = 200, .k = 9, .residual = true},
+                          Case{.m = 300, .n = 70, .k = 40, .packed = false}}) {
+      Problem problem(c);
+      const std::vector<float> whole = problem.run(*row);
+      GuardedBytes want(c.m * c.n), got(c.m * (c.n + 3) - 3);
+      const EltOperand operand{whole.data(), c.n, 1};
+      best_row(eltwise_rows()).strip(program, {&operand, want.data(), c.n, c.m, c.n, EltType::s8});
+      MatmulArgs args = problem.args(*row);
+      args.c = nullptr;
+      args.epilogue.program = &program;
+      args.epilogue.bytes = got.data(), args.epilogue.bytes_stride = c.n + 3;
+      args.epilogue.bytes_type = EltType::s8;
+      const Job job = plan_matmul(*row, args);
+      Team team(2, scratch_bytes(args));
+      team.run({&job, 1});
+      for (int64_t e = 0; e < c.m * c.n; ++e) {
+        ASSERT_EQ(got[e / c.n * (c.n + 3) + e % c.n], want[e]) << "element " << e;
+      }
+    }
+  }
+}
+
 // The kernels that end in a GELU give the bits of the product followed by the program.
 TEST(MatmulEpilogue, GeluInTheKernelEqualsTheProgram) {
   TileProgram program;

@@ -71,6 +71,25 @@ Picture picture_of(std::mt19937& random, int64_t channels) {
   return p;
 }
 
+TileProgram to_bytes() {
+  TileProgram p;
+  p.operands = {Broadcast::none};
+  const int16_t x = p.apply(TileOp::relu, p.operand(0));
+  const int16_t scale = p.constant(0.02F);
+  p.apply(TileOp::quantize_u8, x, scale, p.constant(3));
+  return p;
+}
+
+// What the program gives for floats that are known.
+void expect_bytes(const GuardedBytes& bytes, const std::vector<float>& floats) {
+  const auto count = static_cast<int64_t>(floats.size());
+  GuardedBytes want(count);
+  const EltOperand operand{floats.data(), count, 1};
+  best_row(eltwise_rows())
+      .strip(compile(to_bytes()), {&operand, want.data(), count, 1, count, EltType::u8});
+  for (int64_t i = 0; i < count; ++i) ASSERT_EQ(bytes[i], want[i]) << i;
+}
+
 struct Convolution {
   Convolution(const Picture& picture, int64_t columns)
       : p(picture),
@@ -84,7 +103,8 @@ struct Convolution {
     x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
   }
 
-  std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {}) {
+  std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {},
+                         GuardedBytes* bytes = nullptr) {
     const int64_t k = p.taps() * p.channels;
     GuardedFloats packed(packed_floats(row, n, k));
     pack_b(row, n, k, w.data(), n, 1, packed.data());
@@ -98,6 +118,12 @@ struct Convolution {
     args.epilogue.residual = residual.data(), args.epilogue.residual_stride = n;
     args.epilogue.relu = true;
     args.cut = cut;
+    const EltProgram program = compile(to_bytes());
+    if (bytes != nullptr) {
+      args.c = nullptr, args.epilogue.program = &program;
+      args.epilogue.bytes = bytes->data(), args.epilogue.bytes_stride = n;
+      args.epilogue.bytes_type = EltType::u8;
+    }
     out.fill(12345);
     const Job job = plan_matmul(row, args);
     Team(threads, scratch_bytes(args)).run({&job, 1});
@@ -140,6 +166,9 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
       if (expected.empty()) expected = got;
       EXPECT_EQ(got, expected) << row.name;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
+      GuardedBytes bytes(c.out.size());
+      c.run(row, 2, {}, &bytes);
+      expect_bytes(bytes, expected);
     }
   }
 }
@@ -219,7 +248,8 @@ struct Channelwise {
     x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
   }
 
-  std::vector<float> run(const ChannelwiseRow& row, ChannelwiseOp op, bool padding) {
+  std::vector<float> run(const ChannelwiseRow& row, ChannelwiseOp op, bool padding,
+                         GuardedBytes* bytes = nullptr) {
     ChannelwiseArgs args{};
     args.op = op;
     args.x = x.data();
@@ -235,9 +265,15 @@ struct Channelwise {
       relu.apply(TileOp::relu, relu.operand(0));
       finish_with(args, compile(relu));
     }
+    if (bytes != nullptr) {
+      finish_with(args, compile(to_bytes()));
+      args.out = nullptr, args.bytes = bytes->data(), args.bytes_type = EltType::u8;
+    }
     out.fill(12345);
     plan_channelwise(row, args);
-    run_all_tiles(row, args);
+    auto with_scratch = static_cast<const KernelRow<ChannelwiseArgs>&>(row);
+    with_scratch.scratch_bytes = scratch_bytes(args);
+    run_all_tiles(with_scratch, args);
     return {out.data(), out.data() + out.size()};
   }
 
@@ -295,6 +331,9 @@ TEST(ChannelwiseWindows, EveryRowIsRightAndHasTheSameBits) {
         if (testing::Test::HasFatalFailure()) return;
         if (expected.empty()) expected = got;
         EXPECT_EQ(got, expected) << row.name << " op " << static_cast<int>(op);
+        GuardedBytes bytes(c.out.size());
+        c.run(row, op, padding, &bytes);
+        expect_bytes(bytes, expected);
       }
     }
   }

@@ -62,6 +62,13 @@ void add_product(BoundStep& bound, const Step& step, MatmulArgs& args) {
 
 namespace {
 
+// The type of an output that a program ends in.
+EltType bytes_type(const BoundValue& out) {
+  const auto type = elt_type(out.dtype);
+  if (!type || elt_bytes(*type) != 1) throw InternalError("a product that gives ", out.dtype);
+  return *type;
+}
+
 // What linear layers and convolutions share: packed weights, bias, residual, what comes after.
 BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgram& then,
                         BoundStep bound, MatmulArgs& args) {
@@ -74,7 +81,13 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
   bound.relocate(args.a, step.inputs[0]);
   bound.relocate(args.b, step.inputs[1]);
   bound.relocate(args.epilogue.bias, bias);
-  bound.relocate(args.c, step.outputs[0]);
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.c, step.outputs[0]);
+  } else {
+    args.epilogue.bytes_type = bytes_type(out);
+    args.epilogue.bytes_stride = out.row_stride();
+    bound.relocate(args.epilogue.bytes, step.outputs[0]);
+  }
   const bool in_program = then.operands.size() > 1;  // behind the activation, not before it
   if (!then.body.empty()) {
     add_tail(bound, args, then, in_program ? residual : -1, residual_stride);
@@ -228,9 +241,17 @@ BoundStep bind(const BindContext& c, const Step& step, const ChannelwiseParams& 
   bound.relocate(args.w, step.inputs[1]);
   bound.relocate(args.bias, step.inputs[2]);
   bound.relocate(args.residual, step.inputs[3]);
-  bound.relocate(args.out, step.outputs[0]);
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.out, step.outputs[0]);
+  } else {
+    args.bytes_type = bytes_type(out);
+    bound.relocate(args.bytes, step.outputs[0]);
+  }
+  // plan_channelwise looks at which pointers are set.
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;
   const ChannelwiseRow& row = channelwise_row(step.kernel);
   plan_channelwise(row, args);
+  bound.scratch_bytes = scratch_bytes(args);
   bound.jobs.push_back(row.job(args));
   return bound;
 }

@@ -4,8 +4,8 @@
 
 namespace planck {
 
-void channelwise_f32_avx512(const void* args, int64_t tile, const Worker&) {
-  run_tile(*static_cast<const ChannelwiseArgs*>(args), tile);
+void channelwise_f32_avx512(const void* args, int64_t tile, const Worker& worker) {
+  run_tile(*static_cast<const ChannelwiseArgs*>(args), tile, worker);
 }
 
 }  // namespace planck

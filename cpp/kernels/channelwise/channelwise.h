@@ -34,7 +34,11 @@ struct ChannelwiseArgs {
   ChannelwiseFinish finish;
   EltProgram program;  // finish program: operand 0 is the sum so far
   EltStripFn strip;    // runs it
-  int64_t places;      // of one tile, in one row of the output
+  // Where the program ends in bytes it writes them here, by out_stride, and the sums of a tile lie
+  // in scratch.
+  void* bytes;
+  EltType bytes_type;
+  int64_t places;  // of one tile, in one row of the output
 };
 
 #define PLANCK_CHANNELWISE(name, isa) \

@@ -148,10 +148,16 @@ float count_of(const ChannelwiseArgs& a, const Group& g) {
   return static_cast<float>(a.count_padding ? a.rows.kernel * a.columns.kernel : inside);
 }
 
+// Where the floats of a tile lie.
+struct Sums {
+  float* first;
+  int64_t stride;
+};
+
 // Outputs [first, last) of one row. Groups whose windows reach over the same edges share the loads
 // of weights.
 template <ChannelwiseOp op>
-void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last) {
+void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last, const Sums& sums) {
   const GroupFn inner = inner_of<op>(a.columns);
   const int64_t image = line / a.rows.out, y = line % a.rows.out;
   const int64_t top = y * a.rows.stride - a.rows.begin;
@@ -168,7 +174,7 @@ void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last) 
           a.rows.dilation * a.rows.step,
           a.columns.dilation * a.columns.step,
           a.columns.stride * a.columns.step,
-          a.out_stride,
+          sums.stride,
           a.residual_stride,
           1,
           a.finish};
@@ -176,7 +182,7 @@ void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last) 
   for (int64_t x = first; x < last;) {
     const int64_t left = x * a.columns.stride - a.columns.begin;
     g.x = picture + left * a.columns.step;
-    g.out = a.out + (place + x) * a.out_stride;
+    g.out = sums.first + (x - first) * sums.stride;
     if (a.residual != nullptr) g.residual = a.residual + (place + x) * a.residual_stride;
     g.columns = taps_inside(a.columns, left);
     g.count = count_of<op>(a, g);
@@ -193,17 +199,28 @@ void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last) 
   }
 }
 
-void run_tile(const ChannelwiseArgs& a, int64_t tile) {
+void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
   const int64_t pieces = (a.columns.out + a.places - 1) / a.places;
   const int64_t line = tile / pieces, first = tile % pieces * a.places;
   const int64_t last = first + a.places < a.columns.out ? first + a.places : a.columns.out;
-  if (a.op == ChannelwiseOp::depthwise) piece<ChannelwiseOp::depthwise>(a, line, first, last);
-  if (a.op == ChannelwiseOp::max) piece<ChannelwiseOp::max>(a, line, first, last);
-  if (a.op == ChannelwiseOp::average) piece<ChannelwiseOp::average>(a, line, first, last);
+  const int64_t place = (line * a.columns.out + first) * a.out_stride;
+  const Sums sums = a.bytes != nullptr
+                        ? Sums{static_cast<float*>(static_cast<void*>(worker.scratch)), a.channels}
+                        : Sums{a.out + place, a.out_stride};
+  if (a.op == ChannelwiseOp::depthwise) {
+    piece<ChannelwiseOp::depthwise>(a, line, first, last, sums);
+  }
+  if (a.op == ChannelwiseOp::max) piece<ChannelwiseOp::max>(a, line, first, last, sums);
+  if (a.op == ChannelwiseOp::average) piece<ChannelwiseOp::average>(a, line, first, last, sums);
   if (a.finish != ChannelwiseFinish::program) return;
-  float* out = a.out + (line * a.columns.out + first) * a.out_stride;
-  const EltOperand sums{out, a.out_stride, 1};
-  a.strip(a.program, {&sums, out, a.out_stride, last - first, a.channels});
+  const EltOperand operand{sums.first, sums.stride, 1};
+  EltStrip strip{&operand, sums.first, sums.stride, last - first, a.channels};
+  if (a.bytes != nullptr) {
+    strip.out = static_cast<char*>(a.bytes) + place;
+    strip.out_row_stride = a.out_stride;
+    strip.out_type = a.bytes_type;
+  }
+  a.strip(a.program, strip);
 }
 
 }  // namespace

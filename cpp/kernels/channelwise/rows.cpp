@@ -29,6 +29,12 @@ std::span<const ChannelwiseRow> channelwise_rows() {
   return kRows;
 }
 
+int64_t scratch_bytes(const ChannelwiseArgs& args) {
+  if (args.bytes == nullptr) return 0;
+  const int64_t floats = checked_mul(args.places, args.channels, "sums");
+  return checked_mul(floats, int64_t{sizeof(float)}, "sums");
+}
+
 void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
   args.program = program;
   args.finish = is_only(program, EltOp::relu)         ? ChannelwiseFinish::relu
@@ -43,6 +49,7 @@ void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t taps = std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
   args.places = std::clamp<int64_t>(std::min(kSteps / taps, kFloats) / channels, 8, 1024);
+  if (args.bytes != nullptr) args.finish = ChannelwiseFinish::program;
   if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 

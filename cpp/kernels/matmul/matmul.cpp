@@ -162,21 +162,41 @@ struct Area {
   int64_t row, column, rows, columns;
 };
 
-void run_program(const MatmulArgs& args, const Item& item, const Area& area) {
+// Where the floats of a tile's C lie.
+struct TileC {
+  float* first;
+  int64_t stride;
+};
+
+TileC c_of(const MatmulArgs& args, const Item& item, const Area& area, const Worker& worker) {
+  if (args.epilogue.bytes == nullptr) {
+    return {item.c + area.row * args.c_stride + area.column, args.c_stride};
+  }
+  return {reinterpret_cast<float*>(worker.scratch) + args.plan.c_offset, args.plan.c_pitch};
+}
+
+void run_program(const MatmulArgs& args, const Item& item, const Area& area, const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
   if (args.plan.strip == nullptr) return;
-  float* c = item.c + area.row * args.c_stride + area.column;
   EltOperand operands[kEltOperands];
-  operands[0] = {c, args.c_stride, 1};
+  operands[0] = {c.first, c.stride, 1};
   for (int i = 1; i < epilogue.program->operands; ++i) {
     const EltOperand& whole = item.operands[i];
     operands[i] = whole;
     operands[i].advance(area.row * whole.row_stride + area.column * whole.column_stride);
   }
-  args.plan.strip(*epilogue.program, {operands, c, args.c_stride, area.rows, area.columns});
+  EltStrip strip{operands, c.first, c.stride, area.rows, area.columns};
+  if (epilogue.bytes != nullptr) {
+    const int64_t place = area.row * epilogue.bytes_stride + area.column;
+    strip.out = static_cast<std::byte*>(epilogue.bytes) + place;
+    strip.out_row_stride = epilogue.bytes_stride;
+    strip.out_type = epilogue.bytes_type;
+  }
+  args.plan.strip(*epilogue.program, strip);
 }
 
-jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& area) {
+jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& area,
+                        const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
   jit::GemmBlock block;
   block.rows = area.rows;
@@ -184,8 +204,8 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
   block.panel_stride = args.k * args.plan.tile.columns;
   block.call.a = args.windows != nullptr ? item.a : item.a + area.row * args.a_stride;
   block.call.a_stride = args.a_stride;
-  block.call.c = item.c + area.row * args.c_stride + area.column;
-  block.call.c_stride = args.c_stride;
+  block.call.c = c.first;
+  block.call.c_stride = c.stride;
   if (epilogue.bias != nullptr) block.call.bias = epilogue.bias + area.column;
   if (item.residual != nullptr) {
     block.call.residual = item.residual + area.row * epilogue.residual_stride + area.column;
@@ -207,7 +227,8 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   Area area{m_block * args.cut.m_block, group * args.cut.panels * plan.tile.columns, 0, 0};
   area.rows = std::min(args.cut.m_block, args.m - area.row);
   area.columns = std::min(args.cut.panels * plan.tile.columns, args.n - area.column);
-  jit::GemmBlock block = block_of(args, item, area);
+  const TileC c = c_of(args, item, area, worker);
+  jit::GemmBlock block = block_of(args, item, area, c);
   if (args.b_packed) {
     block.call.b = item.b + area.column * args.k;
   } else {
@@ -222,7 +243,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   // This worker's first tile of the step; what it gathers is near.
   block.a_is_far = tile < worker.count && args.windows == nullptr;
   multiply_blocks(args, block, area.row, worker);
-  run_program(args, item, area);
+  run_program(args, item, area, c);
 }
 
 // --- windows read from a band of lines: a tile is some rows of outputs of one image, times panels
@@ -269,7 +290,8 @@ void cut_bands(MatmulArgs& args) {
 }
 
 // One row of outputs, one panel, one line of taps.
-void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const float* a) {
+void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const float* a,
+                   const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
   const MatmulWindows& w = *args.windows;
   const int64_t k = w.x.kernel * w.channels;
@@ -282,8 +304,8 @@ void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const 
   block.call.a = a;
   block.call.a_stride = w.x.stride * w.channels;
   block.call.b = args.b + line.column * args.k + tap * k * args.plan.tile.columns;
-  block.call.c = args.c + line.row * args.c_stride + line.column;
-  block.call.c_stride = args.c_stride;
+  block.call.c = c.first;
+  block.call.c_stride = c.stride;
   if (tap > 0) block.call.flags |= jit::kLoadC;
   if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
   if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
@@ -313,17 +335,28 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
   const int64_t column = tile % plan.n_groups * args.cut.panels * plan.tile.columns;
   const int64_t columns = std::min(args.cut.panels * plan.tile.columns, args.n - column);
   const Area all{(image * w.y.out + first) * w.x.out, column, rows * w.x.out, columns};
+  const TileC c = c_of(args, item_of(args, 0), all, worker);
   for (int64_t at = 0; at < columns; at += plan.tile.columns) {
     for (int64_t tap = 0; tap < w.y.kernel; ++tap) {
       for (int64_t row = 0; row < rows; ++row) {
         const Area line{all.row + row * w.x.out, column + at, w.x.out,
                         std::min<int64_t>(plan.tile.columns, columns - at)};
-        multiply_line(args, line, tap,
-                      lines + (row * w.y.stride + tap * w.y.dilation) * band.pitch);
+        multiply_line(args, line, tap, lines + (row * w.y.stride + tap * w.y.dilation) * band.pitch,
+                      {c.first + row * w.x.out * c.stride + at, c.stride});
       }
     }
   }
-  run_program(args, item_of(args, 0), all);
+  run_program(args, item_of(args, 0), all, c);
+}
+
+// Room for C of one tile behind all else in scratch.
+void add_c(MatmulArgs& args, int64_t rows) {
+  MatmulArgs::Plan& plan = args.plan;
+  constexpr int64_t kPad = 16;
+  plan.c_pitch = std::min(args.cut.panels * plan.tile.columns, round_up(args.n, kPad)) + kPad;
+  plan.c_offset = plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t floats = checked_mul(rows, plan.c_pitch, "a tile of C");
+  plan.scratch_bytes += round_up(checked_mul(floats, sizeof(float), "a tile of C"), 64);
 }
 
 // Room for the windows of one tile behind the panels.
@@ -344,6 +377,9 @@ void check(const MatmulArgs& args) {
     throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
                         args.batch_rank, " batch axes");
   }
+  if (args.epilogue.bytes != nullptr && (args.epilogue.program == nullptr || args.batch_rank > 0)) {
+    throw InternalError("a product in bytes without a program, or of a batch");
+  }
   if (args.windows != nullptr && args.windows->k() != args.k) {
     throw InternalError("windows of ", args.windows->k(), " elements for a product over ", args.k);
   }
@@ -355,6 +391,10 @@ void plan_program(const MatmulRow& row, MatmulArgs& args, const jit::GemmBlocks&
   const EltProgram* program = args.epilogue.program;
   if (program == nullptr) return;
   MatmulArgs::Plan& plan = args.plan;
+  if (args.epilogue.bytes != nullptr) {  // kernels themselves store floats
+    plan.strip = eltwise_strip(row.isa);
+    return;
+  }
   plan.relu = is_only(*program, EltOp::relu);
   if (plan.relu) return;
   if (row.isa != Isa::portable) {
@@ -378,6 +418,9 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   if (fits_band(args) && args.m > 0 && args.n > 0) {
     cut_bands(args);
     plan_program(row, args, {{args.windows->x.out, 0}, args.n});
+    if (args.epilogue.bytes != nullptr) {
+      add_c(args, checked_mul(plan.band_rows, args.windows->x.out, "a tile of C"));
+    }
     return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
   }
   args.cut = choose_cut(args, plan.items, this_device());
@@ -391,6 +434,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   if (args.windows != nullptr) add_gather(args);
   const int64_t last_rows = args.m - (plan.m_blocks - 1) * args.cut.m_block;
   plan_program(row, args, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
+  if (args.epilogue.bytes != nullptr) add_c(args, args.cut.m_block);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
 }

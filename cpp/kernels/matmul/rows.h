@@ -58,6 +58,11 @@ struct MatmulEpilogue {
   // element for C [row, column] is data[row * row_stride + column * column_stride].
   const EltProgram* program = nullptr;
   EltOperand operands[kEltOperands] = {};
+  // Where the program ends in bytes, it writes them here; C is then floats of one tile, which
+  // nobody sees. Not for batches.
+  void* bytes = nullptr;
+  int64_t bytes_stride = 0;  // from row to row
+  EltType bytes_type{};
 };
 
 // One axis of the batch, outermost first. A step of 0 repeats an operand; steps count elements.
@@ -103,6 +108,7 @@ struct MatmulArgs {
     jit::GemmTile tile;
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
     int64_t gather_pitch = 0, gather_offset = 0;  // floats; where windows are gathered in scratch
+    int64_t c_pitch = 0, c_offset = 0;            // floats; where C lies in scratch before bytes
     int64_t band_rows = 0;       // of outputs in one tile whose windows are read from a band; or 0
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
