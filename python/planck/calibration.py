@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -257,6 +256,8 @@ def model_hash(model: str | os.PathLike[str] | bytes) -> str:
     >>> model_hash(b"")[:8]
     'e3b0c442'
     """
+    import hashlib
+
     digest = hashlib.sha256()
     if isinstance(model, bytes):
         digest.update(model)
