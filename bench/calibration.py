@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,8 @@ def collect() -> None:
     print(f"{'collector, one core':<34} GB/s")
     for name, array in data().items():
         for channels in (False, True):
-            core = core_of(1, channels=channels)
-            shaped = array.reshape(-1, 1024)
-            taken = seconds(lambda c=core, a=shaped: c.observe([(0, a)], 1, 0, 1))
+            observe = partial(core_of(1, channels=channels).observe, samples=1, bytes=0, threads=1)
+            taken = seconds(partial(observe, [(0, array.reshape(-1, 1024))]))
             what = name + (", ranges of 1024 channels" if channels else "")
             print(f"  {what:<32} {array.nbytes / taken / 1e9:.2f}")
 
@@ -75,7 +75,7 @@ def solve() -> None:
     total = 0.0
     print(f"{TENSORS} tensors, one thread            seconds")
     for method in METHODS:
-        taken = seconds(lambda m=method: core.solve({"method": m}, 1), 2)
+        taken = seconds(partial(core.solve, {"method": method}, 1), 2)
         total += taken
         print(f"  {method:<32} {taken:.3f}")
     print(f"  {'all six':<32} {total:.3f}")

@@ -238,7 +238,8 @@ def model_of(
         [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
     )
     opset = helper.make_opsetid("", 17)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def residual_model() -> bytes:
@@ -348,7 +349,7 @@ def test_partitions_give_the_same_bytes(residual: bytes, shards: int) -> None:
         threads = int(random.integers(1, 9))
         parts.append(planck.calibrate(residual, batches, threads=threads))
     while len(parts) > 1:  # a tree, in any order
-        random.shuffle(parts)  # type: ignore[arg-type]
+        random.shuffle(parts)
         parts.append(parts.pop().merge(parts.pop()))
     merged = parts[0]
     assert merged.samples == whole.samples == 128
