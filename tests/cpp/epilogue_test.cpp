@@ -284,7 +284,7 @@ TEST(Epilogue, BoolsAreInterpreted) {
   std::vector<EltOperand> operands(5, EltOperand{nullptr, 4, 1});
   EXPECT_TRUE(jit::generated(compile(program), operands));
   const uint8_t byte = 1;
-  operands[kFull].bools = &byte;
+  operands[kFull].type = EltType::b8;
   EXPECT_FALSE(jit::generated(compile(program), operands));
 }
 
