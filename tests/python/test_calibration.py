@@ -302,6 +302,23 @@ def test_default_tensors(residual: bytes) -> None:
     assert groups["x"] == groups["c1"] == groups["y"] == -1
 
 
+def test_constants_do_not_part_a_group() -> None:
+    """A class token before the patches."""
+    nodes = [
+        helper.make_node("Concat", ["token", "x"], ["cat"], axis=0),
+        helper.make_node("MatMul", ["cat", "w"], ["y"]),
+    ]
+    weights = {"token": np.ones((1, 8)), "w": np.ones((8, 4))}
+    calibration = planck.calibrate(
+        model_of(nodes, {"x": ["N", 8]}, ["y"], weights), [{"x": samples_of(40)}]
+    )
+    assert [(r.grid.name, r.group) for r in calibration.table()] == [
+        ("x", 0),
+        ("cat", 0),
+        ("y", -1),
+    ]
+
+
 def test_groups_share_one_grid() -> None:
     random = np.random.default_rng(4)
     feeds = [{"x": random.standard_normal((2, 3, 8, 8)).astype(np.float32)} for _ in range(20)]
