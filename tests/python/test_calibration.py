@@ -447,6 +447,14 @@ def test_exact_reads_twice(residual: bytes) -> None:
         planck.calibrate(residual, generator(x), "entropy", exact=True)
 
 
+def test_exact_shards_need_one_range(residual: bytes) -> None:
+    one, other = ([{"x": samples_of(32, seed)}] for seed in (1, 2))
+    first = planck.calibrate(residual, one, exact=True)
+    with pytest.raises(planck.CalibrationError, match="ranges differ: tensor 'x' reaches"):
+        first.merge(planck.calibrate(residual, other, exact=True))
+    assert first.merge(planck.calibrate(residual, one, exact=True)).samples == 64
+
+
 def test_progress_and_cancel(residual: bytes) -> None:
     seen: list[tuple[str, float]] = []
 
