@@ -548,6 +548,10 @@ def test_merge_names_the_difference(residual: bytes) -> None:
         ),
         (lambda: planck.calibrate(residual, feeds, zero_policy="keep"), "zero_policy is skip here"),
         (
+            lambda: planck.calibrate(residual, feeds, per_channel=False),
+            "per_channel of 'x' is 1 here, 0 there",
+        ),
+        (
             lambda: planck.calibrate(residual, feeds, tensors=["m1"]),
             "number of tensors is 4 here, 1",
         ),
