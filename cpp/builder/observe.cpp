@@ -86,13 +86,15 @@ class Finder {
     }
   }
 
+  // Constants take the grid that the rest has.
   void visit_shared(const Node& n) {
-    std::vector<ValueId> all = n.inputs;
-    all.push_back(n.outputs[0]);
-    if (!std::ranges::all_of(all, [&](ValueId id) { return is_activation(g_, id); })) return;
-    for (const ValueId id : all) {
+    if (!is_activation(g_, n.outputs[0])) return;
+    const ValueId output = n.outputs[0];
+    row(output).product = true;
+    for (const ValueId id : n.inputs) {
+      if (!is_activation(g_, id)) continue;
       row(id).product = true;
-      parent_[static_cast<size_t>(root(id))] = root(all[0]);
+      parent_[static_cast<size_t>(root(id))] = root(output);
     }
   }
 

@@ -267,7 +267,7 @@ void add_notes(const CalibrationFacts& facts, const std::vector<TensorReport>& r
 
 // --- merging ---
 
-void expect_same(const char* what, const auto& ours, const auto& theirs) {
+void expect_same(const std::string& what, const auto& ours, const auto& theirs) {
   if (ours == theirs) return;
   throw with(CalibrationError("calibrations cannot be merged: ", what, " is ", ours, " here, ",
                               theirs, " there"),
@@ -330,7 +330,10 @@ void Calibration::merge(const Calibration& other) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const TensorStatistics &a = tensors[i], &b = other.tensors[i];
     expect_same("a tensor", a.name, b.name);
-    expect_same(cat("the group of '", a.name, "'").c_str(), a.group, b.group);
+    const std::string of = cat(" of '", a.name, "'");
+    expect_same("the group" + of, a.group, b.group);
+    expect_same("per_channel" + of, a.channels, b.channels);
+    expect_same("the channels' axis" + of, a.axis, b.axis);
     if (a.equal && b.equal && a.equal->absmax != b.equal->absmax) {
       throw CalibrationError(
           "calibrations with exact=True cannot be merged where ranges differ: "

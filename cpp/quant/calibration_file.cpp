@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/fields.h"
 #include "quant/calibration.h"
@@ -331,8 +332,11 @@ Calibration read_calibration(std::span<const std::byte> bytes) {
   Calibration calibration;
   calibration.facts = facts_from(json);
   Cursor cursor(body);
+  std::set<std::string> names;
   for (const Json& tensor : field<std::vector<Json>>(json, "tensors")) {
     calibration.tensors.push_back(take_tensor(tensor, cursor));
+    const std::string& name = calibration.tensors.back().name;
+    expect(names.insert(name).second, "tensor '", name, "' comes twice");
   }
   expect(cursor.done(), "bytes after its last tensor");
   return calibration;

@@ -15,7 +15,7 @@ constexpr int32_t kMagnitude = 0x7FFFFFFF;   // all but the sign
 constexpr int32_t kInfinity = 0x7F800000;    // bits above it are NaN
 constexpr uint32_t kSigned = 2 * kBins;      // bins of both signs, positive ones first
 constexpr size_t kLanes = 4;                 // a run of equal bins must not wait for its own store
-constexpr size_t kSmall = 4096;              // elements for which lanes do not pay
+constexpr size_t kSmall = 16384;             // elements for which lanes do not pay
 constexpr int64_t kFlushEvery = 1LL << 31U;  // a lane's counter holds 2^32 - 1
 
 int32_t bits_of(float x) { return std::bit_cast<int32_t>(x); }

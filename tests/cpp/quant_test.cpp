@@ -83,7 +83,7 @@ TEST(Collector, IsWhatTheDefinitionSays) {
 }
 
 TEST(Collector, DoesNotDependOnPartitionOrOrder) {
-  Floats x = awkward(64 * 311, 5);
+  Floats x = awkward(size_t{64} * 311, 5);
   std::fill_n(x.begin() + 311, 622, -0.0F);  // shards without a magnitude
   const Collector whole = collected(x);
   std::mt19937 random(6);

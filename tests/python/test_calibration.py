@@ -302,6 +302,23 @@ def test_default_tensors(residual: bytes) -> None:
     assert groups["x"] == groups["c1"] == groups["y"] == -1
 
 
+def test_constants_do_not_part_a_group() -> None:
+    """A class token before the patches."""
+    nodes = [
+        helper.make_node("Concat", ["token", "x"], ["cat"], axis=0),
+        helper.make_node("MatMul", ["cat", "w"], ["y"]),
+    ]
+    weights = {"token": np.ones((1, 8)), "w": np.ones((8, 4))}
+    calibration = planck.calibrate(
+        model_of(nodes, {"x": ["N", 8]}, ["y"], weights), [{"x": samples_of(40)}]
+    )
+    assert [(r.grid.name, r.group) for r in calibration.table()] == [
+        ("x", 0),
+        ("cat", 0),
+        ("y", -1),
+    ]
+
+
 def test_groups_share_one_grid() -> None:
     random = np.random.default_rng(4)
     feeds = [{"x": random.standard_normal((2, 3, 8, 8)).astype(np.float32)} for _ in range(20)]
@@ -430,6 +447,14 @@ def test_exact_reads_twice(residual: bytes) -> None:
         planck.calibrate(residual, generator(x), "entropy", exact=True)
 
 
+def test_exact_shards_need_one_range(residual: bytes) -> None:
+    one, other = ([{"x": samples_of(32, seed)}] for seed in (1, 2))
+    first = planck.calibrate(residual, one, exact=True)
+    with pytest.raises(planck.CalibrationError, match="ranges differ: tensor 'x' reaches"):
+        first.merge(planck.calibrate(residual, other, exact=True))
+    assert first.merge(planck.calibrate(residual, one, exact=True)).samples == 64
+
+
 def test_progress_and_cancel(residual: bytes) -> None:
     seen: list[tuple[str, float]] = []
 
@@ -522,6 +547,10 @@ def test_merge_names_the_difference(residual: bytes) -> None:
             "percentile is 99.99 here, 99",
         ),
         (lambda: planck.calibrate(residual, feeds, zero_policy="keep"), "zero_policy is skip here"),
+        (
+            lambda: planck.calibrate(residual, feeds, per_channel=False),
+            "per_channel of 'x' is 1 here, 0 there",
+        ),
         (
             lambda: planck.calibrate(residual, feeds, tensors=["m1"]),
             "number of tensors is 4 here, 1",
