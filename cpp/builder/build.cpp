@@ -6,6 +6,7 @@
 
 #include "base/device.h"
 #include "builder/lowering.h"
+#include "builder/observe.h"
 #include "builder/source.h"
 #include "ops/ops.h"
 #include "passes/pass.h"
@@ -132,6 +133,7 @@ void run_passes(Graph& g, const BuildOptions& options, Stage& stage, BuildReport
 
 Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildReport report) {
   report.onnx_nodes = static_cast<int64_t>(graph.sources->size());
+  add_extra_outputs(graph, options.extra_outputs);
   const Graph model = graph.clone();
   run_passes(graph, options, stage, report);
   count_ops(graph, report);

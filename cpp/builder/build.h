@@ -24,9 +24,12 @@ struct BuildOptions {
   std::map<std::string, int64_t> dims;  // extents of symbolic dimensions, by their ONNX names
   std::map<std::string, Tensor> initializers;  // in place of the model's, of the same type
   std::set<std::string> fed_initializers;      // those among the inputs that every run is to give
-  Limits limits;                               // build_timeout too
-  std::string external_data_dir;               // for build_bytes; a file's own folder otherwise
-  std::shared_ptr<const Cancel> cancel;        // from any thread
+  // ONNX tensors that the plan gives after the model's outputs, in this order; what they are made
+  // of is fused no further than they allow.
+  std::vector<std::string> extra_outputs;
+  Limits limits;                         // build_timeout too
+  std::string external_data_dir;         // for build_bytes; a file's own folder otherwise
+  std::shared_ptr<const Cancel> cancel;  // from any thread
   // Called with a stage and how much of the build is done, 0 to 1: where a stage begins, and every
   // 20 ms or so inside it. False cancels.
   std::function<bool(std::string_view stage, double done)> progress;

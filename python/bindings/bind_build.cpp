@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "builder/build.h"
+#include "builder/observe.h"
 #include "limits.h"
 #include "log.h"
 #include "passes/pass.h"
@@ -50,6 +51,10 @@ constexpr Option kOptions[] = {
     {"fed_initializers",
      [](BuildOptions& o, const py::handle& v) {
        o.fed_initializers = v.cast<std::set<std::string>>();
+     }},
+    {"extra_outputs",
+     [](BuildOptions& o, const py::handle& v) {
+       o.extra_outputs = v.cast<std::vector<std::string>>();
      }},
     {"external_data_dir",
      [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},
@@ -122,6 +127,26 @@ std::shared_ptr<PyPlan> built(const py::dict& given, int threads, const py::obje
   return progress.run([&] { return make_py_plan(build(options), session); });
 }
 
+auto without_gil(auto&& body) {
+  const py::gil_scoped_release release;
+  return body();
+}
+
+py::tuple rows_of(const Activations& all) {
+  py::list floats;
+  for (const Activation& a : all.floats) {
+    py::dict row;
+    row["name"] = a.name;
+    row["input"] = a.input;
+    row["product"] = a.product;
+    row["channels"] = a.channels;
+    row["windows"] = a.windows;
+    row["group"] = a.group;
+    floats.append(row);
+  }
+  return py::make_tuple(floats, py::cast(all.others));
+}
+
 }  // namespace
 
 void bind_build(py::module_& m) {
@@ -149,6 +174,18 @@ void bind_build(py::module_& m) {
         return graph_text(path, options);
       },
       py::arg("path"), py::arg("options"));
+  m.def(
+      "activations",
+      [](const py::object& model, const py::dict& given) {
+        const BuildOptions options = options_from(given);
+        if (!py::isinstance<py::bytes>(model)) {
+          const auto path = model.cast<std::string>();
+          return rows_of(without_gil([&] { return activations_of_file(path, options); }));
+        }
+        const auto bytes = std::as_bytes(std::span(std::string_view(model.cast<py::bytes>())));
+        return rows_of(without_gil([&] { return activations_of_bytes(bytes, options); }));
+      },
+      py::arg("model"), py::arg("options"));
   m.def("pass_names", pass_names);
 }
 

@@ -21,6 +21,7 @@ void bind_log();
 void bind_limits(py::module_& m);
 void bind_scales(py::module_& m);
 void bind_build(py::module_& m);
+void bind_calibrate(py::module_& m);
 void bind_plan(py::module_& m);
 void bind_inspect(py::module_& m);
 

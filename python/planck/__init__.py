@@ -35,7 +35,8 @@ from planck._core import (
     VersionError,
 )
 from planck.build import build
-from planck.calibration import Scales, TensorScale
+from planck.calibrate import calibrate
+from planck.calibration import Calibration, Scales, TensorRange, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 logging.getLogger("planck").addHandler(logging.NullHandler())
 
 __all__ = [
+    "Calibration",
     "CalibrationError",
     "Cancel",
     "CancelledError",
@@ -78,6 +80,7 @@ __all__ = [
     "Step",
     "TargetError",
     "TensorMemory",
+    "TensorRange",
     "TensorScale",
     "TimeoutError",
     "UnsafeError",
@@ -86,6 +89,7 @@ __all__ = [
     "VersionError",
     "assert_accuracy",
     "build",
+    "calibrate",
     "compare",
     "device",
     "import_scales",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -327,3 +328,231 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         if os.path.exists(beside):
             os.unlink(beside)
         raise _core.FileError(f"cannot write '{target}': {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRange:
+    """One row of `Calibration.table`: what a tensor held, and its grid.
+
+    count: finite elements; zeros and nonfinite: how many; min, max: of the finite ones. clipped:
+    share of the elements with |x| beyond the threshold. sqnr_db: signal to quantisation noise that
+    the histogram lets expect (400: no loss). lost_db: how much worse than the least error of such a
+    grid. group: tensors with one number share a grid; -1: none.
+    """
+
+    grid: TensorScale
+    count: int
+    zeros: int
+    nonfinite: int
+    min: float
+    max: float
+    clipped: float
+    sqnr_db: float
+    lost_db: float
+    group: int
+
+
+class Calibration:
+    """Statistics of a model's tensors over a data set, as `planck.calibrate` gives them.
+
+    Counts are whole numbers in bins that merge exactly: shards of a data set give the same bytes
+    in any number and order. No method of it changes the statistics.
+    """
+
+    def __init__(self, core: _core.Calibration) -> None:
+        self._core = core
+        self._facts = core.facts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The observed tensors, in the model's order."""
+        return tuple(self._facts["tensors"])
+
+    @property
+    def samples(self) -> int:
+        """Samples seen: the sum of the batches' sizes."""
+        return int(self._facts["samples"])
+
+    @property
+    def batches(self) -> int:
+        """Runs of the model."""
+        return int(self._facts["batches"])
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the arrays that were fed."""
+        return int(self._facts["bytes"])
+
+    @property
+    def method(self) -> str:
+        """The method that `solve` takes unless it is told another."""
+        return str(self._facts["method"])
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the model file."""
+        return str(self._facts["model_hash"])
+
+    @property
+    def engine(self) -> str:
+        """The version of Planck that wrote the file this came from; empty before that."""
+        return str(self._facts["engine"])
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Tensors that were asked for, but hold no floating-point numbers."""
+        return tuple(self._facts["skipped"])
+
+    def merge(self, other: Calibration) -> Calibration:
+        """The statistics of both data sets together; neither changes.
+
+        Errors: CalibrationError names what differs (model, options, tensors), or for exact=True a
+        tensor whose ranges differ.
+        """
+        merged = self._core.copy()
+        merged.merge(other._core)
+        return Calibration(merged)
+
+    def solve(self, method: str | None = None, **options: Any) -> Scales:
+        """Grids for all tensors; another method or option needs no new run of the model.
+
+        method: "auto" (least expected error, the maximum where that loses at most 0.1 dB),
+        "entropy", "minmax", "percentile", "mse", "legacy"; None takes that of `calibrate`.
+        options: percentile (of 100); zero_policy "skip" or "keep" and trt_compat (entropy);
+        quantile and cutoff (legacy); activation "auto", "s8" (symmetric) or "u8" (with a zero
+        point); shared_ranges "auto" (one grid for the inputs and the output of a Concat or
+        MaxPool) or "off".
+        A note names every tensor that loses more than 3 dB against "mse".
+        Errors: UsageError; CalibrationError names a tensor that no data reached.
+        """
+        rows, name, notes = self._core.solve(self._options(method, options))
+        for note in notes:
+            logging.getLogger("planck").warning("%s", note)
+        return Scales(
+            [_grid(**row) for row in rows],
+            kind="calibration",
+            method=name,
+            model_hash=self.model_hash,
+            notes=notes,
+        )
+
+    def table(self, method: str | None = None, **options: Any) -> tuple[TensorRange, ...]:
+        """A row a tensor, with the grid that `solve` with the same arguments gives it."""
+        keys = tuple(TensorScale.__dataclass_fields__)
+        rows = []
+        for row in self._core.report(self._options(method, options)):
+            grid = _grid(**{key: row.pop(key) for key in keys})
+            rows.append(TensorRange(grid, **row))
+        return tuple(rows)
+
+    def report(self, method: str | None = None, **options: Any) -> str:
+        """What was read, and a line a tensor: range, threshold, clipped mass, expected SQNR."""
+        name = method or self.method
+        lines = [
+            f"{self.samples} samples in {self.batches} batches, {self.bytes_read} bytes read; "
+            f"{len(self.names)} tensors, {len(self.skipped)} skipped; method {name}",
+            f"{'tensor':<40} {'min':>11} {'max':>11} {'zeros':>7} {'threshold':>11} "
+            f"{'grid':>7} {'clipped':>9} {'SQNR dB':>8} {'lost dB':>8}",
+        ]
+        for row in self.table(method, **options):
+            grid = row.grid
+            kind = f"{grid.dtype}{int(grid.zero_point[0]):+d}"
+            shown = grid.name if len(grid.name) <= 40 else "..." + grid.name[-37:]
+            zeros = row.zeros / row.count if row.count else 0.0
+            note = f"  {grid.note}" if grid.note else ""
+            lines.append(
+                f"{shown:<40} {row.min:>11.4g} {row.max:>11.4g} {zeros:>7.1%} "
+                f"{grid.threshold or 0:>11.4g} {kind:>7} {row.clipped:>9.2e} {row.sqnr_db:>8.1f} "
+                f"{row.lost_db:>8.1f}{note}"
+            )
+        notes = self._core.solve(self._options(method, options))[2]
+        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+    def channel_absmax(self, name: str) -> Array:
+        """The largest |x| of each channel of a tensor, float32[channels].
+
+        Channels are the last axis for inputs of matrix products, axis 1 for those of convolutions.
+        Errors: UsageError for a tensor that was not observed; CalibrationError where channels were
+        not asked for (`per_channel`) or their number varies from run to run.
+        """
+        ranges = self._core.channel_absmax(name)
+        if ranges is None:
+            raise _core.CalibrationError(
+                f"tensor {name!r} has no ranges of channels: they were not asked for "
+                "(per_channel=), or their number varies"
+            )
+        return ranges
+
+    def histogram(self, name: str) -> dict[str, Any]:
+        """The statistics of a tensor.
+
+        count, zeros, nonfinite, min, max, exponent; neg and pos, int64[4096]: how many elements of
+        that sign have floor(|x| * 2**(12 - exponent)) == j. Zeros are in no bin.
+        Errors: UsageError.
+        """
+        return self._core.histogram(name)
+
+    def divergence(self, name: str, zero_policy: str = "skip") -> tuple[Array, Array]:
+        """Thresholds that the method "entropy" tries, and the KL divergence of each, float64.
+
+        Errors: UsageError.
+        """
+        return self._core.divergences(name, zero_policy)
+
+    def error(self, name: str, thresholds: Iterable[float], dtype: GridType = "s8") -> Array:
+        """The mean squared error that a grid of each threshold lets expect, float64.
+
+        Errors: UsageError.
+        """
+        return self._core.errors(name, dtype, [float(t) for t in thresholds])
+
+    def to_bytes(self) -> bytes:
+        """The calibration file: the same statistics give the same bytes."""
+        return self._core.to_bytes()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the calibration file, whole or not at all. Errors: FileError."""
+        self._core.save(os.fspath(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Calibration:
+        """What `to_bytes` gave. Errors: CorruptError, VersionError.
+
+        >>> Calibration.from_bytes(b"cache")
+        Traceback (most recent call last):
+        planck.CorruptError: this is not a calibration of Planck: it does not begin with the magic
+        """
+        return cls(_core.read_calibration(data))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Calibration:
+        """Reads a calibration file, which holds no code.
+
+        Errors: CorruptError, VersionError, FileError.
+        """
+        return cls(_core.load_calibration(os.fspath(path)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes as its file."""
+        return Calibration.from_bytes, (self.to_bytes(),)
+
+    def __eq__(self, other: object) -> bool:
+        """The same statistics of the same model, bit for bit."""
+        if not isinstance(other, Calibration):
+            return NotImplemented
+        return self.to_bytes() == other.to_bytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """One line: tensors, samples, method."""
+        return (
+            f"Calibration({len(self.names)} tensors, {self.samples} samples in {self.batches} "
+            f"batches, {self.method})"
+        )
+
+    def _options(self, method: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        chosen = dict(options)
+        if method is not None:
+            chosen["method"] = method
+        return chosen
