@@ -129,6 +129,11 @@ class ILayer:
         return self._node.name or f"node_of_{outputs[0] if outputs else ''}"
 
     @property
+    def named(self) -> bool:
+        """Whether the model gives the node a name."""
+        return bool(self._node.name)
+
+    @property
     def type(self) -> LayerType:
         """The kind of layer that TensorRT would make of it."""
         return layer_type(self._node.op_type)
