@@ -208,6 +208,35 @@ def test_tf32_is_on_from_the_start() -> None:
     assert builder.build_engine(network, config).plan.precision == "graph"
 
 
+def test_objects_work_in_with(samples: Any) -> None:
+    log = trt.Logger()
+    with (
+        trt.Builder(log) as builder,
+        builder.create_network() as network,
+        builder.create_builder_config() as config,
+        trt.OnnxParser(network, log) as parser,
+    ):
+        assert parser.parse(small_model())
+        data = builder.build_serialized_network(network, config)
+    with (
+        trt.Runtime(log) as runtime,
+        runtime.deserialize_cuda_engine(data) as engine,
+        engine.create_execution_context() as context,
+    ):
+        context.set_input_shape("x", samples.shape)
+        y = np.empty((32, 4), np.float32)
+        assert context.execute_v2(bindings=[samples.ctypes.data, y.ctypes.data])
+
+
+def test_settings_that_do_not_exist_are_errors() -> None:
+    builder, network, config = parsed(small_model())
+    for owner, name in ((builder, "int8_mode"), (config, "fp16"), (network, "batch")):
+        with pytest.raises(AttributeError, match=name):
+            setattr(owner, name, True)
+    config.reset()
+    config.max_aux_streams = 2
+
+
 def test_objects_may_go_in_any_order(samples: Any) -> None:
     runtime = trt.Runtime(trt.Logger())
     engine = runtime.deserialize_cuda_engine(engine_of(small_model()).serialize())

@@ -11,6 +11,7 @@ import planck
 from planck import _core
 from planck.calibration import Scales
 from planck.outline import Outline
+from planck.trt._base import Sealed
 from planck.trt._calibrator import CalibrationTarget, scales_by
 from planck.trt._config import WITHOUT_EFFECT, WITHOUT_KERNELS, IBuilderConfig
 from planck.trt._dims import Dims, dims_of_type
@@ -31,7 +32,7 @@ _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMu
 _STEPS = 100  # of the one phase that a progress monitor sees
 
 
-class Builder:
+class Builder(Sealed):
     """Builds engines on the CPU."""
 
     platform_has_fast_fp16 = False
@@ -45,6 +46,7 @@ class Builder:
         self.logger = logger
         self.max_threads = 0
         self._max_batch_size = 1
+        self._sealed = True
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
         """An empty network. flags: bits of NetworkDefinitionCreationFlag; batches are explicit."""
