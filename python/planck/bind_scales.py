@@ -81,6 +81,8 @@ def _with_names(scales: Scales, outline: Outline, digest: str) -> Scales:
             found[name] = grid
     if not found:
         raise _nothing_bound(scales.names, tensors)
+    if scales.model_hash and scales.model_hash != digest:
+        notes.append("the scales were made for another model file, or for another export of it")
     notes += _coverage(found, tensors, outline)
     if renamed:
         notes.append(f"{len(renamed)} names differ in punctuation only: {_listed(renamed)}")
@@ -277,12 +279,11 @@ def _with_quantizers(scales: Scales, outline: Outline, digest: str) -> Scales:
     unbound, differing = [*strange], set[str]()
     for module, roles in modules.items():
         layer = weights.layer(module)
-        if layer is None or "input" not in roles:
-            unbound.append(module)
+        if layer is None or not {"input", "weight"} <= roles.keys():
+            unbound.append(module if layer is None else f"{module} (one of its two ranges lacks)")
             continue
         layers[layer.weight] = tuple(dict.fromkeys(layer.inputs))
-        if "weight" in roles:
-            grids[layer.weight] = _weight_grid(roles["weight"], layer, outline)
+        grids[layer.weight] = _weight_grid(roles["weight"], layer, outline)
         for name in layers[layer.weight]:
             grid = _scalar(roles["input"], name, module)
             if name in grids and grids[name].threshold != grid.threshold:

@@ -437,6 +437,22 @@ class Calibration:
             notes=notes,
         )
 
+    def to_trt_cache(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        header: str = "TRT-8600-EntropyCalibration2",
+        method: str | None = None,
+        **options: Any,
+    ) -> str:
+        """TensorRT's calibration cache of these statistics; also written to `path`.
+
+        Its scales are symmetric, and its tensors in the model's order. method, options: as for
+        `solve`. A cache covers what was observed: `planck.calibrate(tensors="all")` for TensorRT
+        itself, which wants every tensor. Errors: those of `solve` and of `Scales.to_trt_cache`.
+        """
+        scales = self.solve(method, **{"activation": "s8", **options})
+        return scales.to_trt_cache(path, header)
+
     def table(self, method: str | None = None, **options: Any) -> tuple[TensorRange, ...]:
         """A row a tensor, with the grid that `solve` with the same arguments gives it."""
         keys = tuple(TensorScale.__dataclass_fields__)

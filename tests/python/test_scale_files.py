@@ -224,6 +224,17 @@ def test_binding_by_name(linear: bytes) -> None:
     ]
 
 
+def test_scales_of_another_model_are_noted(linear: bytes) -> None:
+    def of(digest: str) -> bytes:
+        scales = planck.Scales.from_ranges({"x": 1.0})
+        scales.model_hash = digest
+        return scales.to_json().encode()
+
+    assert says(planck.import_scales(of("ab"), model=linear), "another model file")
+    same = planck.calibration.model_hash(linear)
+    assert not says(planck.import_scales(of(same), model=linear), "another model file")
+
+
 def test_binding_nothing_names_the_nearest(linear: bytes) -> None:
     with pytest.raises(planck.CalibrationError, match=r"covers no tensor.*Relu_output_0") as error:
         planck.import_scales(cache(**{"act/Relu_output_1": 0.1}), model=linear)
@@ -285,6 +296,13 @@ def test_quantizers_bind_to_weights(linear: bytes) -> None:
     assert planck.import_scales(scales.to_json().encode(), model=None).layers == scales.layers
 
 
+def test_half_a_pair_of_quantizers_binds_nothing(linear: bytes) -> None:
+    data = amax(fc1=(2.54, None), fc2=(1.27, [1, 2, 3]))
+    scales = planck.import_scales(data, model=linear)
+    assert list(scales.layers) == ["onnx::MatMul_7"]
+    assert says(scales, "1 modules are not bound: 'fc1 (one of its two ranges lacks)'")
+
+
 def test_quantizers_as_json_are_the_same(linear: bytes) -> None:
     text = json.dumps(
         {"fc1._input_quantizer._amax": 2.5, "fc1._weight_quantizer._amax": [1, 2, 3, 4, 5, 6]}
@@ -333,7 +351,7 @@ def test_quantizers_of_wenet_bind_its_feed_forwards(model_path: Callable[..., Pa
     biases = [n.removesuffix(".bias") for n in outline.initializers if ".feed_forward" in n]
     modules = names or [n for n in dict.fromkeys(biases) if n.endswith((".w_1", ".w_2"))]
     assert modules
-    scales = planck.import_scales(amax(**dict.fromkeys(modules, (1.0, None))), model=path)
+    scales = planck.import_scales(amax(**dict.fromkeys(modules, (1.0, 0.5))), model=path)
     assert len(scales.layers) == len(modules) and says(scales, f"{len(modules)} layers are bound")
     assert all(name in scales for fed in scales.layers.values() for name in fed)
 

@@ -23,8 +23,8 @@ from planck.trt._calibrator import Batches
 
 SCRIPT = Path(__file__).parent / "data" / "trt8_calibrator_script.py"
 NEEDS_INT8 = pytest.mark.xfail(
-    not hasattr(planck, "calibrate") or "scales" not in (planck.build.__kwdefaults__ or {}),
-    reason="planck.calibrate and planck.build(scales=) are not there yet",
+    "scales" not in (planck.build.__kwdefaults__ or {}),
+    reason="planck.build(scales=) is not there yet",
     strict=False,
 )
 HEADER = b"TRT-8600-EntropyCalibration2\n"
@@ -206,6 +206,35 @@ def test_tf32_is_on_from_the_start() -> None:
         small_model(), flags=1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     )
     assert builder.build_engine(network, config).plan.precision == "graph"
+
+
+def test_objects_work_in_with(samples: Any) -> None:
+    log = trt.Logger()
+    with (
+        trt.Builder(log) as builder,
+        builder.create_network() as network,
+        builder.create_builder_config() as config,
+        trt.OnnxParser(network, log) as parser,
+    ):
+        assert parser.parse(small_model())
+        data = builder.build_serialized_network(network, config)
+    with (
+        trt.Runtime(log) as runtime,
+        runtime.deserialize_cuda_engine(data) as engine,
+        engine.create_execution_context() as context,
+    ):
+        context.set_input_shape("x", samples.shape)
+        y = np.empty((32, 4), np.float32)
+        assert context.execute_v2(bindings=[samples.ctypes.data, y.ctypes.data])
+
+
+def test_settings_that_do_not_exist_are_errors() -> None:
+    builder, network, config = parsed(small_model())
+    for owner, name in ((builder, "int8_mode"), (config, "fp16"), (network, "batch")):
+        with pytest.raises(AttributeError, match=name):
+            setattr(owner, name, True)
+    config.reset()
+    config.max_aux_streams = 2
 
 
 def test_objects_may_go_in_any_order(samples: Any) -> None:
@@ -565,9 +594,6 @@ def test_call_order_without_a_cache(samples: Any, calibrations: list[dict[str, A
     assert again["r"].scale[0] == built["scales"]["r"].scale[0]
 
 
-@pytest.mark.xfail(
-    not hasattr(planck, "calibrate"), reason="planck.calibrate is not there yet", strict=False
-)
 def test_batches_reach_the_statistics(samples: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[dict[str, Any]] = []
     build = planck.build
@@ -580,7 +606,9 @@ def test_batches_reach_the_statistics(samples: Any, monkeypatch: pytest.MonkeyPa
     calibrator = Entropy([[batch] for batch in samples.reshape(4, 8, 8)])
     assert int8_build(calibrator) is not None and calibrator.written is not None
     want = planck.calibrate(small_model(), [{"x": samples}], method="entropy")
-    assert calibrator.written.decode() == want.solve(activation="s8").to_trt_cache()
+    assert calibrator.written.decode() == want.to_trt_cache()
+    assert want.to_trt_cache(method="minmax") != want.to_trt_cache()
+    assert "TRT-8502-MinMaxCalibration" in want.to_trt_cache(header="TRT-8502-MinMaxCalibration")
     assert int8_build(Entropy([], calibrator.written)) is not None
     first, again = (options["scales"] for options in built)
     assert [(n, g.scale) for n, g in first.items()] == [(n, g.scale) for n, g in again.items()]
@@ -773,6 +801,39 @@ def test_a_script_builds_int8(tmp_path: Path, samples: Any) -> None:
     got = np.load(tmp_path / "output.npy")
     assert 20 * np.log10(np.linalg.norm(want) / np.linalg.norm(want - got)) > 20
     assert planck.import_scales(tmp_path / "calibration.cache", model=small_model()).names[0] == "x"
+
+
+@NEEDS_INT8
+def test_layer_precisions_in_int8(samples: Any) -> None:
+    """Between x and y, which stay float by default, lie two layers; one is told to be float."""
+    model = onnx.load_from_string(small_model())
+    inner = [
+        helper.make_node("MatMul", ["r", "w3"], ["p"], "inner1"),
+        helper.make_node("MatMul", ["p", "w3"], ["q"], "inner2"),
+    ]
+    model.graph.node[2].input[0] = "q"
+    model.graph.node[2].name = "last"
+    for node in reversed(inner):
+        model.graph.node.insert(2, node)
+    weight = np.random.default_rng(2).normal(size=(16, 16)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w3"))
+
+    def given(**precisions: Any) -> dict[str, str]:
+        builder, network, config = parsed(model.SerializeToString())
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        config.int8_calibrator = Entropy([[batch] for batch in samples.reshape(4, 8, 8)])
+        for layer in network:
+            if layer.name in precisions:
+                layer.precision = precisions[layer.name]
+        plan = builder.build_engine(network, config).plan
+        return {node: step.given for step in plan.steps for node in step.nodes}
+
+    free = given()
+    assert free["inner1"] == free["inner2"] == "int8"
+    told = given(inner2=trt.float32)
+    assert (told["inner1"], told["inner2"]) == ("int8", "fp32")
+    assert free["last"] == "fp32" and given(last=trt.int8)["last"] == "int8"
 
 
 def script(folder: Path, samples: Any) -> Callable[[str], None]:

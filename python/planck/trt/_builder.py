@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import planck
 from planck import _core
 from planck.calibration import Scales
 from planck.outline import Outline
+from planck.trt._base import Sealed
 from planck.trt._calibrator import CalibrationTarget, scales_by
 from planck.trt._config import WITHOUT_EFFECT, WITHOUT_KERNELS, IBuilderConfig
 from planck.trt._dims import Dims, dims_of_type
@@ -32,7 +32,7 @@ _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMu
 _STEPS = 100  # of the one phase that a progress monitor sees
 
 
-class Builder:
+class Builder(Sealed):
     """Builds engines on the CPU."""
 
     platform_has_fast_fp16 = False
@@ -46,6 +46,7 @@ class Builder:
         self.logger = logger
         self.max_threads = 0
         self._max_batch_size = 1
+        self._sealed = True
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
         """An empty network. flags: bits of NetworkDefinitionCreationFlag; batches are explicit."""
@@ -148,6 +149,7 @@ class Builder:
         finally:
             if config.progress_monitor is not None:
                 config.progress_monitor.phase_finish("build")
+        _check_given(network, config, plan, self.logger)
         for reason in _refusals(plan):
             report(self.logger, ILogger.VERBOSE, reason)
         return plan
@@ -232,7 +234,14 @@ def _batch_inputs(
 
 # --- precisions of single layers
 
-_PLANCK_NAME = {DataType.FLOAT: "fp32", DataType.INT8: "int8"}
+_WITH_KERNELS = (
+    DataType.FLOAT,
+    DataType.INT8,
+    DataType.INT32,
+    DataType.INT64,
+    DataType.BOOL,
+    DataType.UINT8,
+)
 
 
 def _check_precisions(
@@ -245,7 +254,7 @@ def _check_precisions(
         return
     for layer in network._layers:
         for kind in layer.asked():
-            if kind in _PLANCK_NAME or kind in (DataType.INT32, DataType.INT64, DataType.BOOL):
+            if kind in _WITH_KERNELS:
                 continue
             text = f"layer {layer.name!r} asks for {kind.name}, for which this CPU has no kernels"
             if obey:
@@ -257,28 +266,50 @@ def _check_precisions(
             report(logger, ILogger.WARNING, text)
 
 
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+_CONSTRAINTS = (
+    BuilderFlag.OBEY_PRECISION_CONSTRAINTS,
+    BuilderFlag.PREFER_PRECISION_CONSTRAINTS,
+    BuilderFlag.STRICT_TYPES,
+)
+
+
 def _layer_precisions(network: INetworkDefinition, config: IBuilderConfig) -> dict[str, Any]:
-    """The option layer_precision of an int8 build, where constraints are on."""
-    flags = (
-        BuilderFlag.OBEY_PRECISION_CONSTRAINTS,
-        BuilderFlag.PREFER_PRECISION_CONSTRAINTS,
-        BuilderFlag.STRICT_TYPES,
-    )
-    asked = {
-        layer.name: _PLANCK_NAME[layer.precision]
-        for layer in network._layers
-        if layer.precision_is_set and layer.precision in _PLANCK_NAME
+    """What an int8 build is to leave out or take in, where constraints are on."""
+    if not any(config.get_flag(flag) for flag in _CONSTRAINTS):
+        return {}
+    named = [layer for layer in network._layers if layer.op_type in _PRODUCTS and layer.named]
+    asked = {layer.name: layer.precision for layer in named if layer.precision_is_set}
+    if not asked:
+        return {}
+    return {
+        "placement": {
+            "exclude": [name for name, kind in asked.items() if kind != DataType.INT8],
+            "include": [name for name, kind in asked.items() if kind == DataType.INT8],
+        }
     }
-    if not asked or not any(config.get_flag(flag) for flag in flags):
-        return {}
-    if "layer_precision" not in inspect.signature(planck.build).parameters:
+
+
+def _check_given(
+    network: INetworkDefinition, config: IBuilderConfig, plan: planck.Plan, logger: ILogger | None
+) -> None:
+    """Errors: PrecisionError under OBEY where a layer got another precision; PREFER: a warning."""
+    if not any(config.get_flag(flag) for flag in _CONSTRAINTS):
+        return
+    given = {node: step.given for step in plan.steps for node in step.nodes}
+    for layer in network._layers:
+        got = given.get(layer.name)
+        if not layer.precision_is_set or layer.op_type not in _PRODUCTS or got is None:
+            continue
+        if (layer.precision == DataType.INT8) == (got == "int8"):
+            continue
+        text = f"layer {layer.name!r} asks for {layer.precision.name} and got {got}"
         if config.get_flag(BuilderFlag.OBEY_PRECISION_CONSTRAINTS):
-            raise _core.PrecisionError(
-                f"{len(asked)} layers ask for a precision of their own, which int8 builds do not "
-                f"take yet: {', '.join(list(asked)[:5])}"
-            )
-        return {}
-    return {"layer_precision": asked}
+            error = _core.PrecisionError(text)
+            error.node, error.op_type = layer.name, layer.op_type
+            error.expected, error.got = layer.precision.name, got
+            raise error
+        report(logger, ILogger.WARNING, text)
 
 
 # --- progress and notes

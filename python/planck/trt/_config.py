@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planck import _core
+from planck.trt._base import Sealed
 from planck.trt._enums import (
     BuilderFlag,
     DeviceType,
@@ -70,7 +71,7 @@ class ITimingCache:
         return True
 
 
-class IBuilderConfig:
+class IBuilderConfig(Sealed):
     """Flags, limits, profiles and the calibrator of a build.
 
     >>> config = IBuilderConfig()
@@ -100,6 +101,7 @@ class IBuilderConfig:
         self._calibration_profile: IOptimizationProfile | None = None
         self._timing_cache: ITimingCache | None = None
         self._previews: dict[int, bool] = {}
+        self._sealed = True
 
     def set_flag(self, flag: BuilderFlag) -> None:
         """Sets a flag. Errors: UnsupportedError for GPU_FALLBACK, which is for DLA."""

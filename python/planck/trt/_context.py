@@ -11,6 +11,7 @@ from planck import _core
 from planck.ort._memory import array_at
 from planck.plan import StepTime
 from planck.trt._arrays import array_on
+from planck.trt._base import Sealed
 from planck.trt._dims import Dims, shape_from
 from planck.trt._engine import ICudaEngine
 from planck.trt._enums import TensorIOMode, nptype
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-class IExecutionContext:
+class IExecutionContext(Sealed):
     """Shapes and memory of one run after another; keeps its engine alive.
 
     Memory is an address of the process, an array, or a tensor with DLPack; on the CPU a run is over
@@ -43,6 +44,7 @@ class IExecutionContext:
         self._memory: dict[str, Any] = {}
         self._allocators: dict[str, Any] = {}
         self._times: list[StepTime] = []
+        self._sealed = True
 
     # --- shapes
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from planck import _core
 from planck.plan import Plan, Port, load
+from planck.trt._base import Scoped, Sealed
 from planck.trt._dims import Dims, dims_of
 from planck.trt._engine_file import MAGIC, profiles_of
 from planck.trt._enums import (
@@ -27,7 +28,7 @@ from planck.trt._profile import IOptimizationProfile
 _FOREIGN = (b"ftrt", b"ptrt")  # how TensorRT's engines begin
 
 
-class IHostMemory(bytes):
+class IHostMemory(bytes, Scoped):
     """Bytes of an engine or cache."""
 
     @property
@@ -41,7 +42,7 @@ class IHostMemory(bytes):
         return DataType.INT8
 
 
-class Runtime:
+class Runtime(Sealed):
     """Loads engines."""
 
     DLA_core = -1
@@ -53,6 +54,7 @@ class Runtime:
     def __init__(self, logger: ILogger | None = None) -> None:
         self.logger = logger
         self.max_threads = 0
+        self._sealed = True
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine:
         """An engine from bytes, or from a reader with `read(size)`.
@@ -101,7 +103,7 @@ def _bytes_of(source: Any) -> bytes:
     return b"".join(pieces)
 
 
-class ICudaEngine:
+class ICudaEngine(Sealed):
     """A plan behind TensorRT's interface; inputs come first, in the model's order."""
 
     has_implicit_batch_dimension = False
@@ -125,6 +127,7 @@ class ICudaEngine:
         for port in plan.outputs:
             self._ports[port.name], self._modes[port.name] = port, TensorIOMode.OUTPUT
         self._names = list(self._ports)
+        self._sealed = True
 
     @property
     def plan(self) -> Plan:
@@ -319,7 +322,7 @@ class ICudaEngine:
         return self._ports[name]
 
 
-class EngineInspector:
+class EngineInspector(Scoped):
     """What an engine is made of, as text or JSON."""
 
     execution_context: Any = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from planck import _core
 from planck.outline import Node, Outline, TensorType, read_outline, with_ports
+from planck.trt._base import Sealed
 from planck.trt._dims import Dims, dims_of_type, shape_from
 from planck.trt._enums import (
     DataType,
@@ -22,7 +23,7 @@ from planck.trt._logger import refused
 _PARSE = "write the model as ONNX and read it with OnnxParser"
 
 
-class ITensor:
+class ITensor(Sealed):
     """A tensor of a network by its ONNX name."""
 
     def __init__(self, network: INetworkDefinition, name: str) -> None:
@@ -30,6 +31,7 @@ class ITensor:
         self._name = name
         self.location = TensorLocation.DEVICE
         self.allowed_formats = 1 << TensorFormat.LINEAR
+        self._sealed = True
 
     @property
     def name(self) -> str:
@@ -112,7 +114,7 @@ class ITensor:
         return f"ITensor({self._name!r}, {self.dtype.name}, {self.shape})"
 
 
-class ILayer:
+class ILayer(Sealed):
     """A node of the model."""
 
     def __init__(self, network: INetworkDefinition, node: Node) -> None:
@@ -121,12 +123,18 @@ class ILayer:
         self._precision: DataType | None = None
         self._output_types: dict[int, DataType] = {}
         self.metadata = ""
+        self._sealed = True
 
     @property
     def name(self) -> str:
         """The node's name; `node_of_<first output>` for one without."""
         outputs = self._node.outputs
         return self._node.name or f"node_of_{outputs[0] if outputs else ''}"
+
+    @property
+    def named(self) -> bool:
+        """Whether the model gives the node a name."""
+        return bool(self._node.name)
 
     @property
     def type(self) -> LayerType:
@@ -199,7 +207,7 @@ class ILayer:
         return self._network._tensor(self._node.outputs[index])
 
 
-class INetworkDefinition:
+class INetworkDefinition(Sealed):
     """The model that a parser read; building one layer by layer is out of scope."""
 
     has_implicit_batch_dimension = False
@@ -217,6 +225,7 @@ class INetworkDefinition:
         self._ranges: dict[str, tuple[float, float]] = {}
         self._layers: list[ILayer] = []
         self._tensors: dict[str, ITensor] = {}
+        self._sealed = True
 
     def _load(self, model: bytes, folder: str | None) -> None:
         """Takes over what a parser found to be good."""

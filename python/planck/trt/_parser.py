@@ -10,6 +10,7 @@ from typing import Any
 from planck import _core
 from planck.build import build
 from planck.outline import model_of_one_node, read_outline
+from planck.trt._base import Sealed
 from planck.trt._enums import ErrorCode
 from planck.trt._logger import ILogger, failed
 from planck.trt._network import INetworkDefinition
@@ -79,7 +80,7 @@ class ParserError:
     __repr__ = __str__
 
 
-class OnnxParser:
+class OnnxParser(Sealed):
     """Reads ONNX models into a network."""
 
     def __init__(self, network: INetworkDefinition, logger: ILogger | None = None) -> None:
@@ -88,6 +89,7 @@ class OnnxParser:
         self._logger = logger
         self._errors: list[ParserError] = []
         self._subgraphs: list[tuple[list[int], bool]] = []
+        self._sealed = True
 
     def parse(self, model: bytes, path: str | os.PathLike[str] | None = None) -> bool:
         """Reads a model; False where it has errors, which `get_error` then has.

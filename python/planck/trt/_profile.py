@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planck import _core
+from planck.trt._base import Sealed
 from planck.trt._dims import Dims, shape_from
 
 Shapes = tuple[Dims, Dims, Dims]
 
 
-class IOptimizationProfile:
+class IOptimizationProfile(Sealed):
     """Shapes by input name.
 
     >>> profile = IOptimizationProfile()
@@ -28,6 +29,7 @@ class IOptimizationProfile:
         self.extra_memory_target = 1.0
         self._shapes: dict[str, Shapes] = {}
         self._values: dict[str, Shapes] = {}
+        self._sealed = True
 
     def set_shape(
         self, input: str, min: Sequence[int], opt: Sequence[int], max: Sequence[int]
