@@ -29,18 +29,31 @@ bool is_elementwise(const Node& n) {
   return std::ranges::any_of(kElementwise, [&](std::string_view op) { return n.is(op); });
 }
 
+// What only moves elements: who reads the result computes with it.
+constexpr std::string_view kMoves[] = {"Concat",    "Expand",           "Split",      "planck.Crop",
+                                       "Transpose", "planck.Broadcast", "planck.View"};
+
+// Who computes with the value as floats: nobody's name where somebody gains from its bytes.
+std::string float_reader(const Graph& g, ValueId v, int depth) {
+  std::string op = g.is_output(v) ? "a graph output" : "";
+  for (const NodeId id : g.value(v).readers) {
+    const Node& n = g.node(id);
+    if (is_elementwise(n) || (is_product(n) && n.input(0) == v)) return "";
+    const bool moves = std::ranges::any_of(kMoves, [&](std::string_view m) { return n.is(m); });
+    op = moves && depth > 0 ? float_reader(g, n.outputs[0], depth - 1) : n.op->text();
+    if (op.empty()) return "";
+  }
+  return op;
+}
+
 // A pair: the integers between have no other reader, so that the floats were there all along.
 std::optional<Outcome> pair(const Graph& g, const Node& dq) {
   if (made_by(g, dq.inputs[0], "QuantizeLinear") == nullptr || g.uses(dq.inputs[0]) != 1) {
     return std::nullopt;
   }
-  std::string op = "a graph output";
-  for (const NodeId id : g.value(dq.outputs[0]).readers) {
-    const Node& n = g.node(id);
-    if (is_elementwise(n)) return std::nullopt;
-    if (is_product(n) && n.input(0) == dq.outputs[0]) return std::nullopt;  // has its own reason
-    op = n.op->text();
-  }
+  constexpr int kDepth = 6;
+  const std::string op = float_reader(g, dq.outputs[0], kDepth);
+  if (op.empty()) return std::nullopt;
   return refuse("quantised for ", op, " alone, which computes in floats");
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import planck
+import planck.models
 from planck import _core
 
 pytest.importorskip("onnx")
@@ -127,3 +128,41 @@ def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
         assert any(part in reason for reason in reasons), reasons
     if dialect.name not in REASONS:  # pairs in front of other ops may be left
         assert all(reason.startswith("quantised for ") for reason in reasons), reasons
+
+
+# --- what ONNX Runtime's own quantizers write --------------------------------------------------
+
+
+class Once:
+    """One batch to calibrate with."""
+
+    def __init__(self, feeds: dict[str, Array]) -> None:
+        self.left = [feeds]
+
+    def get_next(self) -> dict[str, Array] | None:
+        return self.left.pop() if self.left else None
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+@pytest.mark.parametrize(("name", "shape"), [("resnet50", (1, 64, 64)), ("bert_encoder", (2, 16))])
+def test_what_a_quantizer_writes(name, shape, form, model_path, tmp_path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    source, path = str(model_path(name)), str(tmp_path / "q.onnx")
+    feeds = planck.models.feeds(name, shape, seed=1, size="mini")
+    weights = quantization.QuantType.QInt8
+    if form == "dynamic":
+        quantization.quantize_dynamic(source, path, weight_type=weights)
+    else:  # weights of seven bits: nothing saturates in its kernels
+        form = quantization.QuantFormat[form]
+        quantization.quantize_static(
+            source, path, Once(feeds), form, weight_type=weights, reduce_range=True
+        )
+    graph = GraphText(_core.graph_text(path, {}))
+    linear = graph.count("planck.Linear") + graph.count("planck.Convolution")
+    assert graph.canonical() == linear > 0, graph.text
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    want = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    got = planck.build(path).run(feeds)
+    for key, value in want.items():
+        rms = np.sqrt(np.mean(np.square(value)))
+        assert np.sqrt(np.mean(np.square(got[key] - value))) <= 0.05 * rms  # some roundings flip
