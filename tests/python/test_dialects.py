@@ -12,13 +12,13 @@ import planck
 import planck.models
 from planck import _core
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("ml_dtypes")
 
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from tests.python.dialects import Array, Fixture, fixtures  # noqa: E402
+from tests.python.dialects import Array, Builder, Fixture, fixtures  # noqa: E402
 
 FIXTURES = {f.name: f for f in fixtures()}
 PRODUCTS = ("planck.Linear", "planck.Convolution", "ConvTranspose", "MatMul", "Conv", "Gemm")
@@ -128,6 +128,26 @@ def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
         assert any(part in reason for reason in reasons), reasons
     if dialect.name not in REASONS:  # pairs in front of other ops may be left
         assert all(reason.startswith("quantised for ") for reason in reasons), reasons
+
+
+def test_four_bits_in_a_typed_field() -> None:
+    b = Builder()
+    numbers = [-8, 7, -1, 3, 0]
+    b.weights.append(onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [5], numbers))
+    b.weights.append(onnx.helper.make_tensor("f", onnx.TensorProto.FLOAT8E5M2, [5], numbers))
+    half = b.constant(np.array(0.5, np.float32))
+    y = b.node("Add", b.node("DequantizeLinear", "q", half), b.node("DequantizeLinear", "f", half))
+    model = b.model(b.node("Add", "x", y), (5,), opset=21)
+    x = np.arange(5, dtype=np.float32)
+    got = planck.build(model.SerializeToString()).run({"x": x})["y"]
+    np.testing.assert_array_equal(got, x + np.array(numbers, np.float32))
+
+
+def test_compare_sees_the_tensors_of_the_model() -> None:
+    dialect = FIXTURES["operators_uint8"]
+    plan = planck.build(dialect.model.SerializeToString())
+    report = planck.compare(plan, "double", {"x": dialect.x})
+    assert {"y", "v1_0"} <= {row.name for row in report.rows}
 
 
 # --- what ONNX Runtime's own quantizers write --------------------------------------------------
