@@ -80,6 +80,16 @@ void need_layout(std::string_view op, const Inference& call, int64_t axis, int64
              {.expected = want, .got = cat('[', joined(scale.dims, ","), ']')});
 }
 
+// One for each scale; DequantizeLinear takes one for all as well.
+void need_zero_points(std::string_view op, const Inference& call, bool one_for_all) {
+  if (!call.has(2)) return;
+  const auto zeros = product(call.at(2).type.dims).known();
+  const auto scales = product(call.at(1).type.dims).known();
+  if (!zeros || !scales || *zeros == *scales || (one_for_all && *zeros == 1)) return;
+  throw with(GraphError(op, ": ", *zeros, " zero points for ", *scales, " scales"),
+             {.expected = cat(*scales), .got = cat(*zeros)});
+}
+
 // Constant scales have to be what a scale can be; those that a run computes are taken as they are.
 void need_scales(std::string_view op, const Inference& call, int64_t axis, int64_t block) {
   need_float(op, call, 1);
@@ -100,6 +110,7 @@ void QuantizeLinear::infer(Inference& call) const {
   need_scales(kName, call, axis, block_size);
   DType type = DType::u8;
   if (output_dtype != 0) type = dtype_attribute(kName, "output_dtype", output_dtype);
+  need_zero_points(kName, call, false);
   if (call.has(2)) type = call.at(2).type.dtype;
   if (!is_integer(type) && !is_float8(type)) {
     throw UnsupportedError("QuantizeLinear to ", type, " is not supported");
@@ -161,6 +172,7 @@ void DequantizeLinear::infer(Inference& call) const {
   }
   need_scales(kName, call, axis, block_size);
   if (call.has(2)) need_same_type(kName, call, 0, 2);
+  need_zero_points(kName, call, true);
   const DType type = output_dtype != 0 ? dtype_attribute(kName, "output_dtype", output_dtype)
                                        : call.at(1).type.dtype;
   if (!is_float(type)) throw GraphError("DequantizeLinear to ", type);

@@ -178,6 +178,7 @@ std::optional<Outcome> integer_product(const Graph& g, const Node& n) {
 }
 
 std::optional<Outcome> integer_ops(const Graph& g, const Node& n) {
+  if (!has_result(n)) return std::nullopt;
   if (n.is("QLinearConv")) return convolution(g, n);
   if (n.is("QLinearMatMul")) return matrix_product(g, n);
   if (n.is("MatMulInteger") || n.is("ConvInteger")) return integer_product(g, n);

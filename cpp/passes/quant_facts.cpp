@@ -79,6 +79,8 @@ std::variant<QParams, Refusal> grid_of(const Graph& g, const Node& n) {
   q.zero_point.resize(q.scale.size());
   if (n.input(2) != kAbsent) {
     const Wide zero = widen(*g.value(n.inputs[2]).fact.constant);
+    const bool fits = zero.count() == 1 || zero.count() == static_cast<int64_t>(q.scale.size());
+    if (!fits) return refuse(zero.count(), " zero points for ", q.scale.size(), " scales");
     if (zero.floating()) return refuse("its zero point is ", g.value(n.inputs[2]).type());
     for (size_t i = 0; i < q.zero_point.size(); ++i) {
       q.zero_point[i] = static_cast<int32_t>(zero.integer[zero.count() == 1 ? 0 : i]);
@@ -192,7 +194,9 @@ std::string why_no_integer_product(const Graph& g, const Node& n) {
 }
 
 std::optional<Tensor> dequantised(const Graph& g, const Node& n) {
-  if (!n.is("DequantizeLinear") || !is_constant(g, n.inputs[0])) return std::nullopt;
+  if (!n.is("DequantizeLinear") || !has_result(n) || !is_constant(g, n.inputs[0])) {
+    return std::nullopt;
+  }
   const Tensor& q = *g.value(n.inputs[0]).fact.constant;
   const auto grid = grid_of(g, n);
   const auto* params = std::get_if<QParams>(&grid);

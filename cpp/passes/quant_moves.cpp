@@ -45,6 +45,9 @@ bool moves(const Node& n) {
   return resize.mode == "nearest" && resize.coordinate_transformation_mode != "tf_crop_and_resize";
 }
 
+// What only sets or turns the axes, as heads are split and merged.
+bool turns(const Node& n) { return is_one_of(n, kViews) || n.is("Transpose"); }
+
 bool has_data(const Node& n, ValueId v) { return !n.inputs.empty() && n.inputs[0] == v; }
 
 // --- grids ------------------------------------------------------------------------------------
@@ -76,33 +79,63 @@ bool is_product(const Graph& g, const Node& n) {
 constexpr std::string_view kElementwise[] = {"Add",  "Clip",    "Div",         "Erf", "Gelu",
                                              "Mul",  "Relu",    "LeakyRelu",   "Sub", "HardSwish",
                                              "Tanh", "Sigmoid", "planck.Swish"};
-constexpr int kDepth = 8;  // of what follows a product in its epilogue, or leads to one
+// What lies around a value, as far as it matters; comes to an end where everybody reads everything.
+class Around {
+ public:
+  explicit Around(const Graph& g) : graph_(g) {}
 
-// Whether a product makes the value, what may become its epilogue included.
-bool ends_product(const Graph& g, ValueId v, int depth = kDepth) {
-  const Node* n = g.producer(v);
-  if (n == nullptr || depth == 0) return false;
-  if (is_product(g, *n)) return true;
-  if (moves(*n)) return ends_product(g, n->inputs[0], depth - 1);
-  return is_one_of(*n, kElementwise) && std::ranges::any_of(n->inputs, [&](ValueId in) {
-           return in != kAbsent && ends_product(g, in, depth - 1);
-         });
-}
-
-// Whether somebody wants the integers of the value, which lies on the grid: a product with weights
-// on a grid of their own, or a Q that would give them back.
-bool wants_integers(const Graph& g, ValueId v, const QParams& grid, int depth = kDepth) {
-  if (v == kAbsent || depth == 0) return false;
-  return std::ranges::any_of(g.value(v).readers, [&](NodeId id) {
-    const Node& n = g.node(id);
-    if (n.is("Concat")) return wants_integers(g, n.outputs[0], grid, depth - 1);
-    if (!has_data(n, v)) return false;
-    if (is_product(g, n)) return g.value(n.inputs[1]).quant != nullptr;
-    if (n.is("QuantizeLinear")) return quantise_grid(g, &n) == grid;
-    return moves(n) && std::ranges::any_of(n.outputs, [&](ValueId out) {
-             return wants_integers(g, out, grid, depth - 1);
+  // Whether a product makes the value, what may become its epilogue included.
+  bool ends_product(ValueId v, int depth = kDepth) {
+    const Node* n = graph_.producer(v);
+    if (n == nullptr || over(depth)) return false;
+    if (is_product(graph_, *n)) return true;
+    if (moves(*n)) return ends_product(n->inputs[0], depth - 1);
+    return is_one_of(*n, kElementwise) && std::ranges::any_of(n->inputs, [&](ValueId in) {
+             return in != kAbsent && ends_product(in, depth - 1);
            });
-  });
+  }
+
+  // Whether somebody wants the integers of the value, which lies on the grid: a product with
+  // weights on a grid of their own, or a Q that would give them back.
+  bool wants_integers(ValueId v, const QParams& grid, int depth = kDepth) {
+    return v != kAbsent && any_reader(v, depth, [&](const Node& n) {
+             if (n.is("Concat")) return wants_integers(n.outputs[0], grid, depth - 1);
+             if (!has_data(n, v)) return false;
+             if (is_product(graph_, n)) return graph_.value(n.inputs[1]).quant != nullptr;
+             if (n.is("QuantizeLinear")) return quantise_grid(graph_, &n) == grid;
+             return moves(n) && std::ranges::any_of(n.outputs, [&](ValueId out) {
+                      return wants_integers(out, grid, depth - 1);
+                    });
+           });
+  }
+
+  // Whether a product of two activations reads the value, turned and times a number perhaps.
+  bool meets_activations(ValueId v, int depth = kDepth) {
+    return any_reader(v, depth, [&](const Node& n) {
+      if (n.is("MatMul")) {
+        return !is_constant(graph_, n.inputs[0]) && !is_constant(graph_, n.inputs[1]);
+      }
+      const bool scales = (n.is("Mul") || n.is("Div")) && scalar_of(graph_, other_input(n, v));
+      const bool passes = scales || (turns(n) && has_data(n, v));
+      return passes && meets_activations(n.outputs[0], depth - 1);
+    });
+  }
+
+ private:
+  static constexpr int kDepth = 8;  // of what follows a product in its epilogue, or leads to one
+  bool over(int depth) { return depth == 0 || --left_ < 0; }
+  bool any_reader(ValueId v, int depth, auto&& fits) {
+    return std::ranges::any_of(graph_.value(v).readers,
+                               [&](NodeId id) { return !over(depth) && fits(graph_.node(id)); });
+  }
+
+  const Graph& graph_;
+  int left_ = 500;
+};
+
+bool ends_product(const Graph& g, ValueId v) { return Around(g).ends_product(v); }
+bool wants_integers(const Graph& g, ValueId v, const QParams& grid) {
+  return Around(g).wants_integers(v, grid);
 }
 
 // --- moving ------------------------------------------------------------------------------------
@@ -249,26 +282,12 @@ std::optional<Outcome> dequantise_joined(const Graph& g, const Node& n) {
   return patch;
 }
 
-// What only sets or turns the axes, as heads are split and merged.
-bool turns(const Node& n) { return is_one_of(n, kViews) || n.is("Transpose"); }
-
-// Whether a product of two activations reads the value, turned and times a number perhaps.
-bool meets_activations(const Graph& g, ValueId v, int depth = kDepth) {
-  return depth > 0 && std::ranges::any_of(g.value(v).readers, [&](NodeId id) {
-           const Node& n = g.node(id);
-           if (n.is("MatMul")) return !is_constant(g, n.inputs[0]) && !is_constant(g, n.inputs[1]);
-           const bool scales = (n.is("Mul") || n.is("Div")) && scalar_of(g, other_input(n, v));
-           const bool passes = scales || (turns(n) && has_data(n, v));
-           return passes && meets_activations(g, n.outputs[0], depth - 1);
-         });
-}
-
 // DQ(op(q)) -> op(DQ(q)) where no product takes the integers.
 std::optional<Outcome> dequantise_first(const Graph& g, const Node& dq) {
   const auto grid = dequantise_grid(g, &dq);
   const Node* n = g.producer(dq.inputs[0]);
   if (!grid || grid->axis >= 0 || n == nullptr || !turns(*n)) return std::nullopt;
-  if (only_reader(g, n->outputs[0]) == nullptr || !meets_activations(g, dq.outputs[0]) ||
+  if (only_reader(g, n->outputs[0]) == nullptr || !Around(g).meets_activations(dq.outputs[0]) ||
       wants_integers(g, dq.outputs[0], *grid)) {
     return std::nullopt;
   }
@@ -314,6 +333,7 @@ std::optional<Outcome> quantise(const Graph& g, const Node& n) {
 }
 
 std::optional<Outcome> quant_moves(const Graph& g, const Node& n) {
+  if (!has_result(n)) return std::nullopt;
   if (n.is("QuantizeLinear")) return quantise(g, n);
   if (n.is("DequantizeLinear")) return dequantise_first(g, n);
   if (n.is("Concat")) return dequantise_joined(g, n);

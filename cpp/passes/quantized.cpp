@@ -29,22 +29,37 @@ bool is_elementwise(const Node& n) {
   return std::ranges::any_of(kElementwise, [&](std::string_view op) { return n.is(op); });
 }
 
+// What only moves elements: who reads the result computes with it.
+constexpr std::string_view kMoves[] = {"Concat",    "Expand",           "Split",      "planck.Crop",
+                                       "Transpose", "planck.Broadcast", "planck.View"};
+
+// Who computes with the value as floats: nobody's name where somebody gains from its bytes.
+std::string float_reader(const Graph& g, ValueId v, int& left) {
+  if (v == kAbsent) return "";
+  std::string op = g.is_output(v) ? "a graph output" : "";
+  for (const NodeId id : g.value(v).readers) {
+    const Node& n = g.node(id);
+    if (is_elementwise(n) || (is_product(n) && n.input(0) == v)) return "";
+    const bool moves = std::ranges::any_of(kMoves, [&](std::string_view m) { return n.is(m); });
+    op = moves && --left > 0 ? float_reader(g, n.outputs[0], left) : n.op->text();
+    if (op.empty()) return "";
+  }
+  return op;
+}
+
 // A pair: the integers between have no other reader, so that the floats were there all along.
 std::optional<Outcome> pair(const Graph& g, const Node& dq) {
   if (made_by(g, dq.inputs[0], "QuantizeLinear") == nullptr || g.uses(dq.inputs[0]) != 1) {
     return std::nullopt;
   }
-  std::string op = "a graph output";
-  for (const NodeId id : g.value(dq.outputs[0]).readers) {
-    const Node& n = g.node(id);
-    if (is_elementwise(n)) return std::nullopt;
-    if (is_product(n) && n.input(0) == dq.outputs[0]) return std::nullopt;  // has its own reason
-    op = n.op->text();
-  }
+  int left = 100;  // moves to look behind, in a graph of nothing but moves too
+  const std::string op = float_reader(g, dq.outputs[0], left);
+  if (op.empty()) return std::nullopt;
   return refuse("quantised for ", op, " alone, which computes in floats");
 }
 
 std::optional<Outcome> quantized(const Graph& g, const Node& n) {
+  if (!has_result(n)) return std::nullopt;
   if (n.is("DequantizeLinear")) return pair(g, n);
   if (!is_product(n) || made_by(g, n.inputs[0], "DequantizeLinear") == nullptr) return std::nullopt;
   if (std::string why = why_no_integer_product(g, n); !why.empty()) return Refusal{why};

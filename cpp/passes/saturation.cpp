@@ -129,6 +129,7 @@ std::optional<Outcome> implied_by_dequantise(const Graph& g, const Node& n, cons
 }
 
 std::optional<Outcome> saturation(const Graph& g, const Node& n) {
+  if (!has_result(n)) return std::nullopt;
   if (const auto line = line_of(g, &n, "QuantizeLinear")) return implied_by_quantise(g, n, *line);
   const auto limits = limits_of(g, n);
   if (!limits) return std::nullopt;

@@ -23,6 +23,8 @@ const Node* only_reader(const Graph& g, ValueId id) {
   return readers.size() == 1 && !g.is_output(id) ? &g.node(readers[0]) : nullptr;
 }
 
+bool has_result(const Node& n) { return !n.outputs.empty() && n.outputs[0] != kAbsent; }
+
 ValueId other_input(const Node& n, ValueId known) {
   if (n.input(0) != known) return n.input(0);
   return n.input(1) != known ? n.input(1) : kAbsent;

@@ -16,6 +16,8 @@ namespace planck {
 const Node* made_by(const Graph& g, ValueId id, std::string_view op);
 // The node that reads the value, if there is exactly one use and it is no graph output; else null.
 const Node* only_reader(const Graph& g, ValueId id);
+// Whether somebody reads the node's first output.
+bool has_result(const Node& n);
 // The operand of a two-input node that is not `known`; kAbsent if both are.
 ValueId other_input(const Node& n, ValueId known);
 

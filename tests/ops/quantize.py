@@ -40,6 +40,8 @@ CASES = [
     Case("four_bits", "QuantizeLinear", [X, scalar(9, F), scalar(1, ml_dtypes.int4)]),
     Case("unsigned_four_bits", "QuantizeLinear", [X, scalar(9, F), scalar(5, ml_dtypes.uint4)]),
     Case("scales", "QuantizeLinear", [X, SCALES], fails="scales \\[3\\]"),
+    Case("zeros", "QuantizeLinear", [X, SCALES, ZERO], {"axis": 0}, fails="1 zero points for 3"),
+    Case("zeros", "DequantizeLinear", [Q, SCALE, ZEROS], fails="3 zero points for 1"),
     Case("tensor", "DequantizeLinear", [Q, SCALE, scalar(3, np.int8)]),
     Case("unsigned", "DequantizeLinear", [U, SCALE, ZERO]),
     Case("columns", "DequantizeLinear", [Q, COLUMNS, np.arange(8, dtype=np.int8)], {"axis": 1}),

@@ -45,7 +45,7 @@ class Builder:
     """Nodes and initializers of one graph; values are known by name."""
 
     seed: int = 1
-    nodes: list[Any] = field(default_factory=list)
+    nodes_: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,15 +56,20 @@ class Builder:
         self.weights.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def node(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **attrs: Any) -> Any:
-        """The result's name, or a list of them."""
-        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(
-            helper.make_node(op, inputs, names, f"{op}_{len(self.nodes)}", domain=domain, **attrs)
-        )
-        return names[0] if outputs == 1 else names
+    def nodes(
+        self, op: str, *inputs: str, outputs: int, domain: str = "", **attrs: Any
+    ) -> list[str]:
+        """The results' names."""
+        names = [f"v{len(self.nodes_)}_{i}" for i in range(outputs)]
+        name = f"{op}_{len(self.nodes_)}"
+        self.nodes_.append(helper.make_node(op, inputs, names, name, domain=domain, **attrs))
+        return names
 
-    def fused(self, op: str, *inputs: str, **attrs: Any) -> Any:
+    def node(self, op: str, *inputs: str, domain: str = "", **attrs: Any) -> str:
+        """The one result's name."""
+        return self.nodes(op, *inputs, outputs=1, domain=domain, **attrs)[0]
+
+    def fused(self, op: str, *inputs: str, **attrs: Any) -> str:
         """A node of ONNX Runtime's own domain."""
         return self.node(op, *inputs, domain=MICROSOFT, **attrs)
 
@@ -87,10 +92,10 @@ class Builder:
         domains: tuple[str, ...] = (),
     ) -> ModelProto:
         """shape: of "x"; kind and out: element types of "x" and "y"."""
-        self.nodes.append(helper.make_node("Identity", [y], ["y"], "result"))
+        self.nodes_.append(helper.make_node("Identity", [y], ["y"], "result"))
         x = helper.make_tensor_value_info("x", kind, shape)
         result = helper.make_tensor_value_info("y", out, None)
-        graph = helper.make_graph(self.nodes, "dialect", [x], [result], self.weights)
+        graph = helper.make_graph(self.nodes_, "dialect", [x], [result], self.weights)
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
         return helper.make_model(graph, opset_imports=imports, ir_version=10 if opset > 18 else 8)
 
@@ -102,7 +107,7 @@ def scalar(value: float, dtype: Any = F) -> Array:
 def channel_scales(w: Array, axis: int, most: int = 127) -> Array:
     """max |w| / most along all other axes: [channels], float32."""
     others = tuple(i for i in range(w.ndim) if i != axis)
-    return (np.abs(w).max(axis=others) / most).astype(F)
+    return np.asarray(np.abs(w).max(axis=others) / most, F)
 
 
 # --- Q/DQ ------------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ def torch_dynamo(dtype: Any) -> Fixture:
             y = b.node("Cast", b.node("Cast", y, to=through), to=FLOAT)
         if zero != 0:
             y = b.node("Sub", y, b.constant(scalar(zero)))
-        return str(b.node("Mul", y, b.constant(scale)))
+        return b.node("Mul", y, b.constant(scale))
 
     w = b.normal(6, 16)
     weight = fake(b.constant(w), channel_scales(w, 0).reshape(6, 1), 0, (-127, 127))
@@ -258,10 +263,10 @@ def runtime_qdq(dtype: Any, opset: int) -> Fixture:
 
     def requantized(v: str, scale: float, zero: Array) -> str:
         s, z = b.constant(scalar(scale)), b.constant(zero)
-        return str(b.node("DequantizeLinear", b.node("QuantizeLinear", v, s, z), s, z))
+        return b.node("DequantizeLinear", b.node("QuantizeLinear", v, s, z), s, z)
 
     def conv(v: str, scale: float, shape: tuple[int, ...], **attrs: Any) -> str:
-        along = {"axis": 0} if opset >= 13 else {}  # one scale before
+        along: dict[str, Any] = {"axis": 0} if opset >= 13 else {}  # one scale before
         several = shape[:1] if opset >= 13 else ()
         ws = np.asarray(0.002 + 0.002 * b.random.random(several), F)
         zeros = b.constant(np.zeros(several, np.int8))
@@ -270,12 +275,12 @@ def runtime_qdq(dtype: Any, opset: int) -> Fixture:
         wide = b.random.integers(-2000, 2000, shape[0]).astype(np.int32)
         bs = b.constant(np.asarray(ws * F(scale)))
         bias = b.node("DequantizeLinear", b.constant(wide), bs, **along)
-        return str(b.node("Conv", v, w, bias, **attrs))
+        return b.node("Conv", v, w, bias, **attrs)
 
     def clip(v: str) -> str:
         if opset < 11:
-            return str(b.node("Clip", v, min=0.0, max=6.0))
-        return str(b.node("Clip", v, b.constant(scalar(0)), b.constant(scalar(6))))
+            return b.node("Clip", v, min=0.0, max=6.0)
+        return b.node("Clip", v, b.constant(scalar(0)), b.constant(scalar(6)))
 
     x = requantized("x", 0.04, near_zero)
     y = requantized(clip(conv(x, 0.04, (8, 4, 1, 1))), 6 / 255, low)
@@ -296,7 +301,7 @@ def tf2onnx() -> Fixture:
         step = (high - low) / 255
         zero = b.constant(scalar(round(-low / step), np.uint8))
         s = b.constant(scalar(step))
-        return str(b.node("DequantizeLinear", b.node("QuantizeLinear", v, s, zero), s, zero))
+        return b.node("DequantizeLinear", b.node("QuantizeLinear", v, s, zero), s, zero)
 
     x = b.node("Transpose", fake("x", -2.7, 3.1), perm=[0, 3, 1, 2])
     w = b.normal(8, 3, 3, 3, scale=0.2)
@@ -313,7 +318,7 @@ def mobile_zoo() -> Fixture:
     b = Builder()
 
     def same(v: str) -> str:
-        return str(b.node("Identity", b.node("Identity", v)))
+        return b.node("Identity", b.node("Identity", v))
 
     def fake(v: str, scale: float, zero: int) -> str:
         s = same(b.constant(np.array([scale], F)))
@@ -350,7 +355,7 @@ def operators(dtype: Any) -> Fixture:
         ws = b.constant((0.002 + 0.002 * b.random.random(shape[0])).astype(F))
         wz = b.constant(np.zeros(shape[0], np.int8))
         bias = b.constant(b.random.integers(-900, 900, shape[0]).astype(np.int32))
-        return str(b.node("QLinearConv", v, scale, at, w, ws, wz, number(0.02), low, bias, **attrs))
+        return b.node("QLinearConv", v, scale, at, w, ws, wz, number(0.02), low, bias, **attrs)
 
     s = number(0.03)
     x = b.node("QuantizeLinear", "x", s, zero)
@@ -386,7 +391,7 @@ def dynamic(columns: bool) -> Fixture:
     Two products share one input, as query and key do.
     """
     b = Builder()
-    q, scale, zero = b.node("DynamicQuantizeLinear", "x", outputs=3)
+    q, scale, zero = b.nodes("DynamicQuantizeLinear", "x", outputs=3)
 
     def product(width: int) -> str:
         w = b.constant(b.integers((16, width), np.int8, 63))
@@ -394,7 +399,7 @@ def dynamic(columns: bool) -> Fixture:
         wz = b.constant(np.zeros(width if columns else (), np.int8))
         wide = b.node("Cast", b.node("MatMulInteger", q, w, zero, wz), to=FLOAT)
         y = b.node("Mul", wide, b.node("Mul", scale, b.constant(np.asarray(ws))))
-        return str(b.node("Add", y, b.constant(b.normal(width))))
+        return b.node("Add", y, b.constant(b.normal(width)))
 
     y = b.node("Concat", product(6), product(3), axis=-1)
     name = "dynamic_columns" if columns else "dynamic"
@@ -408,7 +413,7 @@ def dynamic_fused() -> Fixture:
     scale, zero = b.constant(scalar(0.003)), b.constant(scalar(0, np.int8))
     w = b.constant(b.integers((16, 6), np.int8, 63))
     y = b.fused("DynamicQuantizeMatMul", "x", w, scale, zero, b.constant(b.normal(6)))
-    q, step, at = b.node("DynamicQuantizeLinear", y, outputs=3)
+    q, step, at = b.nodes("DynamicQuantizeLinear", y, outputs=3)
     w = b.constant(b.integers((6, 4), np.int8, 63))
     more = (step, scale, at, zero, b.constant(b.normal(4)))
     y = b.fused("MatMulIntegerToFloat", q, w, *more)
@@ -419,7 +424,7 @@ def dynamic_fused() -> Fixture:
 def dynamic_conv() -> Fixture:
     """ConvInteger behind DynamicQuantizeLinear."""
     b = Builder()
-    q, scale, zero = b.node("DynamicQuantizeLinear", "x", outputs=3)
+    q, scale, zero = b.nodes("DynamicQuantizeLinear", "x", outputs=3)
     w = b.constant(b.integers((4, 3, 3, 3), np.int8, 63))
     sums = b.node("ConvInteger", q, w, zero, b.constant(scalar(0, np.int8)), pads=[1, 1, 1, 1])
     y = b.node("Cast", sums, to=FLOAT)

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import planck
+import planck.models
 from planck import _core
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("ml_dtypes")
 
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from tests.python.dialects import Array, Fixture, fixtures  # noqa: E402
+from tests.python.dialects import Array, Builder, Fixture, fixtures  # noqa: E402
 
 FIXTURES = {f.name: f for f in fixtures()}
 PRODUCTS = ("planck.Linear", "planck.Convolution", "ConvTranspose", "MatMul", "Conv", "Gemm")
@@ -131,3 +132,61 @@ def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
     if dialect.name not in REASONS:  # pairs in front of other ops may be left
         known = ("quantised for ", "depthwise convolutions ")
         assert all(reason.startswith(known) for reason in reasons), reasons
+
+
+def test_four_bits_in_a_typed_field() -> None:
+    b = Builder()
+    numbers = [-8, 7, -1, 3, 0]
+    b.weights.append(onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [5], numbers))
+    b.weights.append(onnx.helper.make_tensor("f", onnx.TensorProto.FLOAT8E5M2, [5], numbers))
+    half = b.constant(np.array(0.5, np.float32))
+    y = b.node("Add", b.node("DequantizeLinear", "q", half), b.node("DequantizeLinear", "f", half))
+    model = b.model(b.node("Add", "x", y), (5,), opset=21)
+    x = np.arange(5, dtype=np.float32)
+    got = planck.build(model.SerializeToString()).run({"x": x})["y"]
+    np.testing.assert_array_equal(got, x + np.array(numbers, np.float32))
+
+
+def test_compare_sees_the_tensors_of_the_model() -> None:
+    dialect = FIXTURES["operators_uint8"]
+    plan = planck.build(dialect.model.SerializeToString())
+    report = planck.compare(plan, "double", {"x": dialect.x})
+    assert {"y", "v1_0"} <= {row.name for row in report.rows}
+
+
+# --- what ONNX Runtime's own quantizers write --------------------------------------------------
+
+
+class Once:
+    """One batch to calibrate with."""
+
+    def __init__(self, feeds: dict[str, Array]) -> None:
+        self.left = [feeds]
+
+    def get_next(self) -> dict[str, Array] | None:
+        return self.left.pop() if self.left else None
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+@pytest.mark.parametrize(("name", "shape"), [("resnet50", (1, 64, 64)), ("bert_encoder", (2, 16))])
+def test_what_a_quantizer_writes(name, shape, form, model_path, tmp_path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    source, path = str(model_path(name)), str(tmp_path / "q.onnx")
+    feeds = planck.models.feeds(name, shape, seed=1, size="mini")
+    weights = quantization.QuantType.QInt8
+    if form == "dynamic":
+        quantization.quantize_dynamic(source, path, weight_type=weights)
+    else:  # weights of seven bits: nothing saturates in its kernels
+        form = quantization.QuantFormat[form]
+        quantization.quantize_static(
+            source, path, Once(feeds), form, weight_type=weights, reduce_range=True
+        )
+    graph = GraphText(_core.graph_text(path, {}))
+    linear = graph.count("planck.Linear") + graph.count("planck.Convolution")
+    assert graph.canonical() == linear > 0, graph.text
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    want = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    got = planck.build(path).run(feeds)
+    for key, value in want.items():
+        rms = np.sqrt(np.mean(np.square(value)))
+        assert np.sqrt(np.mean(np.square(got[key] - value))) <= 0.05 * rms  # some roundings flip
