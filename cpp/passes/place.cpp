@@ -115,8 +115,8 @@ class Placer {
       }
     }
     const auto& weight = std::get<WeightPath>(path);
-    if (options_.only_bound && !grids_.contains(graph_.value(weight.constant).name)) {
-      return "its weight has no grid among those given";
+    if (!options_.bound.empty() && !options_.bound.contains(graph_.value(weight.constant).name)) {
+      return "the scales are not for its layer";
     }
     if (dtype_of(graph_, n.inputs[kDataInput]) != DType::f32) {
       return cat("its input is ", dtype_of(graph_, n.inputs[kDataInput]), ", not f32");

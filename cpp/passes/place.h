@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,8 @@ struct PlacementOptions {
   // Patterns of node names, '*' and '?' as in file names. What `include` matches is quantised even
   // where the recipe would leave it float; `exclude` wins over it.
   std::vector<std::string> include, exclude;
-  bool depthwise = false;   // quantise depthwise convolutions too
-  bool only_bound = false;  // only ops whose weight has a grid among those given
+  bool depthwise = false;       // quantise depthwise convolutions too
+  std::set<std::string> bound;  // where there are any, only ops with these weights
 };
 
 // An input of a node, and the ONNX node behind it as an index into Graph::sources.

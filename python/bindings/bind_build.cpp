@@ -45,8 +45,8 @@ PlacementOptions placement_from(const py::dict& given) {
       o.exclude = texts();
     } else if (name == "depthwise") {
       o.depthwise = value.cast<bool>();
-    } else if (name == "only_bound") {
-      o.only_bound = value.cast<bool>();
+    } else if (name == "bound") {
+      o.bound = value.cast<std::set<std::string>>();
     } else {
       throw with(UsageError("placement has no option '", name, "'"), {.got = name});
     }

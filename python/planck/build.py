@@ -87,7 +87,7 @@ def build(
         "limits": as_dict(limits),
     }
     if scales is not None or calibration is not None or placement is not None:
-        options.update(_int8_options(precision, scales, calibration, placement))
+        options.update(_int8_options(model, precision, scales, calibration, placement))
     if cancel is not None:
         options["cancel"] = cancel
     if external_data_dir is not None:
@@ -103,6 +103,7 @@ def build(
 
 
 def _int8_options(
+    model: str | os.PathLike[str] | bytes,
     precision: str,
     scales: ScalesLike | None,
     calibration: Any,
@@ -119,7 +120,7 @@ def _int8_options(
         raise _core.UsageError("both scales and calibration are given; expected one of them")
     if scales is None and calibration is None:
         return {"placement": core_placement(placement or PlacementOptions(), None)}
-    read = as_scales(calibration.solve() if scales is None else scales)
+    read = as_scales(calibration.solve() if scales is None else scales, model)
     if not read:
         raise _core.CalibrationError("the scales are empty; expected a scale by tensor name")
     placed = core_placement(placement or PlacementOptions(), read)

@@ -7,12 +7,13 @@ Which tensors are quantised is decided by one piece of code for this function an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from planck import _core
 from planck.calibration import Scales, TensorScale
+from planck.onnx_editor import Editor, copied, loaded
 from planck.opset import entry_of, raised
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their first use
@@ -104,8 +105,8 @@ def quantize(
     >>> sum(node.op_type == "QuantizeLinear" for node in quantised.graph.node) > 0
     True
     """
-    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales)
-    proto = _loaded(model)
+    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales, model)
+    proto = loaded(model, "planck.quantize")
     per_axis = weights == "per_channel" or recipe == "dynamic"
     oldest = AXIS_OPSET if per_axis else FIRST_OPSET
     proto = raised(proto, max(oldest, DYNAMIC_OPSET if recipe == "dynamic" else 0))
@@ -113,7 +114,7 @@ def quantize(
     if any(row["axis"] >= 0 for row in rows["weights"]) and entry_of(proto).version < AXIS_OPSET:
         proto = raised(proto, AXIS_OPSET)  # scales of weights were given along an axis
         rows = _core.place_bytes(proto.SerializeToString(), options)
-    writer = _Writer(proto, rows)
+    writer = Writer(proto, rows)
     return writer.dynamic() if recipe == "dynamic" else writer.static()
 
 
@@ -132,13 +133,13 @@ def placement(
 
     model: a path or bytes, or an onnx.ModelProto. Errors: as for `quantize`.
     """
-    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales)
+    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales, model)
     if isinstance(model, bytes):
         rows = _core.place_bytes(model, options)
     elif isinstance(model, (str, os.PathLike)):
         rows = _core.place_file(os.fspath(model), options)
     else:
-        rows = _core.place_bytes(_loaded(model).SerializeToString(), options)
+        rows = _core.place_bytes(loaded(model, "planck.quantize").SerializeToString(), options)
     return Placement(
         rows["recipe"],
         tuple(_scale_of(row) for row in rows["activations"]),
@@ -147,10 +148,15 @@ def placement(
     )
 
 
-def as_scales(scales: ScalesLike) -> Mapping[str, TensorScale]:
-    """Scales of any spelling by tensor name. Errors: UsageError; those of reading the file."""
+def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale]:
+    """Scales of any spelling by tensor name; a scale file is bound to the tensors of `model`.
+
+    Errors: UsageError; those of `planck.import_scales`.
+    """
     if isinstance(scales, (str, os.PathLike)):
-        return Scales.from_json(os.fspath(scales))
+        from planck.scale_files import import_scales
+
+        return import_scales(scales, model=model)
     if isinstance(scales, Mapping):
         for name, scale in scales.items():
             if not isinstance(scale, TensorScale):
@@ -182,7 +188,7 @@ def core_placement(options: PlacementOptions, scales: object) -> dict[str, Any]:
         if isinstance(given, str):
             raise _core.UsageError(f"{name} is one text; expected a list of names or patterns")
         out[name] = list(given)
-    out["only_bound"] = bool(getattr(scales, "only_bound", False))
+    out["bound"] = set(getattr(scales, "layers", ()))
     return out
 
 
@@ -194,11 +200,12 @@ def _options(
     exclude: Sequence[str],
     depthwise: bool,
     scales: ScalesLike | None,
+    model: Any,
 ) -> dict[str, Any]:
     if (scales is None) != (recipe == "dynamic"):
         need = "takes no scales" if recipe == "dynamic" else "needs scales"
         raise _core.UsageError(f"the recipe {recipe!r} {need}")
-    read = {} if scales is None else as_scales(scales)
+    read = {} if scales is None else as_scales(scales, model)
     placed = PlacementOptions(
         recipe=recipe,
         weights=weights,
@@ -218,104 +225,12 @@ def _scale_of(row: Mapping[str, Any]) -> TensorScale:
     return TensorScale(row["name"], scale, np.asarray(row["zero_point"]), row["dtype"], axis)
 
 
-# --- ONNX -------------------------------------------------------------------------------------
-
-
-def _onnx() -> Any:
-    from planck.models._optional import require
-
-    return require("onnx", "onnx", "planck.quantize")
-
-
-def _loaded(model: Any) -> Any:
-    """A ModelProto that is ours to change, its weights inside."""
-    onnx = _onnx()
-    if isinstance(model, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return copy
-    if isinstance(model, bytes):
-        try:
-            return onnx.load_from_string(model)
-        except Exception as error:
-            raise _core.ParseError(f"these bytes are no ONNX model: {error}") from error
-    if not isinstance(model, (str, os.PathLike)):
-        raise _core.UsageError(
-            f"model is {type(model).__name__}; expected a path, bytes or an onnx.ModelProto"
-        )
-    try:
-        return onnx.load(os.fspath(model))
-    except OSError as error:
-        raise _core.FileError(f"cannot read '{os.fspath(model)}': {error}") from error
-    except Exception as error:
-        raise _core.ParseError(f"'{os.fspath(model)}' is no ONNX model: {error}") from error
-
-
-def _counted(graph: Any, functions: Mapping[tuple[str, str], Any]) -> list[int]:
-    """The index of each node of the graph when the nodes inside it are counted after it."""
-    places: list[int] = []
-    at = 0
-    for node in graph.node:
-        places.append(at)
-        at += _size(node, functions)
-    return [*places, at]
-
-
-def _size(node: Any, functions: Mapping[tuple[str, str], Any]) -> int:
-    total = 1
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            total += sum(_size(inner, functions) for inner in attribute.g.node)
-    called = functions.get((node.domain, node.op_type))
-    if called is not None:
-        total += sum(_size(inner, functions) for inner in called.node)
-    return total
-
-
-class _Writer:
+class Writer(Editor):
     """Writes the decisions of the core into a model."""
 
     def __init__(self, proto: Any, rows: Mapping[str, Any]) -> None:
-        self.proto = proto
-        self.graph = proto.graph
+        super().__init__(proto, rows["sources"])
         self.rows = rows
-        functions = {(f.domain, f.name): f for f in proto.functions}
-        places = _counted(self.graph, functions)
-        if places[-1] != rows["sources"]:
-            raise _core.InternalError(
-                f"the model has {places[-1]} nodes here and {rows['sources']} in the core"
-            )
-        self.index = {place: i for i, place in enumerate(places[:-1])}
-        self.before: dict[int, list[Any]] = {}  # index of a node -> nodes to insert before it
-        self.taken = {name for node in self.graph.node for name in (*node.output, node.name)}
-        self.taken |= {t.name for t in self.graph.initializer}
-        self.taken |= {v.name for v in self.graph.input}
-
-    # --- pieces ---
-    def fresh(self, name: str) -> str:
-        spelled, count = name, 0
-        while spelled in self.taken:
-            count += 1
-            spelled = f"{name}_{count}"
-        self.taken.add(spelled)
-        return spelled
-
-    def constant(self, name: str, values: Array) -> str:
-        from onnx import numpy_helper
-
-        spelled = self.fresh(name)
-        self.graph.initializer.append(numpy_helper.from_array(values, spelled))
-        return spelled
-
-    def insert(self, at: int, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """A node with one output before node `at`; returns the output's name."""
-        from onnx import helper
-
-        spelled = self.fresh(name)
-        output = self.fresh(f"{spelled}_Output")
-        node = helper.make_node(op, inputs, [output], spelled, **attributes)
-        self.before.setdefault(at, []).append(node)
-        return output
 
     def grid(self, row: Mapping[str, Any]) -> tuple[str, str]:
         """Names of the scale and of the zero point."""
@@ -328,11 +243,17 @@ class _Writer:
         name = row["name"]
         return self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero_point", zero)
 
-    def readers(self, row: Mapping[str, Any]) -> list[int]:
+    def readers_of(self, row: Mapping[str, Any]) -> list[int]:
+        """Indices of the nodes that are to read the tensor of a row in its new form."""
         return sorted({self.index[source] for source in row["sources"]})
 
+    def weights(self) -> set[str]:
+        """Names of the float weights that are replaced."""
+        return {row["name"] for row in self.rows["weights"]}
+
     def redirect(self, row: Mapping[str, Any], to: str) -> None:
-        for at in self.readers(row):
+        """Makes the readers of a row read another tensor."""
+        for at in self.readers_of(row):
             node = self.graph.node[at]
             if row["name"] not in node.input:
                 raise _core.UnsupportedError(
@@ -342,47 +263,30 @@ class _Writer:
                 if name == row["name"]:
                     node.input[i] = to
 
-    def finish(self, drop: Iterable[int] = ()) -> Any:
-        """Puts the new nodes into their places and takes out constants that nobody reads."""
-        dropped = set(drop)
-        nodes: list[Any] = []
-        for at, node in enumerate(self.graph.node):
-            nodes.extend(self.before.get(at, ()))
-            if at not in dropped:
-                nodes.append(node)
-        read = {output.name for output in self.graph.output} | _read_names(nodes)
-        replaced = {row["name"] for row in self.rows["weights"]} - read
-        kept = [n for n in nodes if n.op_type != "Constant" or not replaced & set(n.output)]
-        kept = [_copied(node) for node in kept]
-        del self.graph.node[:]
-        self.graph.node.extend(kept)
-        for field in (self.graph.initializer, self.graph.input):
-            stay = [_copied(entry) for entry in field if entry.name not in replaced]
-            del field[:]
-            field.extend(stay)
-        return self.proto
-
     # --- the two kinds of models ---
     def static(self) -> Any:
+        """QuantizeLinear and DequantizeLinear with the scales of the rows."""
         for row in self.rows["activations"]:
-            at, name = self.readers(row)[0], row["name"]
+            at, name = self.readers_of(row)[0], row["name"]
             scale, zero = self.grid(row)
             q = self.insert(at, "QuantizeLinear", [name, scale, zero], f"{name}_QuantizeLinear")
             back = f"{name}_DequantizeLinear"
             self.redirect(row, self.insert(at, "DequantizeLinear", [q, scale, zero], back))
         for row in self.rows["weights"]:
             self.redirect(row, self.dequantised(row))
-        return self.finish()
+        return self.finish(self.weights())
 
     def dequantised(self, row: Mapping[str, Any]) -> str:
-        at, name = self.readers(row)[0], row["name"]
+        """The name of a weight made of its integers."""
+        at, name = self.readers_of(row)[0], row["name"]
         q = self.constant(f"{name}_quantized", row["values"])
         axis = {} if row["axis"] < 0 else {"axis": row["axis"]}
         inputs = [q, *self.grid(row)]
         return self.insert(at, "DequantizeLinear", inputs, f"{name}_DequantizeLinear", **axis)
 
     def dynamic(self) -> Any:
-        makers = {name: i for i, n in enumerate(self.graph.node) for name in n.output}
+        """DynamicQuantizeLinear and MatMulInteger."""
+        makers = self.makers()
         grids: dict[str, list[str]] = {}  # of an activation: its integers, scale, zero point
         integers: set[str] = set()  # weights
         done: set[int] = set()
@@ -399,21 +303,26 @@ class _Writer:
                 self.redirect(row, self.graph.initializer[-1].name)
             self.integer_product(at, grids[data], row)
         stale = {name for name in makers if self.is_view_of_integers(name, makers, integers)}
-        stay = [_copied(v) for v in self.graph.value_info if v.name not in stale]
+        stay = [copied(v) for v in self.graph.value_info if v.name not in stale]
         del self.graph.value_info[:]
         self.graph.value_info.extend(stay)
-        return self.finish(drop=ops)
+        return self.finish(self.weights(), drop=ops)
 
     def weight_of(self, at: int, makers: Mapping[str, int]) -> Mapping[str, Any]:
         """The row of the weight that node `at` multiplies with, perhaps through views."""
-        name = self.graph.node[at].input[1]
+        return self.weight_behind(at, makers)[0]
+
+    def weight_behind(
+        self, at: int, makers: Mapping[str, int]
+    ) -> tuple[Mapping[str, Any], tuple[int, int]]:
+        """The same, and who reads it: a node and its input."""
+        place = 1
         while True:
+            name = self.graph.node[at].input[place]
             for row in self.rows["weights"]:
-                if row["name"] == name and at in self.readers(row):
-                    found: Mapping[str, Any] = row
-                    return found
-            at = makers[name]
-            name = self.graph.node[at].input[0]
+                if row["name"] == name and at in self.readers_of(row):
+                    return row, (at, place)
+            at, place = makers[name], 0
 
     def is_view_of_integers(self, name: str, makers: Mapping[str, int], integers: set[str]) -> bool:
         """Whether the tensor was made of a weight that is integers now."""
@@ -422,6 +331,7 @@ class _Writer:
         return name in integers
 
     def observed(self, at: int, data: str) -> list[str]:
+        """Names of the integers, scale and zero point of an activation."""
         from onnx import helper
 
         name = self.fresh(f"{data}_DynamicQuantizeLinear")
@@ -457,21 +367,3 @@ class _Writer:
                 bias = self.insert(at, "Mul", [bias, factor], f"{label}_bias")
             y = self.insert(at, "Add", [y, bias], f"{label}_Add")
         self.before[at][-1].output[0] = node.output[0]
-
-
-def _read_names(nodes: Iterable[Any]) -> set[str]:
-    """What nodes read, those of sub-graphs too."""
-    read: set[str] = set()
-    for node in nodes:
-        read.update(node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                read |= _read_names(attribute.g.node)
-                read.update(output.name for output in attribute.g.output)
-    return read
-
-
-def _copied(entry: Any) -> Any:
-    copy = type(entry)()
-    copy.CopyFrom(entry)
-    return copy
