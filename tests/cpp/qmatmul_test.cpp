@@ -20,7 +20,8 @@
 namespace planck {
 namespace {
 
-enum class Values { random, extreme };  // extreme: 0, 255, -128, 127 alone
+// extreme: 0, 255, -128, 127 alone; small: weights of 7 bits, as for units that add pairs in 16.
+enum class Values { random, extreme, small };
 
 struct Case {
   int64_t m = 1, n = 1, k = 1;
@@ -36,7 +37,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "m=" << c.m << " n=" << c.n << " k=" << c.k << " bias=" << c.bias
              << " residual=" << c.residual << " relu=" << c.relu << " bytes=" << c.bytes
              << " transposed=" << c.transposed << " pad=" << c.pad
-             << " extreme=" << (c.values == Values::extreme) << " out=" << c.out_zero << ","
+             << " values=" << static_cast<int>(c.values) << " out=" << c.out_zero << ","
              << c.low << "," << c.high << " cut=" << c.cut.m_block << "," << c.cut.panels
              << " seed=" << c.seed;
 }
@@ -52,7 +53,8 @@ void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
   constexpr T kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
   for (int64_t i = 0; i < to.size(); ++i) {
     const uint32_t bits = random();
-    to[i] = values == Values::random ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
+    to[i] = values != Values::extreme ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
+    if (values == Values::small && std::is_signed_v<T>) to[i] /= 2;
   }
 }
 
@@ -211,7 +213,7 @@ Case random_case(std::mt19937& random) {
   c.k = random() % 8 == 0 ? up_to(400) : up_to(40) - 1;
   c.bias = coin(), c.residual = coin(), c.relu = coin(), c.bytes = coin(), c.transposed = coin();
   c.pad = coin() ? 0 : up_to(5);
-  c.values = random() % 4 == 0 ? Values::extreme : Values::random;
+  c.values = static_cast<Values>(random() % 3);
   if (coin()) c.out_zero = static_cast<int32_t>(random() % 256);
   if (coin()) c.low = static_cast<int32_t>(random() % 100), c.high = c.low + 40;
   if (coin()) c.cut = {up_to(20), up_to(4)};
@@ -273,6 +275,25 @@ TEST(QmatmulBits, LongSumsOfExtremes) {
       for (int64_t j = 0; j < 5; ++j) problem.end.offset[j] = static_cast<int32_t>(j) - 2;
       problem.run(*row);
       problem.expect_right();
+    }
+  }
+}
+
+// Pairs of weights at the edge of 16 bits, and one beyond, in one column of a panel.
+TEST(QmatmulBits, PairsAtTheEdge) {
+  constexpr int8_t kPairs[][2] = {{64, 64},   {127, 1},  {127, 2},    {-64, -64}, {-128, 0},
+                                  {-127, -1}, {-128, 1}, {-128, 127}, {-128, -1}, {100, 100}};
+  for (const QmatmulRow* row : rows_here()) {
+    for (const auto& pair : kPairs) {
+      for (const int64_t at : {0, 2, 5}) {  // beside each other in a pair, or in two
+        Problem problem({.m = 7, .n = 40, .k = 12, .values = Values::small});
+        for (int64_t i = 0; i < problem.a.size(); ++i) problem.a[i] = 255;
+        problem.b[at * 40 + 17] = pair[0];
+        problem.b[(at + 1) * 40 + 17] = pair[1];
+        problem.run(*row);
+        problem.expect_right();
+        ASSERT_FALSE(testing::Test::HasFatalFailure()) << row->name << " " << int{pair[0]};
+      }
     }
   }
 }
