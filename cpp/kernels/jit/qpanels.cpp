@@ -29,7 +29,7 @@ void each(const QPanelShape& s, int64_t row_stride, int64_t column_stride, const
 bool prove(const int8_t* pairs, int64_t bytes) {
   constexpr int kMost = 128;
   for (int64_t i = 0; i < bytes; i += 2) {
-    const int a = pairs[i], b = pairs[i + 1];
+    const int a{pairs[i]}, b{pairs[i + 1]};
     const int up = std::max(a, 0) + std::max(b, 0), down = std::min(a, 0) + std::min(b, 0);
     if (up > kMost || down < -kMost) return false;
   }
