@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/jit/gemm.h"
+#include "kernels/jit/qpanels.h"
 #include "kernels/jit/qtiles.h"
 
 namespace planck::jit {
@@ -30,6 +31,7 @@ const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns 
 // With few sums in flight the kernel waits for itself, so that a tile of few rows takes several
 // panels at once. vpdpbusd takes 4 or 5 cycles, a vpaddd behind a product one.
 int panels_for(const QgemmRecipe& recipe) {
+  if (recipe.unit == QgemmUnit::pairs) return 1;  // each may need other kernels
   const int sums = recipe.unit == QgemmUnit::vnni ? 12 : 8;
   return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
@@ -50,6 +52,20 @@ void move_columns(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   if (call.bias != nullptr) call.bias += columns;
   if (call.residual != nullptr) call.residual += columns;
   if (call.byte_residual != nullptr) call.byte_residual += columns;
+}
+
+// A panel of pairs that is not proven goes through the kernels for any, which are lower.
+void run_kernel(const QgemmTile& tile, const QgemmCall& call, bool masked) {
+  if (tile.unit != QgemmUnit::pairs || proven(call.b, call.panel_bytes)) {
+    tile.one[call.rows][masked](&call);
+    return;
+  }
+  QgemmCall part = call;
+  for (int64_t at = 0; at < call.rows; at += part.rows) {
+    part.rows = std::min<int64_t>(call.rows - at, ceil_div(call.rows, 2));
+    tile.exact[part.rows][masked](&part);
+    move_rows(part, part.rows);
+  }
 }
 
 struct ByteRows {
@@ -79,7 +95,7 @@ void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
     call.c = c_beside.at;
     call.c_stride = c_beside.stride;
   }
-  tile.one[call.rows][1](&call);
+  run_kernel(tile, call, true);
   if (tile.bytes) copy_bytes(c_beside, c, call.rows, columns);
 }
 
@@ -113,7 +129,7 @@ void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   call.mask = masked ? mask_of(columns) : nullptr;
   const bool has_bytes = tile.bytes || call.byte_residual != nullptr;
   if (masked && has_bytes && !tile.masks_bytes) return call_beside(tile, call, columns);
-  tile.one[call.rows][masked](&call);
+  run_kernel(tile, call, masked);
 }
 
 // One row of tiles over a few panels.
@@ -121,6 +137,7 @@ void multiply_rows(const QgemmTile& tile, const QgemmBlock& block, QgemmCall cal
                    int64_t columns) {
   const int wide = tile.panels[call.rows];
   call.b_stride = block.panel_stride;
+  call.panel_bytes = block.panel_stride;
   call.mask = nullptr;
   for (int64_t at = 0; at < columns;) {
     const int64_t left = columns - at;
@@ -163,6 +180,16 @@ void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
   tile.masks_bytes = masks_bytes(recipe.isa);
   recipe.masked = false;
   recipe.panels = tile.panels[r] = panels_for(recipe);
+  if (recipe.unit == QgemmUnit::pairs) {
+    QgemmRecipe exact = recipe;
+    exact.unit = QgemmUnit::quads;
+    for (exact.rows = 1; exact.rows <= QgemmTile::kExactRows; ++exact.rows) {
+      for (const bool masked : {false, true}) {
+        exact.masked = masked;
+        tile.exact[exact.rows][masked] = qgemm_kernel(exact);
+      }
+    }
+  }
   if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
 }
 

@@ -29,7 +29,17 @@ constexpr size_t kMaxCodeBytes = 64 << 10;
 constexpr int kPrefetchAhead = 1024;
 
 constexpr GeluTable kGeluTable = make_gelu_table();
-alignas(64) constexpr uint16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+// A word for every lane: for pairs the ones that add up neighbours, for quads the mask of even
+// bytes.
+struct Words {
+  alignas(64) uint16_t lanes[16];
+};
+constexpr Words words_of(uint16_t word) {
+  Words words{};
+  for (uint16_t& lane : words.lanes) lane = word;
+  return words;
+}
+constexpr Words kOnes = words_of(1), kEven = words_of(0xFF);
 
 #define PLANCK_FIELD(name) qword[call + offsetof(QgemmCall, name)]
 
@@ -56,7 +66,8 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // What one_group holds beside the sums.
   int inputs() const {
     if (r_.unit == QgemmUnit::sums) return 1;
-    if (r_.unit == QgemmUnit::pairs) return 3;  // ones, a value of A, a product
+    if (r_.unit == QgemmUnit::pairs) return 3;                 // ones, a value of A, a product
+    if (r_.unit == QgemmUnit::quads) return 4 + 2 * columns_;  // mask, product, two halves of each
     const int products = vnni_ ? 0 : 1;
     return std::min(r_.rows, columns_) + 1 + products;
   }
@@ -102,7 +113,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   void multiply() {
     start_sums();
-    if (r_.unit == QgemmUnit::pairs) load_ones();
+    load_words();
     lines_loop();
     k_tail();
   }
@@ -217,8 +228,10 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       vmovups(to, b_address(column, step));
     }
   }
-  void load_ones() {
-    mov(pointer, reinterpret_cast<size_t>(kOnes));
+  void load_words() {
+    if (r_.unit != QgemmUnit::pairs && r_.unit != QgemmUnit::quads) return;
+    const Words& words = r_.unit == QgemmUnit::pairs ? kOnes : kEven;
+    mov(pointer, reinterpret_cast<size_t>(&words));
     vmovups(input(0), ptr[pointer]);
   }
 
@@ -235,6 +248,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // One group of k; load(to, row) brings the row's part of A.
   void one_group(int step, const auto& load) {
     if (r_.unit == QgemmUnit::pairs) return one_group_in_pairs(step, load);
+    if (r_.unit == QgemmUnit::quads) return one_group_in_quads(step, load);
     if (b_resident()) {
       for (int j = 0; j < columns_; ++j) load_b(input(j), j, step);
       for (int i = 0; i < r_.rows; ++i) {
@@ -260,6 +274,30 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       for (int j = 0; j < columns_; ++j) {
         vpmaddubsw(product, a, b_address(j, step));
         vpmaddwd(product, product, ones);
+        vpaddd(sum(i, j), sum(i, j), product);
+      }
+    }
+  }
+
+  // The even bytes of A and B as 16 bits, times each other, then the odd ones.
+  void one_group_in_quads(int step, const auto& load) {
+    const Xbyak::Xmm mask = input(0), product = input(1), a_even = input(2), a_odd = input(3);
+    const auto b_even = [&](int j) { return input(4 + 2 * j); };
+    const auto b_odd = [&](int j) { return input(5 + 2 * j); };
+    for (int j = 0; j < columns_; ++j) {
+      load_b(b_odd(j), j, step);
+      vpsllw(b_even(j), b_odd(j), 8);
+      vpsraw(b_even(j), b_even(j), 8);
+      vpsraw(b_odd(j), b_odd(j), 8);
+    }
+    for (int i = 0; i < r_.rows; ++i) {
+      load(a_odd, i);
+      vpand(a_even, a_odd, mask);
+      vpsrlw(a_odd, a_odd, 8);
+      for (int j = 0; j < columns_; ++j) {
+        vpmaddwd(product, a_even, b_even(j));
+        vpaddd(sum(i, j), sum(i, j), product);
+        vpmaddwd(product, a_odd, b_odd(j));
         vpaddd(sum(i, j), sum(i, j), product);
       }
     }

@@ -52,6 +52,7 @@ struct QgemmCall {
   int64_t prefetch_step = 0;          // bytes for every four groups
   int64_t flags = 0;                  // QgemmFlag
   int64_t rows = 0;                   // read by the portable kernel only
+  int64_t panel_bytes = 0;            // read by no kernel: see proven in qpanels.h
 };
 
 enum QgemmFlag : int64_t {
@@ -67,7 +68,8 @@ using QgemmFn = void (*)(const QgemmCall*);
 // What adds products of bytes into int32.
 enum class QgemmUnit : uint8_t {
   widen,  // vpmaddwd on both operands widened to 16 bits: groups of two
-  pairs,  // vpmaddubsw: weights proven not to leave 16 bits, groups of four
+  pairs,  // vpmaddubsw on panels that are proven not to leave 16 bits, groups of four
+  quads,  // vpmaddwd on bytes widened in registers: any panel, groups of four
   vnni,   // vpdpbusd, groups of four
   tiles,  // tdpbusd, groups of 64: see qtiles.h
   sums,   // none: `a` are the sums [rows, columns], as the matrix unit leaves them

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/eltwise/rows.h"
+#include "kernels/jit/qpanels.h"
 #include "kernels/qmatmul/byte_windows.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/qmatmul/tail.h"
@@ -186,7 +187,10 @@ Item item_of(const QmatmulArgs& args, int64_t index) {
   return item;
 }
 
-int64_t panel_bytes(const QmatmulArgs& args) { return args.plan.packed_k * args.plan.tile.columns; }
+int64_t panel_bytes(const QmatmulArgs& args) {
+  const int64_t proof = args.plan.tile.unit == jit::QgemmUnit::pairs ? jit::kProof : 0;
+  return args.plan.packed_k * args.plan.tile.columns + proof;
+}
 
 struct Bytes {
   const int8_t* from;
@@ -276,7 +280,7 @@ void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
   block.call.lines = runs.lines;
   block.call.line_step = runs.line_step;
   block.call.tail = runs.tail;
-  block.call.b = t.item.b + area.column * t.args.plan.packed_k;
+  block.call.b = t.item.b + area.column / t.args.plan.tile.columns * block.panel_stride;
   block.a_is_far = a_is_far;
   block.prefetch = next.from;
   block.prefetch_bytes = ceil_div(next.count, runs.count);

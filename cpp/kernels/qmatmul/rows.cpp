@@ -21,7 +21,7 @@ constexpr QmatmulRow kRows[] = {
 int64_t group_of(const QmatmulRow& row) { return row.unit == QmatmulUnit::widen ? 2 : 4; }
 
 jit::QPanelShape shape_of(const QmatmulRow& row, int64_t n, int64_t k) {
-  return {n, k, row.tile_n, group_of(row), row.tile_k};
+  return {n, k, row.tile_n, group_of(row), row.tile_k, row.unit == QmatmulUnit::pairs};
 }
 
 // What the machine lacks, beside the level.

@@ -1,0 +1,90 @@
+#pragma once
+// Pictures of bytes and windows over them, for the tests of integer kernels.
+#include <cstdint>
+#include <limits>
+#include <ostream>
+#include <random>
+#include <type_traits>
+
+#include "guarded.h"
+#include "kernels/window.h"
+
+namespace planck {
+
+// extreme: 0, 255, -128, 127 alone; small: weights of 7 bits, as for units that add pairs in 16.
+enum class Values { random, extreme, small };
+
+template <class T>
+inline void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
+  std::mt19937 random(seed);
+  constexpr T kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+  for (int64_t i = 0; i < to.size(); ++i) {
+    const uint32_t bits = random();
+    to[i] = values != Values::extreme ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
+    if (values == Values::small && std::is_signed_v<T>) to[i] /= 2;
+  }
+}
+
+// Pictures [images, rows, columns, channels], with gaps between places as windows of larger buffers
+// have them.
+struct Picture {
+  int64_t images = 1, channels = 1, gap = 0;
+  WindowSteps y, x;
+
+  void set_steps() { x.step = place(), y.step = x.in * place(); }
+  int64_t place() const { return channels + gap; }
+  int64_t bytes() const { return images * y.in * x.in * place() - gap; }
+  int64_t outputs() const { return images * y.out * x.out; }
+  int64_t taps() const { return y.kernel * x.kernel; }
+  int64_t image_step() const { return y.in * x.in * place(); }
+
+  // The element that a tap of a window reads, -1 in the padding.
+  int64_t at(int64_t output, int64_t tap) const {
+    const int64_t image = output / (y.out * x.out);
+    const int64_t row = output / x.out % y.out * y.stride - y.begin + tap / x.kernel * y.dilation;
+    const int64_t column = output % x.out * x.stride - x.begin + tap % x.kernel * x.dilation;
+    if (row < 0 || row >= y.in || column < 0 || column >= x.in) return -1;
+    return image * image_step() + row * y.step + column * x.step;
+  }
+};
+
+inline std::ostream& operator<<(std::ostream& out, const Picture& p) {
+  const auto axis = [&](const WindowSteps& a) {
+    out << " " << a.in << "->" << a.out << " k" << a.kernel << " s" << a.stride << " d"
+        << a.dilation << " b" << a.begin;
+  };
+  out << p.images << " x " << p.channels << " gap " << p.gap;
+  axis(p.y), axis(p.x);
+  return out;
+}
+
+inline WindowSteps axis_of(std::mt19937& random, int64_t most) {
+  const auto up_to = [&](int64_t n) { return static_cast<int64_t>(random() % n) + 1; };
+  WindowSteps a;
+  a.in = up_to(most), a.kernel = up_to(4), a.stride = up_to(3), a.dilation = up_to(2);
+  if (random() % 2 == 0) a.dilation = 1;
+  a.begin = up_to(a.kernel) - 1;
+  a.out = up_to(most);  // any extent: windows may lie wholly in the padding
+  const int64_t inside = (a.in - (a.kernel - 1) * a.dilation - 1) / a.stride + 1;
+  if (random() % 3 == 0 && inside > 0) a.begin = 0, a.out = inside;
+  return a;
+}
+
+inline Picture picture_of(std::mt19937& random) {
+  Picture p;
+  p.images = static_cast<int64_t>(random() % 2) + 1;
+  p.channels = static_cast<int64_t>(random() % 20) + 1;
+  if (random() % 2 == 0) p.channels = (p.channels + 3) / 4 * 4;
+  if (random() % 5 == 0) p.channels = 64;  // whole groups of every unit
+  p.gap = random() % 3 == 0 ? 3 : 0;
+  p.y = random() % 3 == 0 ? WindowSteps{} : axis_of(random, 7);
+  p.x = axis_of(random, 20);
+  if (random() % 4 == 0) {  // the places as they are
+    p.y.kernel = p.x.kernel = p.y.stride = p.x.stride = 1;
+    p.y.begin = p.x.begin = 0, p.y.out = p.y.in, p.x.out = p.x.in;
+  }
+  p.set_steps();
+  return p;
+}
+
+}  // namespace planck
