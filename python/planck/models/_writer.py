@@ -93,6 +93,10 @@ class GraphWriter:
         self._modules: list[str] = []
         self._names: Counter[str] = Counter()
 
+    def take_weights_from(self, source: WeightSource) -> None:
+        """Let another source give the parameters; they are read while the file is written."""
+        self._source = source
+
     # Scopes: the same path names nodes ("/encoder/layer.0/...") and parameters ("encoder.layer.0").
 
     @contextmanager

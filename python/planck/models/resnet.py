@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from planck.models._parts import gemm
 from planck.models._vision import (
-    BATCHNORM_EPSILON,
     RESNETS,
+    batch_norm,
     checked_shape,
     pictures,
     resnet_body,
 )
-from planck.models._weights import Array, Generated, Kind
+from planck.models._weights import Array, Generated
 from planck.models._writer import GraphWriter, WeightType
 
 CLASSES = 1000
@@ -28,28 +28,13 @@ def classifier(
     config, (height, width) = RESNETS[size], IMAGES[size]
     w = GraphWriter("resnet50", 12 if opset is None else opset, Generated(seed), weights)
     x = w.input("input", "float32", ("batch", 3, height, width))
-    x = resnet_body(w, x, config, _batch_norm)
+    x = resnet_body(w, x, config, batch_norm)
     with w.scope("avgpool"):
         x = w.node("GlobalAveragePool", x)
     x = w.node("Flatten", x, axis=1)
     x = gemm(w, x, "fc", config.channels, CLASSES)
     w.output(x, "output", "float32", ("batch", CLASSES))
     return w
-
-
-def _batch_norm(w: GraphWriter, x: str, module: str, channels: int, kind: Kind) -> str:
-    shape = (channels,)
-    with w.scope(module):
-        parameters = [
-            w.parameter("weight", shape, kind),
-            w.parameter("bias", shape, "bias"),
-            w.parameter("running_mean", shape, "bias"),
-            w.parameter("running_var", shape, "variance"),
-        ]
-        mode = {"training_mode": 0} if w.opset >= 14 else {}
-        return w.node(
-            "BatchNormalization", x, *parameters, epsilon=BATCHNORM_EPSILON, momentum=0.9, **mode
-        )
 
 
 def feeds(shape: tuple[int, ...], seed: int, size: str) -> dict[str, Array]:

@@ -303,11 +303,19 @@ def targets(feeds: Mapping[str, Array], seed: int = 0) -> Array:
     >>> overlap.shape, float(overlap[:, 1:].max())
     ((2, 100, 1), 1.0)
     """
-    boxes = feeds["spatials"].astype(np.float64)
+    boxes = feeds["spatials"]
     count = feeds["image_mask"].sum(axis=1)
     stream = np.random.Generator(np.random.PCG64([seed, 2]))
     chosen = stream.integers(1, np.maximum(count, 2))
-    reference = boxes[np.arange(len(boxes)), chosen][:, None]
+    return overlaps(boxes, boxes[np.arange(len(boxes)), chosen])
+
+
+def overlaps(boxes: Array, references: Array) -> Array:
+    """Intersection over union of regions [B, N, 4 or 5] with a box [B, 4 or 5] -> f32 [B, N, 1].
+
+    Regions without an area overlap by 0.
+    """
+    boxes, reference = boxes.astype(np.float64), references.astype(np.float64)[:, None]
     common = _area(
         np.maximum(boxes[..., :2], reference[..., :2]),
         np.minimum(boxes[..., 2:4], reference[..., 2:4]),
