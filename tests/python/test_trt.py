@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import planck
 import planck.trt as trt
+from planck.cli import main
 from planck.trt._calibrator import Batches
 
 SCRIPT = Path(__file__).parent / "data" / "trt8_calibrator_script.py"
@@ -276,6 +277,12 @@ def test_engine_files_are_plan_files(tmp_path: Path, samples: Any) -> None:
     assert again.get_profile_shape(0, 0) == engine.get_profile_shape(0, 0)
     with pytest.raises(planck.UsageError, match="profile 2"):
         engine.get_tensor_profile_shape("x", 2)
+    assert main(["inspect", str(tmp_path / "small.engine")]) == 0
+    place = data.index(b'"shapes"')
+    for damage in (b"\xff", b"7", b"]"):
+        damaged = data[:place] + damage + data[place + 1 :]
+        with pytest.raises(planck.CorruptError, match="profiles of the engine are damaged"):
+            trt.Runtime(Log()).deserialize_cuda_engine(damaged)
 
 
 def test_engines_of_tensorrt_are_refused() -> None:

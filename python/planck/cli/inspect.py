@@ -24,7 +24,7 @@ from planck.cli.source import add_source_options, is_plan, open_source
 HELP = "show a plan: header, ports, steps, passes, refusals"
 HEADER = struct.Struct("<8sHHIQIIQ16sQ")  # cpp/plan/file.cpp
 SECTION = struct.Struct("<IIQQ16sQ")
-KINDS = {1: "metadata", 2: "graph", 3: "weights"}
+KINDS = {1: "metadata", 2: "graph", 3: "weights", 0x50545254: "profiles"}  # the last: planck.trt
 REQUIRED = 1  # flag of a section
 LARGEST = 10  # tensors of --memory
 
