@@ -34,12 +34,14 @@ from planck._core import (
     UsageError,
     VersionError,
 )
+from planck.bias_correction import correct_bias
 from planck.build import build
 from planck.calibration import Scales, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 from planck.quantization import Placement, placement, quantize
+from planck.smoothing import smooth
 
 if TYPE_CHECKING:
     from planck import models, ort
@@ -88,6 +90,7 @@ __all__ = [
     "assert_accuracy",
     "build",
     "compare",
+    "correct_bias",
     "device",
     "knobs",
     "load",
@@ -95,6 +98,7 @@ __all__ = [
     "ort",
     "placement",
     "quantize",
+    "smooth",
 ]
 
 
