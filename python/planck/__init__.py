@@ -34,6 +34,7 @@ from planck._core import (
     UsageError,
     VersionError,
 )
+from planck.bias_correction import correct_bias
 from planck.build import build
 from planck.calibrate import calibrate
 from planck.calibration import Calibration, Scales, TensorRange, TensorScale
@@ -42,6 +43,7 @@ from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 from planck.quantization import Placement, placement, quantize
 from planck.scale_files import import_scales
+from planck.smoothing import smooth
 
 if TYPE_CHECKING:
     from planck import models, ort, trt
@@ -93,6 +95,7 @@ __all__ = [
     "build",
     "calibrate",
     "compare",
+    "correct_bias",
     "device",
     "import_scales",
     "knobs",
@@ -101,6 +104,7 @@ __all__ = [
     "ort",
     "placement",
     "quantize",
+    "smooth",
     "trt",
 ]
 

@@ -137,6 +137,7 @@ class Editor:
             nodes.extend(self.before.get(at, ()))
             if at not in dropped:
                 nodes.append(node)
+        nodes.extend(self.before.get(len(self.graph.node), ()))
         read = {output.name for output in self.graph.output} | _read_names(nodes)
         unread = set(replaced) - read
         kept = [n for n in nodes if n.op_type != "Constant" or not unread & set(n.output)]
