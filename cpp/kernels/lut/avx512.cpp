@@ -21,7 +21,7 @@ struct Parts {
 Parts load_parts(const uint8_t* table) {
   Parts t;
   for (int i = 0; i < kParts; ++i) {
-    const auto* at = reinterpret_cast<const __m128i_u*>(table + 16 * i);
+    const auto* at = reinterpret_cast<const __m128i_u*>(table + int64_t{16} * i);
     t.part[i] = _mm512_broadcast_i32x4(_mm_loadu_si128(at));
   }
   return t;
