@@ -126,7 +126,8 @@ struct Epilogue {
     std::vector<float> all;
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < c.n; ++j) {
-        all.push_back(c.bytes ? out_bytes[i * c_pitch + j] : out[i * c_pitch + j]);
+        all.push_back(c.bytes ? static_cast<float>(out_bytes[i * c_pitch + j])
+                              : out[i * c_pitch + j]);
       }
     }
     return all;
@@ -254,7 +255,7 @@ TEST(QmatmulBits, EveryHeightAndWidth) {
 
 TEST(QmatmulBits, LongSumsOfExtremes) {
   for (const QmatmulRow* row : rows_here()) {
-    for (const int8_t weight : {-128, 127}) {
+    for (const int8_t weight : {int8_t{-128}, int8_t{127}}) {
       const int64_t k = weight < 0 ? 65000 : 66000;
       Problem problem({.m = 3, .n = 5, .k = k});
       for (int64_t i = 0; i < problem.a.size(); ++i) problem.a[i] = 255;
