@@ -45,7 +45,7 @@ inline void transpose_block(const uint8_t* x, int64_t x_step, uint8_t* out, int6
     const __m128i rows[] = {_mm_unpacklo_epi32(four[i], four[i + 2]),
                             _mm_unpackhi_epi32(four[i], four[i + 2])};
     for (int j = 0; j < 2; ++j) {
-      uint8_t* to = out + (int64_t{4} * i + 2 * j) * out_step;
+      uint8_t* to = out + (int64_t{4} * i + int64_t{2} * j) * out_step;
       _mm_storel_epi64(reinterpret_cast<__m128i_u*>(to), rows[j]);
       _mm_storel_epi64(reinterpret_cast<__m128i_u*>(to + out_step),
                        _mm_unpackhi_epi64(rows[j], rows[j]));
