@@ -33,8 +33,8 @@ inline void transpose_block(const uint32_t* x, int64_t x_step, uint32_t* out, in
 inline void transpose_block(const uint8_t* x, int64_t x_step, uint8_t* out, int64_t out_step) {
   __m128i pair[4], four[4];
   for (int i = 0; i < 4; ++i) {
-    const auto* even = reinterpret_cast<const __m128i_u*>(x + 2 * i * x_step);
-    const auto* odd = reinterpret_cast<const __m128i_u*>(x + (2 * i + 1) * x_step);
+    const auto* even = reinterpret_cast<const __m128i_u*>(x + int64_t{2} * i * x_step);
+    const auto* odd = reinterpret_cast<const __m128i_u*>(x + (int64_t{2} * i + 1) * x_step);
     pair[i] = _mm_unpacklo_epi8(_mm_loadl_epi64(even), _mm_loadl_epi64(odd));
   }
   for (int i = 0; i < 4; i += 2) {
@@ -45,7 +45,7 @@ inline void transpose_block(const uint8_t* x, int64_t x_step, uint8_t* out, int6
     const __m128i rows[] = {_mm_unpacklo_epi32(four[i], four[i + 2]),
                             _mm_unpackhi_epi32(four[i], four[i + 2])};
     for (int j = 0; j < 2; ++j) {
-      uint8_t* to = out + (4 * i + 2 * j) * out_step;
+      uint8_t* to = out + (int64_t{4} * i + int64_t{2} * j) * out_step;
       _mm_storel_epi64(reinterpret_cast<__m128i_u*>(to), rows[j]);
       _mm_storel_epi64(reinterpret_cast<__m128i_u*>(to + out_step),
                        _mm_unpackhi_epi64(rows[j], rows[j]));

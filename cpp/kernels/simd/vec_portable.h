@@ -65,7 +65,10 @@ PLANCK_INLINE I16 load_s32(const void* p) {
   return out;
 }
 PLANCK_INLINE I16 load_u8(const void* p) { PLANCK_LANES(I16, static_cast<const uint8_t*>(p)[i]); }
-PLANCK_INLINE I16 load_s8(const void* p) { PLANCK_LANES(I16, static_cast<const int8_t*>(p)[i]); }
+PLANCK_INLINE I16 load_s8(const void* p) {
+  const auto* from = static_cast<const uint8_t*>(p);
+  PLANCK_LANES(I16, from[i] < 128 ? from[i] : from[i] - 256);
+}
 PLANCK_INLINE void store_bytes(void* p, F16 x) {
   auto* to = static_cast<uint8_t*>(p);
   for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(static_cast<int32_t>(x.v[i]));
