@@ -89,6 +89,12 @@ class FmaLoop : public Xbyak::CodeGenerator {
 class ByteLoop : public Xbyak::CodeGenerator {
  public:
   explicit ByteLoop(QmatmulUnit unit) {
+    unit == QmatmulUnit::amx_int8 ? matrices() : vectors(unit);
+  }
+  double flops = 0;  // of a round: a product and a sum are two
+
+ private:
+  void vectors(QmatmulUnit unit) {
     const bool wide = unit == QmatmulUnit::vnni512;
     const int sums = wide ? 24 : 12, lanes = wide ? 16 : 8;
     Xbyak::Label loop;
@@ -101,9 +107,30 @@ class ByteLoop : public Xbyak::CodeGenerator {
     ret();
     flops = 2.0 * 2 * sums * lanes * (unit == QmatmulUnit::widen ? 2 : 4);
   }
-  double flops;  // of a round: a product and a sum are two
 
- private:
+  // Four tiles of sums of 16 rows x 16 columns, 64 deep.
+  void matrices() {
+    constexpr int kTiles = 8, kSums = 4, kRows = 16, kRowBytes = 64;
+    Xbyak::Label loop, shapes;
+    ldtilecfg(ptr[rip + shapes]);
+    for (int i = 0; i < kTiles; ++i) tilezero(Xbyak::Tmm(i));
+    L(loop);
+    for (int i = 0; i < 2 * kSums; ++i) {
+      tdpbusd(Xbyak::Tmm(i % kSums), Xbyak::Tmm(4 + i / 2 % 2), Xbyak::Tmm(6 + i % 2));
+    }
+    dec(rdi);
+    jnz(loop);
+    tilerelease();
+    ret();
+    align(64);
+    L(shapes);
+    db(1);  // the palette, then 15 bytes that are 0, 16 widths and 16 heights
+    for (int i = 1; i < 16; ++i) db(0);
+    for (int i = 0; i < 16; ++i) dw(i < kTiles ? kRowBytes : 0);
+    for (int i = 0; i < 16; ++i) db(i < kTiles ? kRows : 0);
+    flops = 2.0 * 2 * kSums * kRows * 16 * kRowBytes;
+  }
+
   void accumulate(QmatmulUnit unit, int at) {
     const Xbyak::Ymm sum(at), product(12), a(13), b(14);
     if (unit == QmatmulUnit::vnni512) {

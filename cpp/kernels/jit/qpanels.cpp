@@ -47,6 +47,15 @@ int64_t packed_bytes(const QPanelShape& s) {
   return checked_mul(ceil_div(s.n, s.width), panel_bytes(s), "packed weights");
 }
 
+bool proofs_hold(const QPanelShape& s, const int8_t* packed) {
+  if (!s.proves) return true;
+  const int64_t bytes = panel_bytes(s), all = packed_bytes(s);
+  for (int64_t at = 0; at < all; at += bytes) {
+    if (proven(packed + at, bytes) && !prove(packed + at, bytes - kProof)) return false;
+  }
+  return true;
+}
+
 void pack_panels(const QPanelShape& s, const int8_t* b, int64_t row_stride, int64_t column_stride,
                  int8_t* packed) {
   std::memset(packed, 0, static_cast<size_t>(packed_bytes(s)));

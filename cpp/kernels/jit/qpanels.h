@@ -18,6 +18,8 @@ inline bool proven(const int8_t* panel, int64_t panel_bytes) {
   return panel[panel_bytes - kProof] != 0;
 }
 int64_t panel_bytes(const QPanelShape& shape);
+// Whether every panel that says so is proven.
+bool proofs_hold(const QPanelShape& shape, const int8_t* packed);
 
 int64_t packed_bytes(const QPanelShape& shape);
 void pack_panels(const QPanelShape& shape, const int8_t* b, int64_t row_stride,

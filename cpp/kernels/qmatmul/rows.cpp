@@ -70,6 +70,10 @@ void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_
   jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);
 }
 
+bool proofs_hold(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed) {
+  return jit::proofs_hold(shape_of(row, n, k), packed);
+}
+
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
               int64_t row_stride, int64_t column_stride) {
   jit::unpack_panels(shape_of(row, n, k), packed, b, row_stride, column_stride);

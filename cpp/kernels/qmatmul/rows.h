@@ -49,6 +49,10 @@ void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
               int64_t row_stride, int64_t column_stride);
 
+// Some rows compute without overflow only because of what pack_b has proved about the weights:
+// whether that holds for weights that come from a file. True for all other rows.
+bool proofs_hold(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed);
+
 // One axis of the batch, outermost first. A step of 0 repeats an operand; steps count elements.
 struct QmatmulBatch {
   int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;  // b: bytes of packed weights
