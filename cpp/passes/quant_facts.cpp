@@ -104,7 +104,8 @@ QuantFact quant_of(const Graph& g, ValueId id) {
 }
 
 bool gives_back(DType dtype, const QParams& q) {
-  constexpr double kMost = 256;  // no byte is farther from its zero point
+  if (dtype == DType::bf16) return false;  // eight bits do not tell 255 steps apart
+  constexpr double kMost = 256;            // no byte is farther from its zero point
   // The largest number of each type, and the spacing of the smallest ones.
   const double largest = dtype == DType::f16 ? 65504.0 : static_cast<double>(FLT_MAX);
   const double finest = dtype == DType::f16 ? 0x1p-24 : 0;  // f32 scales are multiples of it
@@ -297,7 +298,7 @@ Wide moved_places(const Graph& g, const Node& n, const Palette& palette, size_t 
 
 // As moved() has it, without a second transposition: most weights come by here.
 QuantFact turned(const Graph& g, const Node& n) {
-  const QuantFact q = g.value(n.inputs[0]).quant;
+  const QuantFact& q = g.value(n.inputs[0]).quant;
   if (q == nullptr || q->axis < 0) return q;
   if (q->block > 0) return nullptr;
   QParams out = *q;
@@ -308,8 +309,8 @@ QuantFact turned(const Graph& g, const Node& n) {
 
 QuantFact moved(const Graph& g, const Node& n, size_t output) {
   const std::vector<ValueId> inputs = moved_inputs(n);
-  const QuantFact first = inputs[0] == kAbsent ? nullptr : g.value(inputs[0]).quant;
-  if (first == nullptr) return nullptr;
+  if (inputs[0] == kAbsent || g.value(inputs[0]).quant == nullptr) return nullptr;
+  const QuantFact& first = g.value(inputs[0]).quant;
   if (inputs.size() == 1 && first->axis < 0) return first;
   const auto palette = palette_of(g, inputs);
   if (!palette) return nullptr;

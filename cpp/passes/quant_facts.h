@@ -22,16 +22,18 @@ std::variant<QParams, Refusal> grid_of(const Graph& g, const Node& n);
 // knows it; null for any other value.
 QuantFact quant_of(const Graph& g, ValueId id);
 
-// Whether floats of the type tell the integers of the grid apart: rne(x / scale) gives q back.
+// Whether floats of the type tell the integers of the grid apart: rne(x / scale) gives q back. The
+// grid of other constants, of wide integers and of float8 is not kept.
 bool gives_back(DType dtype, const QParams& q);
 
 // The integers of a constant on its grid, in the grid's type: rne(x / scale) + zero point.
 // InternalError for a number that lies on no place of it.
 Tensor integers_on(const Tensor& x, const QParams& q);
 
-// Why a product whose input 0 a DequantizeLinear makes cannot take its integers, as far as the graph
-// tells; empty if it can: a planck.Linear or planck.Convolution of bytes with one scale (perhaps of
-// the run) and constant weights on symmetric bytes, one scale or one for each output channel.
+// Why a product whose input 0 a DequantizeLinear makes cannot take its integers, as far as the
+// graph tells; empty if it can: a planck.Linear or planck.Convolution of bytes with one scale
+// (perhaps of the run) and constant weights on symmetric bytes, with one scale or one for each
+// output channel.
 std::string why_no_integer_product(const Graph& g, const Node& n);
 
 // The result of a DequantizeLinear of constant bytes to f32, as its reference has it, in the memory
