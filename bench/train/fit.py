@@ -103,7 +103,7 @@ def note(stem: str, measures: dict[str, float]) -> None:
     print(stem, ", ".join(f"{name} {value:.4f}" for name, value in measures.items()), flush=True)
     record = json.loads(METRICS.read_text(encoding="utf-8")) if METRICS.exists() else {}
     record[stem] = measures
-    text = json.dumps(record, indent=2, sort_keys=True)
+    text = json.dumps(dict(sorted(record.items())), indent=2)
     METRICS.write_text(text + "\n", encoding="utf-8")
 
 

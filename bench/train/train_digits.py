@@ -2,15 +2,10 @@
 
     python -m bench.train.train_digits
 
-The second training is quantisation-aware: every product sees its input and its weights on grids
-of 255 levels, and the gradient passes as if they were not there (straight-through estimator:
-Y. Bengio, N. Leonard, A. Courville, "Estimating or Propagating Gradients Through Stochastic
-Neurons", 2013). The ranges are stored under the names that pytorch-quantization gives its buffers.
+The second training is quantisation-aware (bench/train/grids.py) for all products.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,22 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from bench.train import digits
-from bench.train.evaluate import measure
-from bench.train.fit import HERE, Schedule, Tensors, fit, keep, note, save, task_of
-from bench.train.task import Array, Arrays, Batch
-from bench.train.torch_parts import Scope, as_tensors, batch_norm, initial, rounded
+from bench.train.fit import Loss, Schedule, Tensors, fit, keep, task_of
+from bench.train.grids import Grid, Ranges, as_they_are, keep_ranges
+from bench.train.task import Batch
+from bench.train.torch_parts import Scope, as_tensors, batch_norm, initial
 from planck.models._vision import BATCHNORM_EPSILON
 from planck.models.digits import SIDE
 
-# Of a module's input and its weight: what the product sees in their place.
-Grid = Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]
-_LEVELS = 127
 _PRICE = 0.3  # of the mean of a Relu
-
-
-def as_they_are(module: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """No grid."""
-    return x, weight
 
 
 def activations(
@@ -62,9 +49,9 @@ def activations(
     return [*found, full("fc2", x)]
 
 
-def forward(tensors: Tensors, feeds: Tensors) -> Tensors:
+def forward(tensors: Tensors, feeds: Tensors, grid: Grid = as_they_are) -> Tensors:
     """Logits f32 [B, 10]."""
-    return {"logits": activations(tensors, feeds["image"])[-1]}
+    return {"logits": activations(tensors, feeds["image"], grid)[-1]}
 
 
 def shifted(split: int, number: int, samples: int) -> Batch:
@@ -95,66 +82,14 @@ def _entropy(logits: Tensor, batch: Batch) -> Tensor:
     return F.cross_entropy(logits, as_tensors(batch.answers)["label"])
 
 
-class Ranges:
-    """Ranges of the inputs, the largest |x| of every module: a moving average while it learns."""
-
-    def __init__(self) -> None:
-        self.inputs: dict[str, float] = {}
-        self.learns = True
-
-    def __call__(self, module: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Both on their grids: the input per tensor, the weight per output channel."""
-        largest = float(x.detach().abs().max())
-        if self.learns:
-            known = self.inputs.get(module, largest)
-            self.inputs[module] = known + 0.02 * (largest - known)
-        on_grid = _on_grid(x, torch.tensor(self.inputs[module], device=x.device), -_LEVELS - 1)
-        return on_grid, _on_grid(weight, weight_range(weight), -_LEVELS)
-
-
-def weight_range(weight: Tensor) -> Tensor:
-    """The largest |w| of every output channel, of the weight's rank."""
-    return weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
-
-
-def _on_grid(x: Tensor, largest: Tensor, lowest: int) -> Tensor:
-    """x rounded to multiples of largest / 127; the gradient is 1 inside the range, 0 outside."""
-    scale = largest / _LEVELS
-    inside = torch.minimum(torch.maximum(x, scale * lowest), largest)
-    steps = torch.clamp(torch.round(x / scale), lowest, _LEVELS)
-    return inside + (steps * scale - inside).detach()
-
-
-def train_on_grid(tensors: Tensors) -> Ranges:
-    """Go on from float weights with int8 simulated; the ranges settle, then stay."""
-    ranges = Ranges()
+def grid_loss(grid: Grid) -> Loss:
+    """Cross entropy of the network on grids."""
 
     def loss(tensors: Tensors, batch: Batch) -> Tensor:
         image = as_tensors(batch.feeds)["image"]
-        return _entropy(activations(tensors, image, ranges)[-1], batch)
+        return _entropy(activations(tensors, image, grid)[-1], batch)
 
-    fit(tensors, loss, shifted, Schedule(steps=600, batch=128, rate=5e-4))
-    ranges.learns = False
-    fit(tensors, loss, shifted, Schedule(steps=400, batch=128, rate=2e-4))
-    return ranges
-
-
-def keep_ranges(tensors: Tensors, ranges: Ranges) -> None:
-    """Store the ranges, and what the network is worth on the grids in torch."""
-    stored = rounded(tensors)
-    amax: dict[str, Array] = {}
-    for module, largest in ranges.inputs.items():
-        weight = stored[f"{module}.weight"]
-        amax[f"{module}._input_quantizer._amax"] = np.array(largest, dtype=np.float32)
-        amax[f"{module}._weight_quantizer._amax"] = weight_range(weight).numpy()
-    save(HERE / "ranges" / "digits_qat.npz", amax)
-
-    def run(feeds: dict[str, Array]) -> Arrays:
-        with torch.no_grad():
-            image = torch.from_numpy(feeds["image"])
-            return {"logits": activations(stored, image, ranges)[-1].numpy()}
-
-    note("digits_qat_int8", measure("digits", run))
+    return loss
 
 
 def main() -> None:
@@ -163,9 +98,12 @@ def main() -> None:
     tensors = initial(task.model, seed=1)
     fit(tensors, sparse_loss, shifted, Schedule(steps=3000, batch=128, rate=4e-3))
     keep("digits", task, tensors, forward, shown=8)
-    ranges = train_on_grid(tensors)
+    ranges = Ranges()
+    fit(tensors, grid_loss(ranges), shifted, Schedule(steps=600, batch=128, rate=5e-4))
+    ranges.learns = False
+    fit(tensors, grid_loss(ranges), shifted, Schedule(steps=400, batch=128, rate=2e-4))
     keep("digits_qat", task, tensors, forward, shown=8)
-    keep_ranges(tensors, ranges)
+    keep_ranges("digits_qat", task, tensors, ranges, forward)
 
 
 if __name__ == "__main__":

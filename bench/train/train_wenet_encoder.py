@@ -1,11 +1,15 @@
 """Train the WeNet mini to write down tones (bench/train/tones.py) with the loss of CTC.
 
-python -m bench.train.train_wenet_encoder
+    python -m bench.train.train_wenet_encoder
+
+A second, shorter training is quantisation-aware (bench/train/grids.py) for the two feed-forward
+parts of every block, which is what was done to the original.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +18,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.train import tones
 from bench.train.fit import Schedule, Tensors, fit, keep, task_of
-from bench.train.task import TRAINING, Batch
+from bench.train.grids import Grid, Ranges, as_they_are, keep_ranges
+from bench.train.task import TRAINING, Batch, Task
 from bench.train.torch_parts import DEVICE, Scope, as_tensors, initial, layernorm, linear
 from planck.models._wenet import EPSILON, position_table
 from planck.models.wenet_encoder import CONFIGS
@@ -23,7 +28,7 @@ _CONFIG = CONFIGS["mini"]
 _TABLE = torch.from_numpy(position_table(_CONFIG.width))
 
 
-def forward(tensors: Tensors, feeds: Tensors) -> Tensors:
+def forward(tensors: Tensors, feeds: Tensors, grid: Grid = as_they_are) -> Tensors:
     """encoder_out f32 [B, T', D], encoder_out_lens i32 [B], ctc_log_probs f32 [B, T', V]."""
     top = Scope(tensors)
     encoder, speech = top / "encoder", feeds["speech"]
@@ -33,7 +38,7 @@ def forward(tensors: Tensors, feeds: Tensors) -> Tensors:
     x = _subsampled(encoder / "embed", (speech - norm["mean"]) * norm["istd"])
     places = _TABLE[:, : x.shape[1]].to(x.device)
     for layer in range(_CONFIG.layers):
-        x = _block(encoder / f"encoders.{layer}", x, mask, places)
+        x = _block(encoder / f"encoders.{layer}", x, mask, places, grid)
     x = layernorm(encoder / "after_norm", x, EPSILON)
     log_probs = linear(top / "ctc" / "ctc_lo", x).log_softmax(dim=2)
     lengths = mask[:, 0].sum(dim=1).int()
@@ -50,21 +55,26 @@ def _subsampled(s: Scope, x: Tensor) -> Tensor:
     return linear(s / "out" / "0", x) * math.sqrt(_CONFIG.width)
 
 
-def _block(s: Scope, x: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+def _block(s: Scope, x: Tensor, mask: Tensor, places: Tensor, grid: Grid) -> Tensor:
     """A conformer block on [B, T', D]; mask bool [B, 1, T']."""
-    x = x + 0.5 * _feed_forward(s, x, "_macaron")
+    x = x + 0.5 * _feed_forward(s, x, "_macaron", grid)
     normal = layernorm(s / "norm_mha", x, EPSILON)
     x = x + _attention(s / "self_attn", normal, mask, places)
     normal = layernorm(s / "norm_conv", x, EPSILON)
     x = x + _convolution(s / "conv_module", normal, mask)
-    x = x + 0.5 * _feed_forward(s, x, "")
+    x = x + 0.5 * _feed_forward(s, x, "", grid)
     return layernorm(s / "norm_final", x, EPSILON)
 
 
-def _feed_forward(s: Scope, x: Tensor, suffix: str) -> Tensor:
+def _feed_forward(s: Scope, x: Tensor, suffix: str, grid: Grid) -> Tensor:
     x = layernorm(s / f"norm_ff{suffix}", x, EPSILON)
     inner = s / f"feed_forward{suffix}"
-    return linear(inner / "w_2", F.silu(linear(inner / "w_1", x)))
+    return _linear_on_grid(inner / "w_2", F.silu(_linear_on_grid(inner / "w_1", x, grid)), grid)
+
+
+def _linear_on_grid(s: Scope, x: Tensor, grid: Grid) -> Tensor:
+    x, weight = grid(s.path.removesuffix("."), x, s["weight"])
+    return F.linear(x, weight, s["bias"])
 
 
 def _attention(s: Scope, x: Tensor, mask: Tensor, places: Tensor) -> Tensor:
@@ -98,9 +108,9 @@ def _convolution(s: Scope, x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask, 0.0).transpose(1, 2)
 
 
-def loss(tensors: Tensors, batch: Batch) -> Tensor:
+def loss(tensors: Tensors, batch: Batch, grid: Grid = as_they_are) -> Tensor:
     """Of CTC, per tone."""
-    outputs = forward(tensors, as_tensors(batch.feeds))
+    outputs = forward(tensors, as_tensors(batch.feeds), grid)
     labels = torch.tensor([label for row in batch.answers["labels"] for label in row])
     counts = torch.tensor([len(row) for row in batch.answers["labels"]])
     log_probs = outputs["ctc_log_probs"].transpose(0, 1)
@@ -125,6 +135,18 @@ def main() -> None:
     _normalise(tensors)
     fit(tensors, loss, task.make, Schedule(steps=3000, batch=32, rate=2e-3))
     keep(task.model, task, tensors, forward, shown=2)
+    train_on_grids(task, tensors)
+
+
+def train_on_grids(task: Task, tensors: Tensors) -> None:
+    """Go on from float weights with int8 simulated; the ranges settle, then stay."""
+    ranges = Ranges()
+    on_grids = partial(loss, grid=ranges)
+    fit(tensors, on_grids, task.make, Schedule(steps=40, batch=16, rate=2e-4))
+    ranges.learns = False
+    fit(tensors, on_grids, task.make, Schedule(steps=20, batch=16, rate=1e-4))
+    keep("wenet_encoder_qat", task, tensors, forward, shown=2)
+    keep_ranges("wenet_encoder_qat", task, tensors, ranges, forward)
 
 
 if __name__ == "__main__":

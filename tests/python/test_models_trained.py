@@ -59,7 +59,12 @@ def test_the_seed_changes_nothing(tmp_path: Path) -> None:
     ("name", "size", "trained", "message"),
     [
         ("bert_classifier", "full", True, "no trained weights 'bert_classifier' in size 'full'"),
-        ("resnet50", "mini", True, "in size 'mini' there are bert_classifier, digits, digits_qat"),
+        (
+            "resnet50",
+            "mini",
+            True,
+            "in size 'mini' there are bert_classifier, digits, digits_qat",
+        ),
         ("vilbert", "mini", "qat", "no trained weights 'vilbert_qat'"),
         ("digits", "mini", "../digits", "no trained weights 'digits_../digits'"),
     ],

@@ -66,7 +66,7 @@ def write(
     external_data: put the weights into `path` + ".data".
     trained: weights that were trained on a small task instead of generated ones, for size "mini"
     of digits, bert_classifier, wenet_encoder and vilbert; `seed` then changes nothing. "qat" takes
-    those of a training that simulated int8 (digits). The tasks are in bench/train.
+    those of a training that simulated int8 (digits, wenet_encoder). The tasks are in bench/train.
     options: layernorm = "exploded" | "two_sub" | "mul" | "op" (opset 17 and later), and
     weights = "fp32" | "fp16" (f16 initializers, each followed by a Cast). bert_classifier stores
     fp16 by default and takes labels = the width of its output (3). minilm also takes
