@@ -41,6 +41,19 @@ MatmulNext next_weights(const Plan& plan, const Step& step) {
   return {};
 }
 
+// The same for integer products.
+QmatmulNext next_codes(const Plan& plan, const Step& step) {
+  const auto index = static_cast<size_t>(&step - plan.steps.data());
+  for (size_t i = index + 1; i < plan.steps.size(); ++i) {
+    if (!std::holds_alternative<QProductParams>(plan.steps[i].params)) continue;
+    const PlanValue& w = plan.values[static_cast<size_t>(plan.steps[i].inputs[1])];
+    const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(w.buffer)];
+    const Tensor& tensor = plan.constants[static_cast<size_t>(buffer.index)].tensor;
+    return {tensor.as<int8_t>(), tensor.count()};
+  }
+  return {};
+}
+
 // Windows over two spatial axes; where there is one, the rows (axis 0) are a single one.
 WindowSteps window_steps(const BoundValue& x, const BoundValue& out,
                          const std::vector<WindowParams>& windows, size_t axis) {
@@ -174,6 +187,7 @@ BoundStep bind(const BindContext& c, const Step& step, const QProductParams& par
   args.n = params.n;
   args.k = params.k();
   args.zero = static_cast<uint8_t>(params.zero);
+  args.next = next_codes(c.plan, step);
   if (params.windows.empty()) {
     args.a_stride = x.row_stride();
   } else {
