@@ -1,11 +1,15 @@
 #pragma once
 // Where a tensor's numbers lie when it is quantised: real = scale * (q - zero_point).
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
 
 namespace planck {
+
+// What the placement of int8 in a float model makes of a tensor's name: the tensor on its grid.
+inline constexpr std::string_view kDequantizedSuffix = "_DequantizeLinear";
 
 struct QParams {
   DType dtype = DType::s8;

@@ -155,8 +155,8 @@ int32_t Lowering::unbroadcast(ValueId v, Origin& origin) {
   return source;
 }
 
-// Bytes that a QuantizeLinear makes stand for the tensor that its DequantizeLinear gives, or, where
-// the model has none, for the tensor that it reads: comparisons and taps find it by that name.
+// Bytes that a QuantizeLinear makes stand for the tensor that its DequantizeLinear gives:
+// comparisons and taps find it by that name.
 void Lowering::note_grid(int32_t made, const Node& n) {
   if (!n.is("QuantizeLinear") || at(made).dtype != DType::u8) return;
   for (const NodeId reader : graph.value(n.outputs[0]).readers) {
@@ -164,8 +164,7 @@ void Lowering::note_grid(int32_t made, const Node& n) {
     if (!dq.is("DequantizeLinear")) continue;
     const ByteSource source = byte_source(graph, dq.outputs[0]);
     if (!source.readable() || source.scale <= 0) continue;
-    const std::string& own = graph.value(dq.outputs[0]).name;
-    at(made).name = own.empty() ? graph.value(n.inputs[0]).name : own;
+    at(made).name = graph.value(dq.outputs[0]).name;
     at(made).scale = source.scale;
     at(made).zero = source.zero;
     return;

@@ -6,6 +6,7 @@
 
 #include "base/guard.h"
 #include "base/names.h"
+#include "base/qparams.h"
 #include "ops/quantize.h"
 #include "passes/place_facts.h"
 #include "passes/tools.h"
@@ -336,7 +337,9 @@ void apply(Graph& g, const Placement& placement) {
     const ValueId scale = patch.constant(scale_of(t.grid));
     const ValueId zero = patch.constant(zero_point_of(t.grid));
     const ValueId q = patch.add(ops::QuantizeLinear{}, {t.value, scale, zero});
-    redirect(g, patch, t, {q, patch.add(ops::DequantizeLinear{}, {q, scale, zero})});
+    const ValueId back = patch.add(ops::DequantizeLinear{}, {q, scale, zero});
+    redirect(g, patch, t, {q, back});
+    g.set_name(back, cat(t.name, kDequantizedSuffix));
   }
   for (const PlacedTensor& t : placement.weights) {
     Patch patch(g, first_reader(t, order));

@@ -10,6 +10,7 @@
 
 #include "backends/packing.h"
 #include "base/device.h"
+#include "base/qparams.h"
 #include "ir/archive.h"
 #include "ops/evaluate.h"
 #include "ops/ops.h"
@@ -56,6 +57,17 @@ class Atlas {
   std::vector<int32_t> writers;                  // buffer -> how many steps write to it
   std::map<NodeId, int32_t> step_of;             // node -> the first step that covers it
   std::vector<std::vector<NodeId>> nodes_of;     // step (one more: none) -> nodes, in order
+
+  // The tensor of the model that the plan value stands for. Where the model itself is in floats,
+  // one on a grid stands for the tensor that was quantised.
+  std::map<std::string, ValueId>::const_iterator find(const PlanValue& v) const {
+    if (v.name.empty()) return by_name.end();
+    const auto found = by_name.find(v.name);
+    if (found != by_name.end() || v.scale <= 0 || !v.name.ends_with(kDequantizedSuffix)) {
+      return found;
+    }
+    return by_name.find(v.name.substr(0, v.name.size() - kDequantizedSuffix.size()));
+  }
 
   bool is_constant(ValueId v) const {
     return graph().value(v).is_constant() || archived->weights.contains(v);
@@ -107,7 +119,7 @@ class Atlas {
     }
     for (size_t i = 0; i < plan.values.size(); ++i) {
       const PlanValue& v = plan.values[i];
-      const auto named = v.name.empty() ? by_name.end() : by_name.find(v.name);
+      const auto named = find(v);
       const int32_t step = last[static_cast<size_t>(v.buffer)];
       if (named == by_name.end() || step < 0) continue;
       const ValueId id = named->second;
@@ -479,7 +491,7 @@ class Comparison : public Walk {
 
  private:
   bool reference_input(const PlanValue& v, Tensor& tensor) {
-    const auto it = v.name.empty() ? atlas_.by_name.end() : atlas_.by_name.find(v.name);
+    const auto it = atlas_.find(v);
     if (it == atlas_.by_name.end()) return false;
     if (external_ == nullptr) require(it->second);
     Wide wide;
