@@ -1,6 +1,8 @@
 // Scale files: kinds, readers, TensorRT's cache. Python's planck.Scales is made of what comes back.
 #include <pybind11/stl.h>
 
+#include <cmath>
+
 #include "bindings.h"
 #include "quant/scale_files.h"
 #include "quant/trt_cache.h"
@@ -15,7 +17,7 @@ py::dict dict_of(const TensorScale& tensor) {
   out["zero_point"] = tensor.params.zero_point;
   out["dtype"] = std::string(dtype_name(tensor.params.dtype));
   out["axis"] = tensor.params.axis < 0 ? py::object(py::none()) : py::int_(tensor.params.axis);
-  const bool known = tensor.threshold == tensor.threshold;
+  const bool known = !std::isnan(tensor.threshold);
   out["threshold"] = known ? py::object(py::float_(tensor.threshold)) : py::none();
   out["note"] = tensor.note;
   return out;
