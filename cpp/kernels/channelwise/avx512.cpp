@@ -5,7 +5,7 @@
 namespace planck {
 
 void channelwise_f32_avx512(const void* args, int64_t tile, const Worker&) {
-  run_tile(*static_cast<const ChannelwiseArgs*>(args), tile);
+  run_tile<true>(*static_cast<const ChannelwiseArgs*>(args), tile);
 }
 
 }  // namespace planck
