@@ -117,19 +117,29 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   // What the store phase needs has the whole K loop to arrive. The residual and C of a large layer
-  // come from L3, whose latency the 12 loads at the end of a tile could not hide.
+  // come from L3, whose latency the 12 loads at the end of a tile could not hide. A row for every
+  // four k: all at once would hold up the first loads of A and B. Where the loop is too short for
+  // that, before it.
+  bool spreads_prefetch() const { return !r_.lines && r_.panels <= 3; }
+  int spread_k() const { return kUnroll * r_.rows; }
+
   void prefetch_output() {
-    Xbyak::Label none;
+    Xbyak::Label none, spread;
+    if (spreads_prefetch()) {
+      cmp(PLANCK_FIELD(k), spread_k());
+      jge(spread, T_NEAR);
+    }
     mov(pointer, PLANCK_FIELD(residual));
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
     L(none);
-    prefetch_operands();
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
+    L(spread);
+    prefetch_operands();
   }
   void prefetch_rows(const auto& prefetch) {
     for (int i = 0; i < r_.rows; ++i) {
@@ -235,13 +245,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     jnz(line, T_NEAR);
   }
 
-  void one_line() {
-    Xbyak::Label loop, rest, rest_loop, done;
-    mov(count, PLANCK_FIELD(k));
-    sub(count, kUnroll);
-    jl(rest, T_NEAR);
-    align(32);
-    L(loop);
+  void four_k() {
     for (int step = 0; step < kUnroll; ++step) {
       one_k(step);
       prefetch_b(step);
@@ -250,6 +254,45 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     add(next, next_step);
     advance(kUnroll);
     sub(count, kUnroll);
+  }
+
+  // The first k, with the prefetches of a row of the output for every four.
+  void prefetching_loop(Xbyak::Label& rest) {
+    Xbyak::Label loop;
+    mov(c_row, PLANCK_FIELD(c));
+    mov(residual_row, PLANCK_FIELD(residual));
+    test(residual_row, residual_row);
+    cmovz(residual_row, c_row);
+    align(32);
+    L(loop);
+    for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64) {
+      prefetcht0(ptr[residual_row + byte]);
+      prefetchw(ptr[c_row + byte]);
+    }
+    mov(stride, PLANCK_FIELD(residual_stride));
+    lea(residual_row, ptr[residual_row + stride * 4]);
+    mov(stride, PLANCK_FIELD(c_stride));
+    lea(c_row, ptr[c_row + stride * 4]);
+    four_k();
+    jl(rest, T_NEAR);
+    lea(stride, ptr[count + (spread_k() + kUnroll)]);
+    cmp(stride, PLANCK_FIELD(k));
+    jg(loop, T_NEAR);
+  }
+
+  void one_line() {
+    Xbyak::Label loop, rest, rest_loop, done;
+    mov(count, PLANCK_FIELD(k));
+    sub(count, kUnroll);
+    jl(rest, T_NEAR);
+    if (spreads_prefetch()) {
+      cmp(PLANCK_FIELD(k), spread_k());
+      jl(loop, T_NEAR);
+      prefetching_loop(rest);
+    }
+    align(32);
+    L(loop);
+    four_k();
     jge(loop, T_NEAR);
     L(rest);
     add(count, kUnroll);
@@ -760,7 +803,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
-  const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride;  // in the K loop
+  // In the K loop.
+  const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride;
+  const Xbyak::Reg64 residual_row = pointer, stride = pointer_stride, c_row = rbp;
   // In the store phase, where nothing else is needed any more.
   const Xbyak::Reg64 operand_pointers[kEltOperands - 1] = {rax, rdx, rcx, r8, r9, rsi, rbx};
   const Xbyak::Reg64 operand_table = rbp, scratch_ = r15;
