@@ -39,9 +39,10 @@ Named unary(TileOp op) {
   return n;
 }
 
-// Each op with each kind of operand on either side, and with constants.
+// An op with an operand on either side (with each kind of them, for one op), and with constants.
 void add_binary(TileOp op, std::vector<Named>& all) {
   for (int16_t operand = kFull; operand <= kScalar; ++operand) {
+    if (op != TileOp::sub && operand != static_cast<int>(op) % kScalar + 1) continue;
     for (const bool first : {false, true}) {
       Named n{cat(info(op).name, " operand ", operand, first ? " first" : ""), with_operands()};
       const int16_t x = n.program.operand(0), y = n.program.operand(operand);

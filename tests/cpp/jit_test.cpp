@@ -21,27 +21,37 @@ namespace {
 
 std::vector<GemmRecipe> recipes() {
   std::vector<GemmRecipe> all;
-  const auto add = [&](Isa isa, int rows, int vectors) {
+  const auto add = [&](Isa isa, int rows, int vectors, bool half = false) {
     if (!this_device().has(isa)) return;
     for (int r = 1; r <= rows; ++r) {
-      all.push_back({.isa = isa, .rows = r, .vectors = vectors});
-      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .masked = true});
-      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .strided = true});
-      all.push_back({.isa = isa, .rows = r, .vectors = vectors, .strided = true, .masked = true});
-      const int panels = 12 / (r * vectors);
-      if (panels > 1) all.push_back({.isa = isa, .rows = r, .vectors = vectors, .panels = panels});
+      const GemmRecipe plain{.isa = isa, .half = half, .rows = r, .vectors = vectors};
+      for (const bool masked : {false, true}) {
+        for (const bool strided : {false, true}) {
+          all.push_back(plain);
+          all.back().masked = masked;
+          all.back().strided = strided;
+        }
+        all.push_back(plain);
+        all.back().masked = masked;
+        all.back().lines = true;
+      }
+      all.push_back(plain);
+      all.back().panels = std::min(12 / (r * vectors), 6);
+      if (all.back().panels < 2) all.pop_back();
     }
   };
   add(Isa::avx2, 6, 2);
   add(Isa::avx2, 4, 3);
   add(Isa::avx512, 8, 3);
   add(Isa::avx512, 14, 2);
+  add(Isa::avx512, 14, 1, true);
   return all;
 }
 
 std::string name(const GemmRecipe& r) {
-  return cat(r.isa, " ", r.rows, " rows, ", r.vectors, " vectors, ", r.panels, " panels",
-             r.strided ? ", strided" : "", r.masked ? ", masked" : "");
+  return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
+             r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
+             r.lines ? ", lines" : "");
 }
 
 // x Phi(x), with the roundings of the vector function.
@@ -58,13 +68,13 @@ float gelu(float x) {
 // What the kernel promises, one output at a time.
 float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<float>& before,
                int64_t i, int64_t j) {
-  const int width = r.vectors * vector_floats(r.isa);
+  const int width = r.vectors * vector_floats(r);
   const int64_t columns = width * r.panels;
   float sum = (call.flags & kLoadC) != 0 ? before[i * columns + j] : 0;
-  for (int64_t k = 0; k < call.k; ++k) {
+  for (int64_t k = 0; k < call.lines * call.k; ++k) {
     const float b = r.strided ? call.b[k * call.b_stride + j]
                               : call.b[j / width * call.b_stride + k * width + j % width];
-    sum = std::fmaf(call.a[i * call.a_stride + k], b, sum);
+    sum = std::fmaf(call.a[i * call.a_stride + k / call.k * call.a_line + k % call.k], b, sum);
   }
   if (call.bias != nullptr) sum += call.bias[j];
   if (call.residual != nullptr) sum += call.residual[i * call.residual_stride + j];
@@ -73,11 +83,13 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
 }
 
 void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
-  const int64_t width = r.vectors * vector_floats(r.isa), columns = width * r.panels;
+  const int64_t width = r.vectors * vector_floats(r), columns = width * r.panels;
+  const int64_t lines = r.lines ? 3 : 1, a_pitch = lines * k + (r.lines ? 5 : 0);
   const int64_t exist = r.masked ? columns - 3 : columns;  // columns of C
   const int64_t b_pitch = columns + 5;  // strided B; its last row ends the buffer
-  GuardedFloats a(r.rows * k), c((r.rows - 1) * columns + exist), bias(exist);
-  GuardedFloats b(r.strided && k > 0 ? (k - 1) * b_pitch + columns : k * columns);
+  GuardedFloats a((r.rows - 1) * a_pitch + (lines - 1) * (k + 1) + k),
+      c((r.rows - 1) * columns + exist), bias(exist);
+  GuardedFloats b(r.strided && k > 0 ? (k - 1) * b_pitch + columns : lines * k * columns);
   GuardedFloats residual((r.rows - 1) * columns + exist);
   a.randomize(1), b.randomize(2), c.randomize(3), bias.randomize(4), residual.randomize(5);
   std::vector<int32_t> mask(columns, -1);
@@ -85,7 +97,8 @@ void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
   std::vector<float> before(c.data(), c.data() + c.size());
   before.resize(r.rows * columns);
   GemmCall call;
-  call.a = a.data(), call.a_stride = k, call.k = k;
+  call.a = a.data(), call.a_stride = a_pitch, call.k = k;
+  call.lines = lines, call.a_line = k + 1;
   call.b = b.data(), call.b_stride = r.strided ? b_pitch : k * width;
   call.c = c.data(), call.c_stride = columns;
   if (extras) call.bias = bias.data(), call.residual = residual.data();

@@ -103,8 +103,9 @@ struct Convolution {
     x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
   }
 
+  // The program reads the residual as operand 1 and the bias as operand 2; it may end in bytes.
   std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {},
-                         GuardedBytes* bytes = nullptr) {
+                         const EltProgram* program = nullptr, GuardedBytes* bytes = nullptr) {
     const int64_t k = p.taps() * p.channels;
     GuardedFloats packed(packed_floats(row, n, k));
     pack_b(row, n, k, w.data(), n, 1, packed.data());
@@ -117,10 +118,12 @@ struct Convolution {
     args.epilogue.bias = bias.data();
     args.epilogue.residual = residual.data(), args.epilogue.residual_stride = n;
     args.epilogue.relu = true;
+    args.epilogue.program = program;
+    args.epilogue.operands[1] = {residual.data(), n, 1};
+    args.epilogue.operands[2] = {bias.data(), 0, 1};
     args.cut = cut;
-    const EltProgram program = compile(to_bytes());
     if (bytes != nullptr) {
-      args.c = nullptr, args.epilogue.program = &program;
+      args.c = nullptr;
       args.epilogue.bytes = bytes->data(), args.epilogue.bytes_stride = n;
       args.epilogue.bytes_type = EltType::u8;
     }
@@ -153,6 +156,7 @@ struct Convolution {
 
 TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
   std::mt19937 random(7);
+  const EltProgram quantized = compile(to_bytes());
   for (int i = 0; i < 120; ++i) {
     Convolution c(picture_of(random, static_cast<int64_t>(random() % 20) + 1),
                   static_cast<int64_t>(random() % 40) + 1);
@@ -167,8 +171,35 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
       EXPECT_EQ(got, expected) << row.name;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
       GuardedBytes bytes(c.out.size());
-      c.run(row, 2, {}, &bytes);
+      c.run(row, 2, {}, &quantized, &bytes);
       expect_bytes(bytes, expected);
+    }
+  }
+}
+
+// A scale for each channel and a sum behind it, in the kernels of bands, of gathered windows and as
+// a pass over C.
+TEST(Convolutions, ProgramsHaveTheSameBitsOnEveryRow) {
+  TileProgram text;
+  text.operands = {Broadcast::none, Broadcast::none, Broadcast::per_column};
+  const int16_t scaled = text.apply(TileOp::mul, text.operand(0), text.operand(2));
+  text.apply(TileOp::hard_swish, text.apply(TileOp::sub, scaled, text.operand(1)));
+  const EltProgram program = compile(text);
+  std::mt19937 random(11);
+  for (int i = 0; i < 40; ++i) {
+    const Picture p = picture_of(random, static_cast<int64_t>(random() % 20) + 1);
+    Convolution c(p, static_cast<int64_t>(random() % 40) + 1);
+    SCOPED_TRACE(testing::PrintToString(p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : matmul_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      std::vector<float> got = c.run(row, 1);
+      const EltOperand operands[] = {
+          {got.data(), c.n, 1}, {c.residual.data(), c.n, 1}, {c.bias.data(), 0, 1}};
+      eltwise_strip(row.isa)(program, {operands, got.data(), c.n, p.outputs(), c.n});
+      if (expected.empty()) expected = got;
+      EXPECT_EQ(got, expected) << row.name;
+      EXPECT_EQ(c.run(row, 1 + i % 3, {}, &program), expected) << row.name << " in the kernel";
     }
   }
 }
@@ -248,8 +279,16 @@ struct Channelwise {
     x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
   }
 
+  std::vector<float> run(const ChannelwiseRow& row, ChannelwiseOp op, bool padding) {
+    TileProgram relu;
+    relu.operands = {Broadcast::none};
+    relu.apply(TileOp::relu, relu.operand(0));
+    const EltProgram program = compile(relu);
+    return run(row, op, padding, op == ChannelwiseOp::depthwise ? &program : nullptr);
+  }
   std::vector<float> run(const ChannelwiseRow& row, ChannelwiseOp op, bool padding,
-                         GuardedBytes* bytes = nullptr) {
+                         const EltProgram* program, GuardedBytes* bytes = nullptr,
+                         EltType bytes_type = EltType::u8) {
     ChannelwiseArgs args{};
     args.op = op;
     args.x = x.data();
@@ -260,14 +299,10 @@ struct Channelwise {
     if (op == ChannelwiseOp::depthwise) {
       args.w = w.data(), args.bias = bias.data();
       args.residual = residual.data(), args.residual_stride = p.channels;
-      TileProgram relu;
-      relu.operands = {Broadcast::none};
-      relu.apply(TileOp::relu, relu.operand(0));
-      finish_with(args, compile(relu));
     }
+    if (program != nullptr) finish_with(args, *program);
     if (bytes != nullptr) {
-      finish_with(args, compile(to_bytes()));
-      args.out = nullptr, args.bytes = bytes->data(), args.bytes_type = EltType::u8;
+      args.out = nullptr, args.bytes = bytes->data(), args.bytes_type = bytes_type;
     }
     out.fill(12345);
     plan_channelwise(row, args);
@@ -317,6 +352,7 @@ struct Channelwise {
 
 TEST(ChannelwiseWindows, EveryRowIsRightAndHasTheSameBits) {
   std::mt19937 random(11);
+  const EltProgram quantized = compile(to_bytes());
   for (int i = 0; i < 150; ++i) {
     Channelwise c(picture_of(random, static_cast<int64_t>(random() % 50) + 1));
     SCOPED_TRACE(testing::PrintToString(c.p));
@@ -332,10 +368,66 @@ TEST(ChannelwiseWindows, EveryRowIsRightAndHasTheSameBits) {
         if (expected.empty()) expected = got;
         EXPECT_EQ(got, expected) << row.name << " op " << static_cast<int>(op);
         GuardedBytes bytes(c.out.size());
-        c.run(row, op, padding, &bytes);
+        c.run(row, op, padding, &quantized, &bytes);
         expect_bytes(bytes, expected);
       }
     }
+  }
+}
+
+// The kernels for whole windows of 3 and 5, wider than a group, and every way to end, in floats and
+// in bytes, against the same sums followed by the program.
+std::vector<TileProgram> endings() {
+  std::vector<TileProgram> all(7);
+  for (TileProgram& p : all) p.operands = {Broadcast::none};
+  const auto affine = [](TileProgram& p, int16_t x, float scale, float shift) {
+    return p.apply(TileOp::add, p.apply(TileOp::mul, x, p.constant(scale)), p.constant(shift));
+  };
+  const auto x = [&](int i) { return all[static_cast<size_t>(i)].operand(0); };
+  all[0].apply(TileOp::hard_swish, x(0));
+  affine(all[1], all[1].apply(TileOp::hard_swish, x(1)), 0.7F, 0.1F);
+  affine(all[2], all[2].apply(TileOp::relu, affine(all[2], x(2), 1.3F, -0.2F)), -2, 0.3F);
+  affine(all[3], x(3), 0.3F, 0.4F);
+  affine(all[4], affine(all[4], x(4), 3, 1), 0.5F, -1);
+  all[5].apply(TileOp::sigmoid, x(5));
+  all[6].apply(TileOp::relu, x(6));
+  return all;
+}
+
+TEST(ChannelwiseWindows, WholeWindowsAndEndingsHaveTheSameBits) {
+  std::mt19937 random(3);
+  const std::vector<TileProgram> programs = endings();
+  for (int i = 0; i < 60; ++i) {
+    Picture p = picture_of(random, static_cast<int64_t>(random() % 40) + 1);
+    for (WindowSteps* axis : {&p.y, &p.x}) {
+      axis->in = static_cast<int64_t>(random() % 20) + 1;
+      axis->kernel = i % 2 == 0 ? 3 : 5, axis->stride = i / 2 % 2 + 1, axis->dilation = 1;
+      axis->begin = static_cast<int64_t>(random() % 3);
+      axis->out = static_cast<int64_t>(random() % 20) + 1;
+    }
+    p.x.step = p.place(), p.y.step = p.x.in * p.place();
+    SCOPED_TRACE(testing::PrintToString(p));
+    Channelwise c(p);
+    const EltProgram program = compile(programs[static_cast<size_t>(i) % programs.size()]);
+    std::vector<float> expected;
+    for (const ChannelwiseRow& row : channelwise_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      std::vector<float> want = c.run(row, ChannelwiseOp::depthwise, false, nullptr);
+      const EltOperand sums{want.data(), p.channels, 1};
+      eltwise_strip(row.isa)(program, {&sums, want.data(), p.channels, p.outputs(), p.channels});
+      const std::vector<float> got = c.run(row, ChannelwiseOp::depthwise, false, &program);
+      EXPECT_EQ(got, want) << row.name;
+      GuardedBytes truths(c.out.size());
+      c.run(row, ChannelwiseOp::depthwise, false, &program, &truths, EltType::b8);
+      for (int64_t o = 0; o < truths.size(); ++o) {
+        ASSERT_EQ(truths[o], want[static_cast<size_t>(o)] != 0) << row.name << " in bytes, " << o;
+      }
+      if (expected.empty()) expected = got;
+      EXPECT_EQ(got, expected) << row.name;
+    }
+    c.run(channelwise_rows().back(), ChannelwiseOp::depthwise, false);
+    c.expect_right(ChannelwiseOp::depthwise, false);
+    if (testing::Test::HasFatalFailure()) return;
   }
 }
 

@@ -12,8 +12,13 @@ namespace planck {
 // Same names as plan/plan.h's ChannelwiseKind, which this room may not see.
 enum class ChannelwiseOp : uint8_t { depthwise, max, average };
 
-// What comes last: nothing, a function that is done before the store, or any program.
+// What comes last: a function that is done before the store, between two scales with shifts, or any
+// program.
 enum class ChannelwiseFinish : uint8_t { none, relu, hard_swish, program };
+struct ChannelwiseAffine {
+  bool used = false;
+  float scale = 1, shift = 0;  // y scale + shift, two roundings
+};
 
 // depthwise: out = program(sum over taps of x w + bias + residual); max, average over what lies
 // inside the picture. One accumulator for each output, taps in order (row by row), each step one
@@ -32,8 +37,9 @@ struct ChannelwiseArgs {
   int64_t out_stride, residual_stride;  // from place to place, all axes alike
   bool count_padding;                   // average: over all taps
   ChannelwiseFinish finish;
-  EltProgram program;  // finish program: operand 0 is the sum so far
-  EltStripFn strip;    // runs it
+  ChannelwiseAffine before, after;  // the function; not for finish program
+  EltProgram program;               // finish program: operand 0 is the sum so far
+  EltStripFn strip;                 // runs it
   // Where the program ends in bytes it writes them here, by out_stride, and the sums of a tile lie
   // in scratch.
   void* bytes;

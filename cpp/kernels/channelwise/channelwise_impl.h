@@ -13,8 +13,9 @@ struct Taps {
 };
 PLANCK_INLINE Taps taps_inside(const WindowSteps& axis, int64_t first) {
   const int64_t d = axis.dilation;
-  int64_t from = first < 0 ? (-first + d - 1) / d : 0;
-  int64_t to = axis.in - first <= 0 ? 0 : (axis.in - first + d - 1) / d;
+  const int64_t inside = axis.in - first;
+  int64_t from = first < 0 ? (d == 1 ? -first : (-first + d - 1) / d) : 0;
+  int64_t to = inside <= 0 ? 0 : d == 1 ? inside : (inside + d - 1) / d;
   if (to > axis.kernel) to = axis.kernel;
   if (from > to) from = to;
   return {from, to};
@@ -32,6 +33,7 @@ struct Group {
   int64_t out_stride, residual_stride;
   float count;  // average: what a sum is divided by
   ChannelwiseFinish finish;
+  ChannelwiseAffine before, after;
 };
 
 template <ChannelwiseOp op>
@@ -83,10 +85,21 @@ struct FixedTaps {
   }
 };
 
-PLANCK_INLINE F16 finished(F16 y, ChannelwiseFinish finish) {
-  if (finish == ChannelwiseFinish::relu) return relu(y);
-  if (finish == ChannelwiseFinish::hard_swish) return hard_swish(y);
+PLANCK_INLINE F16 finished(const Group& g, F16 y) {
+  if (g.before.used) y = y * set1(g.before.scale) + set1(g.before.shift);
+  if (g.finish == ChannelwiseFinish::relu) y = relu(y);
+  if (g.finish == ChannelwiseFinish::hard_swish) y = hard_swish(y);
+  if (g.after.used) y = y * set1(g.after.scale) + set1(g.after.shift);
   return y;
+}
+
+// Bias and residual of output i, and what comes last.
+PLANCK_INLINE void put(const Group& g, F16 y, int64_t i, int64_t channel, int64_t lanes) {
+  if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
+  if (g.residual != nullptr) {
+    y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
+  }
+  store_lanes(g.out + i * g.out_stride + channel, finished(g, y), lanes);
 }
 
 template <ChannelwiseOp op, int kCount, class Row>
@@ -102,11 +115,7 @@ PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
   for (int i = 0; i < kCount; ++i) {
     F16 y = sums[i];
     if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
-    if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
-    if (g.residual != nullptr) {
-      y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
-    }
-    store_lanes(g.out + i * g.out_stride + channel, finished(y, g.finish), lanes);
+    put(g, y, i, channel, lanes);
   }
 }
 
@@ -141,6 +150,71 @@ GroupFn inner_of(const WindowSteps& columns) {
   return outputs<op, kGroup, AnyTaps<op, kGroup>>;
 }
 
+// --- depthwise, all taps inside: one vector of channels along the whole piece, so that its weights
+// stay in registers and neighbouring outputs find their places in L1.
+
+template <int kTaps, int kStride, int kCount>
+PLANCK_INLINE void full_outputs(const Group& g, const F16* weights, int64_t first, int64_t channel,
+                                int64_t lanes) {
+  F16 sums[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sums[i] = zero16();
+  const float* x = g.x + first * g.next + channel;
+#pragma GCC unroll 8
+  for (int ty = 0; ty < kTaps; ++ty) {
+#pragma GCC unroll 16
+    for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
+      const F16 v = load_lanes(x + ty * g.row_step + place * g.column_step, lanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kCount; ++i) {
+        const int t = place - i * kStride;
+        if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[ty * kTaps + t], sums[i]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) put(g, sums[i], first + i, channel, lanes);
+}
+
+template <int kTaps, int kStride>
+PLANCK_INLINE void full_channels(const Group& g, int64_t count, int64_t channel, int64_t lanes) {
+  F16 weights[kTaps * kTaps];
+#pragma GCC unroll 32
+  for (int t = 0; t < kTaps * kTaps; ++t) {
+    weights[t] = load_lanes(g.w + t * g.channels + channel, lanes);
+  }
+  int64_t i = 0;
+  for (; i + kGroup <= count; i += kGroup) {
+    full_outputs<kTaps, kStride, kGroup>(g, weights, i, channel, lanes);
+  }
+  for (; i < count; ++i) full_outputs<kTaps, kStride, 1>(g, weights, i, channel, lanes);
+}
+
+template <int kTaps, int kStride>
+void full_line(const Group& group, int64_t count) {
+  const Group g = group;
+  int64_t channel = 0;
+  for (; channel + 16 <= g.channels; channel += 16) {
+    full_channels<kTaps, kStride>(g, count, channel, 16);
+  }
+  if (channel < g.channels) {
+    full_channels<kTaps, kStride>(g, count, channel, g.channels - channel);
+  }
+}
+
+using LineFn = void (*)(const Group&, int64_t count);
+LineFn full_line_of(const ChannelwiseArgs& a) {
+  const WindowSteps& c = a.columns;
+  if (a.rows.kernel != c.kernel || c.dilation != 1) return nullptr;
+  if (c.kernel == 3 && c.stride == 1) return full_line<3, 1>;
+  if (c.kernel == 3 && c.stride == 2) return full_line<3, 2>;
+  if (c.kernel == 5 && c.stride == 1) return full_line<5, 1>;
+  if (c.kernel == 5 && c.stride == 2) return full_line<5, 2>;
+  return nullptr;
+}
+
+// --- a piece of a line
+
 template <ChannelwiseOp op>
 float count_of(const ChannelwiseArgs& a, const Group& g) {
   if (op != ChannelwiseOp::average) return 1;
@@ -154,36 +228,31 @@ struct Sums {
   int64_t stride;
 };
 
-// Outputs [first, last) of one row. Groups whose windows reach over the same edges share the loads
-// of weights.
+// Outputs [first, last) of one line.
+struct Piece {
+  int64_t line, first, last;
+  Sums sums;
+};
+
+// Where output x of the piece reads and writes; `picture` is the place above column 0 of its line.
+void move_to(const ChannelwiseArgs& a, const Piece& piece, const float* picture, int64_t x,
+             Group& g) {
+  g.x = picture + (x * a.columns.stride - a.columns.begin) * a.columns.step;
+  g.out = piece.sums.first + (x - piece.first) * piece.sums.stride;
+  if (a.residual != nullptr) {
+    g.residual = a.residual + (piece.line * a.columns.out + x) * a.residual_stride;
+  }
+}
+
+// Outputs [first, last) of the piece, groups of them whose windows reach over the same edges share
+// the loads of weights.
 template <ChannelwiseOp op>
-void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last, const Sums& sums) {
+void some_outputs(const ChannelwiseArgs& a, const Piece& piece, const float* picture, int64_t first,
+                  int64_t last, Group& g) {
   const GroupFn inner = inner_of<op>(a.columns);
-  const int64_t image = line / a.rows.out, y = line % a.rows.out;
-  const int64_t top = y * a.rows.stride - a.rows.begin;
-  const float* picture = a.x + image * a.image_step + top * a.rows.step;
-  Group g{nullptr,
-          a.w,
-          a.bias,
-          nullptr,
-          nullptr,
-          taps_inside(a.rows, top),
-          {},
-          a.columns.kernel,
-          a.channels,
-          a.rows.dilation * a.rows.step,
-          a.columns.dilation * a.columns.step,
-          a.columns.stride * a.columns.step,
-          sums.stride,
-          a.residual_stride,
-          1,
-          a.finish};
-  const int64_t place = line * a.columns.out;
   for (int64_t x = first; x < last;) {
     const int64_t left = x * a.columns.stride - a.columns.begin;
-    g.x = picture + left * a.columns.step;
-    g.out = sums.first + (x - first) * sums.stride;
-    if (a.residual != nullptr) g.residual = a.residual + (place + x) * a.residual_stride;
+    move_to(a, piece, picture, x, g);
     g.columns = taps_inside(a.columns, left);
     g.count = count_of<op>(a, g);
     const Taps other = taps_inside(a.columns, left + (kGroup - 1) * a.columns.stride);
@@ -199,6 +268,51 @@ void piece(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last, 
   }
 }
 
+PLANCK_INLINE int64_t between(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+template <ChannelwiseOp op, bool kVectors>
+void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
+  const int64_t image = piece.line / a.rows.out, y = piece.line % a.rows.out;
+  const int64_t top = y * a.rows.stride - a.rows.begin;
+  const float* picture = a.x + image * a.image_step + top * a.rows.step;
+  Group g{nullptr,
+          a.w,
+          a.bias,
+          nullptr,
+          nullptr,
+          taps_inside(a.rows, top),
+          {},
+          a.columns.kernel,
+          a.channels,
+          a.rows.dilation * a.rows.step,
+          a.columns.dilation * a.columns.step,
+          a.columns.stride * a.columns.step,
+          piece.sums.stride,
+          a.residual_stride,
+          1,
+          a.finish,
+          a.before,
+          a.after};
+  LineFn full = nullptr;
+  if constexpr (op == ChannelwiseOp::depthwise && kVectors) full = full_line_of(a);
+  const WindowSteps& c = a.columns;
+  if (full == nullptr || g.rows.to - g.rows.from != a.rows.kernel || c.in < c.kernel) {
+    some_outputs<op>(a, piece, picture, piece.first, piece.last, g);
+    return;
+  }
+  // Between these, windows lie inside.
+  const int64_t from = between((c.begin + c.stride - 1) / c.stride, piece.first, piece.last);
+  const int64_t to = between((c.in - c.kernel + c.begin) / c.stride + 1, from, piece.last);
+  some_outputs<op>(a, piece, picture, piece.first, from, g);
+  move_to(a, piece, picture, from, g);
+  full(g, to - from);
+  some_outputs<op>(a, piece, picture, to, piece.last, g);
+}
+
+// kVectors: F16 lies in registers, so that kernels with all their weights in them are worth having.
+template <bool kVectors>
 void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
   const int64_t pieces = (a.columns.out + a.places - 1) / a.places;
   const int64_t line = tile / pieces, first = tile % pieces * a.places;
@@ -207,11 +321,10 @@ void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
   const Sums sums = a.bytes != nullptr
                         ? Sums{static_cast<float*>(static_cast<void*>(worker.scratch)), a.channels}
                         : Sums{a.out + place, a.out_stride};
-  if (a.op == ChannelwiseOp::depthwise) {
-    piece<ChannelwiseOp::depthwise>(a, line, first, last, sums);
-  }
-  if (a.op == ChannelwiseOp::max) piece<ChannelwiseOp::max>(a, line, first, last, sums);
-  if (a.op == ChannelwiseOp::average) piece<ChannelwiseOp::average>(a, line, first, last, sums);
+  const Piece piece{line, first, last, sums};
+  if (a.op == ChannelwiseOp::depthwise) run_piece<ChannelwiseOp::depthwise, kVectors>(a, piece);
+  if (a.op == ChannelwiseOp::max) run_piece<ChannelwiseOp::max, kVectors>(a, piece);
+  if (a.op == ChannelwiseOp::average) run_piece<ChannelwiseOp::average, kVectors>(a, piece);
   if (a.finish != ChannelwiseFinish::program) return;
   const EltOperand operand{sums.first, sums.stride, 1};
   EltStrip strip{&operand, sums.first, sums.stride, last - first, a.channels};

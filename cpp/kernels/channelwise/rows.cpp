@@ -35,11 +35,62 @@ int64_t scratch_bytes(const ChannelwiseArgs& args) {
   return checked_mul(floats, int64_t{sizeof(float)}, "sums");
 }
 
+namespace {
+
+// The constant in that source, if it is one.
+const EltConstant* constant_of(const EltProgram& program, uint8_t source) {
+  for (int i = 0; i < program.constants; ++i) {
+    if (program.constant[i].reg == source) return &program.constant[i];
+  }
+  return nullptr;
+}
+
+// y times a constant plus a constant, where y is what the instruction before gave.
+ChannelwiseAffine affine_of(const EltProgram& program, const EltInstr& instr, uint8_t y) {
+  if (instr.op != EltOp::mul_add || (instr.in[0] != y && instr.in[1] != y)) return {};
+  const EltConstant* scale = constant_of(program, instr.in[0] == y ? instr.in[1] : instr.in[0]);
+  const EltConstant* shift = constant_of(program, instr.in[2]);
+  if (scale == nullptr || shift == nullptr) return {};
+  return {true, scale->value, shift->value};
+}
+
+// A chain of at most [affine] function [affine], or one affine alone.
+bool is_short(const EltProgram& program, ChannelwiseArgs& args) {
+  ChannelwiseAffine before, after;
+  ChannelwiseFinish function = ChannelwiseFinish::none;
+  uint8_t y = kEltOperandSource;
+  for (int i = 0; i < program.instrs; ++i) {
+    const EltInstr& instr = program.code[i];
+    const bool first = function == ChannelwiseFinish::none;
+    const bool reads = first && instr.in[0] == y;
+    if (reads && instr.op == EltOp::relu) {
+      function = ChannelwiseFinish::relu;
+    } else if (reads && instr.op == EltOp::hard_swish) {
+      function = ChannelwiseFinish::hard_swish;
+    } else {
+      ChannelwiseAffine& place = first ? before : after;
+      if (place.used) return false;
+      place = affine_of(program, instr, y);
+      if (!place.used) return false;
+    }
+    y = instr.out;
+  }
+  args.finish = function;
+  args.before = before;
+  args.after = after;
+  return true;
+}
+
+void need_program(ChannelwiseArgs& args) {
+  args.finish = ChannelwiseFinish::program;
+  args.before = args.after = {};
+}
+
+}  // namespace
+
 void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
-  args.program = program;
-  args.finish = is_only(program, EltOp::relu)         ? ChannelwiseFinish::relu
-                : is_only(program, EltOp::hard_swish) ? ChannelwiseFinish::hard_swish
-                                                      : ChannelwiseFinish::program;
+  args.program = program;  // also of a short one: who writes bytes runs it
+  if (!is_short(program, args)) need_program(args);
 }
 
 void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
@@ -49,7 +100,7 @@ void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t taps = std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
   args.places = std::clamp<int64_t>(std::min(kSteps / taps, kFloats) / channels, 8, 1024);
-  if (args.bytes != nullptr) args.finish = ChannelwiseFinish::program;
+  if (args.bytes != nullptr) need_program(args);
   if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 

@@ -27,8 +27,14 @@ const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns 
 // With fewer than about twelve sums in flight (4 cycles of latency, 2 units) the kernel waits for
 // itself, so that a tile of few rows takes several panels at once.
 int panels_for(int rows, int vectors) {
-  constexpr int kSums = 12;
-  return std::max(1, kSums / (rows * vectors));
+  constexpr int kSums = 12, kMostPanels = 6;
+  return std::clamp(kSums / (rows * vectors), 1, kMostPanels);
+}
+
+GemmRecipe recipe_of(Isa isa, int rows, int columns) {
+  GemmRecipe recipe{.isa = isa, .half = isa >= Isa::avx512 && columns % 16 != 0, .rows = rows};
+  recipe.vectors = columns / vector_floats(recipe);
+  return recipe;
 }
 
 void call_one(const GemmTile& tile, GemmCall& call, int64_t columns) {
@@ -111,30 +117,29 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
       tile.one[r][0] = tile.one[r][1] = gemm_portable;
       continue;
     }
-    const int vectors = columns / vector_floats(isa);
-    GemmRecipe recipe{.isa = isa, .rows = r, .vectors = vectors};
+    GemmRecipe recipe = recipe_of(isa, r, columns);
     tile.one[r][0] = gemm_kernel(recipe);
     recipe.masked = true;
     tile.one[r][1] = gemm_kernel(recipe);
     recipe.masked = false;
-    recipe.panels = tile.panels[r] = panels_for(r, vectors);
+    recipe.panels = tile.panels[r] = panels_for(r, recipe.vectors);
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }
   return tile;
 }
 
-bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks& blocks) {
-  GemmTile ended;
-  ended.rows = tile.rows;
-  ended.columns = tile.columns;
-  const int vectors = tile.columns / vector_floats(isa);
+bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
+                const GemmBlocks& blocks) {
+  GemmTile special;
+  special.rows = tile.rows;
+  special.columns = tile.columns;
   const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
-    slot = gemm_kernel({.isa = isa,
-                        .rows = rows,
-                        .vectors = vectors,
-                        .panels = panels,
-                        .masked = masked,
-                        .epilogue = epilogue});
+    GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
+    recipe.panels = panels;
+    recipe.masked = masked;
+    recipe.lines = lines;
+    recipe.epilogue = epilogue;
+    slot = gemm_kernel(recipe);
     return slot != nullptr;
   };
   for (const int64_t rows : blocks.rows) {
@@ -143,14 +148,14 @@ bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks&
     for (const auto height : {heights.low, heights.low + 1}) {
       if (height > heights.low && heights.higher == 0) continue;
       const int r = static_cast<int>(height), wide = tile.panels[r];
-      ended.panels[r] = wide;
+      special.panels[r] = wide;
       const bool whole = blocks.columns >= tile.columns;
-      if (whole && !add(ended.one[r][0], r, 1, false)) return false;
-      if (blocks.columns % tile.columns != 0 && !add(ended.one[r][1], r, 1, true)) return false;
-      if (wide > 1 && whole && !add(ended.many[r], r, wide, false)) return false;
+      if (whole && !add(special.one[r][0], r, 1, false)) return false;
+      if (blocks.columns % tile.columns != 0 && !add(special.one[r][1], r, 1, true)) return false;
+      if (wide > 1 && whole && !add(special.many[r], r, wide, false)) return false;
     }
   }
-  tile = ended;
+  tile = special;
   return true;
 }
 

@@ -15,6 +15,7 @@ struct GemmTile {
   int panels[kMaxRows + 1] = {};     // 1 where one panel fills them
 };
 
+// AVX-512 takes vectors of 16 columns, or of 8 where the columns are no multiple of 16.
 GemmTile gemm_tile(Isa isa, int rows, int columns);
 
 // What is multiplied with one tile: blocks of at most two heights, all of `columns` columns.
@@ -22,9 +23,11 @@ struct GemmBlocks {
   int64_t rows[2] = {};  // of a block; 0: no such block
   int64_t columns = 0;
 };
-// Puts kernels that end in the epilogue in the place of those that such blocks need; the tile has
-// no others then. False where there are too many such kernels: the tile is as it was.
-bool end_in(GemmTile& tile, Isa isa, const Epilogue& epilogue, const GemmBlocks& blocks);
+// Puts kernels for A in lines, or that end in an epilogue, in the place of those that such blocks
+// need; the tile has no others then. False where there are too many kernels with epilogues: the
+// tile is as it was.
+bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
+                const GemmBlocks& blocks);
 
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {

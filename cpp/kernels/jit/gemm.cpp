@@ -58,8 +58,8 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   GemmGenerator(const GemmRecipe& recipe, std::span<uint8_t> buffer)
       : CodeGenerator(buffer.size(), buffer.data()),
         r_(recipe),
-        wide_(recipe.isa >= Isa::avx512),
-        floats_(vector_floats(recipe.isa)),
+        evex_(recipe.isa >= Isa::avx512),
+        floats_(vector_floats(recipe)),
         columns_(recipe.vectors * recipe.panels) {
     check();
     generate();
@@ -67,7 +67,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
  private:
   bool b_resident() const { return r_.rows > columns_; }
-  int registers() const { return wide_ ? 32 : 16; }
+  int registers() const { return evex_ ? 32 : 16; }
 
   void check() const {
     const int inputs = b_resident() ? columns_ + 1 : r_.rows + 1;
@@ -75,19 +75,20 @@ class GemmGenerator : public Xbyak::CodeGenerator {
                       columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
                       r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit()) &&
                       epilogue_fits();
-    if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2) {
+    if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2 ||
+        (r_.half && r_.isa < Isa::avx512)) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
   bool masks_fit() const {
-    return wide_ ? columns_ <= (ends_in_epilogue() ? 3 : 7) : spare() >= columns_ + 1;
+    return evex_ ? columns_ <= (ends_in_epilogue() ? 3 : 7) : spare() >= columns_ + 1;
   }
   int spare() const { return registers() - r_.rows * columns_; }
 
   Xbyak::Xmm vector(int index) const {
-    if (wide_) return Xbyak::Zmm(index);
+    if (floats_ == 16) return Xbyak::Zmm(index);
     return Xbyak::Ymm(index);
   }
   Xbyak::Xmm sum(int row, int column) const { return vector(row * columns_ + column); }
@@ -116,19 +117,29 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   // What the store phase needs has the whole K loop to arrive. The residual and C of a large layer
-  // come from L3, whose latency the 12 loads at the end of a tile could not hide.
+  // come from L3, whose latency the 12 loads at the end of a tile could not hide. A row for every
+  // four k: all at once would hold up the first loads of A and B. Where the loop is too short for
+  // that, before it.
+  bool spreads_prefetch() const { return !r_.lines && r_.panels <= 3; }
+  int spread_k() const { return kUnroll * r_.rows; }
+
   void prefetch_output() {
-    Xbyak::Label none;
+    Xbyak::Label none, spread;
+    if (spreads_prefetch()) {
+      cmp(PLANCK_FIELD(k), spread_k());
+      jge(spread, T_NEAR);
+    }
     mov(pointer, PLANCK_FIELD(residual));
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
     L(none);
-    prefetch_operands();
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
+    L(spread);
+    prefetch_operands();
   }
   void prefetch_rows(const auto& prefetch) {
     for (int i = 0; i < r_.rows; ++i) {
@@ -218,12 +229,23 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void k_loop() {
-    Xbyak::Label loop, rest, rest_loop, done;
-    mov(count, PLANCK_FIELD(k));
-    sub(count, kUnroll);
-    jl(rest, T_NEAR);
-    align(32);
-    L(loop);
+    if (!r_.lines) {
+      one_line();
+      return;
+    }
+    Xbyak::Label line;
+    mov(lines_left, PLANCK_FIELD(lines));
+    mov(a_jump, PLANCK_FIELD(a_line));
+    sub(a_jump, PLANCK_FIELD(k));
+    shl(a_jump, 2);
+    L(line);
+    one_line();
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], a_jump);
+    dec(lines_left);
+    jnz(line, T_NEAR);
+  }
+
+  void four_k() {
     for (int step = 0; step < kUnroll; ++step) {
       one_k(step);
       prefetch_b(step);
@@ -232,6 +254,45 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     add(next, next_step);
     advance(kUnroll);
     sub(count, kUnroll);
+  }
+
+  // The first k, with the prefetches of a row of the output for every four.
+  void prefetching_loop(Xbyak::Label& rest) {
+    Xbyak::Label loop;
+    mov(c_row, PLANCK_FIELD(c));
+    mov(residual_row, PLANCK_FIELD(residual));
+    test(residual_row, residual_row);
+    cmovz(residual_row, c_row);
+    align(32);
+    L(loop);
+    for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64) {
+      prefetcht0(ptr[residual_row + byte]);
+      prefetchw(ptr[c_row + byte]);
+    }
+    mov(stride, PLANCK_FIELD(residual_stride));
+    lea(residual_row, ptr[residual_row + stride * 4]);
+    mov(stride, PLANCK_FIELD(c_stride));
+    lea(c_row, ptr[c_row + stride * 4]);
+    four_k();
+    jl(rest, T_NEAR);
+    lea(stride, ptr[count + (spread_k() + kUnroll)]);
+    cmp(stride, PLANCK_FIELD(k));
+    jg(loop, T_NEAR);
+  }
+
+  void one_line() {
+    Xbyak::Label loop, rest, rest_loop, done;
+    mov(count, PLANCK_FIELD(k));
+    sub(count, kUnroll);
+    jl(rest, T_NEAR);
+    if (spreads_prefetch()) {
+      cmp(PLANCK_FIELD(k), spread_k());
+      jl(loop, T_NEAR);
+      prefetching_loop(rest);
+    }
+    align(32);
+    L(loop);
+    four_k();
     jge(loop, T_NEAR);
     L(rest);
     add(count, kUnroll);
@@ -254,7 +315,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     if (!r_.masked) return;
     mov(pointer, PLANCK_FIELD(mask));
     for (int j = 0; j < columns_; ++j) {
-      if (wide_) {
+      if (evex_) {
         vmovups(temporary(), ptr[pointer + j * vector_bytes()]);
         vptestmd(opmask(j), temporary(), temporary());
       } else {
@@ -267,7 +328,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const Xbyak::Address from = ptr[row + column * vector_bytes()];
     if (!r_.masked) {
       vmovups(to, from);
-    } else if (wide_) {
+    } else if (evex_) {
       vmovups(to | opmask(column) | T_z, from);
     } else {
       vmaskmovps(to, mask(column), from);
@@ -277,7 +338,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const Xbyak::Address to = ptr[row + column * vector_bytes()];
     if (!r_.masked) {
       vmovups(to, value);
-    } else if (wide_) {
+    } else if (evex_) {
       vmovups(to | opmask(column), value);
     } else {
       vmaskmovps(to, mask(column), value);
@@ -286,7 +347,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   void zero_sums() {
     for (int i = 0; i < r_.rows * columns_; ++i) {
-      if (wide_) {
+      if (evex_) {
         vpxord(vector(i), vector(i), vector(i));
       } else {
         vxorps(vector(i), vector(i), vector(i));
@@ -344,7 +405,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     test(byte[call + offsetof(GemmCall, flags)], kRelu);
     jz(none, T_NEAR);
     const Xbyak::Xmm zero = temporary();
-    if (wide_) {
+    if (evex_) {
       vpxord(zero, zero, zero);
     } else {
       vxorps(zero, zero, zero);
@@ -397,7 +458,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void keep_magnitude(const Xbyak::Xmm& to, const Xbyak::Xmm& x) {
-    if (wide_) {
+    if (evex_) {
       vpandd(to, x, gelu_constant(GeluTable::kMagnitude));
     } else {
       vandps(to, x, gelu_constant(GeluTable::kMagnitude));
@@ -406,7 +467,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   // to = sign of x ? other : to
   void take_where_negative(const Xbyak::Xmm& to, const Xbyak::Xmm& other, const Xbyak::Xmm& x) {
-    if (wide_) {
+    if (evex_) {
       const Xbyak::Opmask negative(7);
       vpmovd2m(negative, x);
       vblendmps(to | negative, to, other);
@@ -443,7 +504,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // constants stay in registers.
 
   bool ends_in_epilogue() const { return !r_.epilogue.code.empty(); }
-  int mask_registers() const { return r_.masked && !wide_ ? columns_ : 0; }
+  int mask_registers() const { return r_.masked && !evex_ ? columns_ : 0; }
   bool epilogue_fits() const { return r_.epilogue.registers < registers() - mask_registers(); }
 
   // Which registers the epilogue has.
@@ -582,7 +643,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
       case LaneOp::fnma:
         return emit_fma(instr, to, a, reg(instr.b), any);
       case LaneOp::select_by_sign:
-        if (wide_) vpmovd2m(chosen(), a);
+        if (evex_) vpmovd2m(chosen(), a);
         return any(instr.b, [&](const auto& yes) { select(to, a, yes, reg(instr.c)); });
       case LaneOp::select:
         return any(instr.b, [&](const auto& yes) { select(to, a, yes, reg(instr.c)); });
@@ -593,7 +654,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   // The mask is chosen() on wide vectors, a vector on others.
   void select(const Xbyak::Xmm& to, const Xbyak::Xmm& mask, const auto& yes, const Xbyak::Xmm& no) {
-    if (wide_) {
+    if (evex_) {
       vblendmps(to | chosen(), no, yes);
     } else {
       vblendvps(to, no, yes, mask);
@@ -632,11 +693,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
       case LaneOp::max:
         return vmaxps(to, a, b);
       case LaneOp::bit_and:
-        return wide_ ? vpandd(to, a, b) : vandps(to, a, b);
+        return evex_ ? vpandd(to, a, b) : vandps(to, a, b);
       case LaneOp::bit_or:
-        return wide_ ? vpord(to, a, b) : vorps(to, a, b);
+        return evex_ ? vpord(to, a, b) : vorps(to, a, b);
       case LaneOp::bit_xor:
-        return wide_ ? vpxord(to, a, b) : vxorps(to, a, b);
+        return evex_ ? vpxord(to, a, b) : vxorps(to, a, b);
       case LaneOp::int_add:
         return vpaddd(to, a, b);
       case LaneOp::int_sub:
@@ -657,7 +718,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // Quiet ones, false for NaN (the last: true).
   static constexpr uint8_t kLess = 17, kLessEqual = 18, kEqual = 0, kUnordered = 3;
   void compare(const Xbyak::Xmm& to, const Xbyak::Xmm& a, const Xbyak::Operand& b, uint8_t how) {
-    if (wide_) {
+    if (evex_) {
       vcmpps(chosen(), a, b, how);
     } else {
       vcmpps(to, a, b, how);
@@ -742,6 +803,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
+  // In the K loop.
+  const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride;
+  const Xbyak::Reg64 residual_row = pointer, stride = pointer_stride, c_row = rbp;
   // In the store phase, where nothing else is needed any more.
   const Xbyak::Reg64 operand_pointers[kEltOperands - 1] = {rax, rdx, rcx, r8, r9, rsi, rbx};
   const Xbyak::Reg64 operand_table = rbp, scratch_ = r15;
@@ -750,7 +814,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   int at_ = 0;                     // among the sums that the epilogue works on
 
   const GemmRecipe r_;
-  const bool wide_;
+  const bool evex_;  // 32 vectors, and masks of their own
   const int floats_;
   const int columns_;  // vectors of columns in the whole tile
 };

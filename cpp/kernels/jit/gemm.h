@@ -34,6 +34,9 @@ struct GemmCall {
   // column + j] of an operand.
   const EltOperand* operands = nullptr;
   int64_t row = 0, column = 0;
+  // Recipes with lines: A comes in so many pieces of k columns, whose starts are a_line elements
+  // apart; B goes on from one to the next.
+  int64_t lines = 1, a_line = 0;
 };
 
 enum GemmFlag : int64_t {
@@ -48,11 +51,13 @@ using GemmFn = void (*)(const GemmCall*);
 
 struct GemmRecipe {
   Isa isa = Isa::avx2;   // avx2: 8 floats a vector, avx512: 16
+  bool half = false;     // avx512: vectors of 8 floats, of which there are 32
   int rows = 6;          // of the tile
   int vectors = 2;       // columns of a panel
   int panels = 1;        // neighbouring panels that one call works on (few rows need more columns)
   bool strided = false;  // B is row-major, read where it lies
   bool masked = false;   // only the columns of the mask are read from and written to C
+  bool lines = false;    // A in pieces
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
@@ -64,6 +69,7 @@ GemmFn gemm_kernel(const GemmRecipe& recipe);
 
 // Floats in a vector; 1 for the portable level.
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
+constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
 void gemm_portable(const GemmCall* call);

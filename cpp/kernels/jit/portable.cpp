@@ -12,9 +12,11 @@ bool exists(const GemmCall& call, int column) {
 
 // The sums of one row: one fused multiply-add for each k, in order, as the generated kernels do.
 void row_sums(const GemmCall& call, const float* a, float* sums) {
-  for (int64_t k = 0; k < call.k; ++k) {
-    const float* b = call.b + k * kPortableColumns;
-    for (int j = 0; j < kPortableColumns; ++j) sums[j] = std::fmaf(a[k], b[j], sums[j]);
+  const float* b = call.b;
+  for (int64_t line = 0; line < call.lines; ++line, a += call.a_line) {
+    for (int64_t k = 0; k < call.k; ++k, b += kPortableColumns) {
+      for (int j = 0; j < kPortableColumns; ++j) sums[j] = std::fmaf(a[k], b[j], sums[j]);
+    }
   }
 }
 

@@ -127,10 +127,19 @@ void gather(const MatmulArgs& args, const float* picture, int64_t first, int64_t
   block.call.a_stride = args.plan.gather_pitch;
 }
 
+// What the last K block does with its sums.
+int64_t last_flags(const MatmulArgs& args) {
+  const MatmulArgs::Plan& plan = args.plan;
+  int64_t flags = 0;
+  if (args.epilogue.relu || plan.relu) flags |= jit::kRelu;
+  if (plan.gelu) flags |= jit::kGelu;
+  if (plan.epilogue) flags |= jit::kEpilogue;
+  return flags;
+}
+
 // All K blocks of one tile; the epilogue belongs to the last one.
 void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first_row,
                      const Worker& worker) {
-  const MatmulEpilogue& epilogue = args.epilogue;
   const jit::GemmCall whole = block.call;
   const int64_t bytes = block.prefetch_bytes;
   int64_t at = 0;
@@ -144,11 +153,8 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first
       block.call.a = whole.a + at;
     }
     block.call.b = whole.b + at * args.plan.tile.columns;
-    block.call.flags = 0;
+    block.call.flags = last ? last_flags(args) : 0;
     if (at > 0) block.call.flags |= jit::kLoadC;
-    if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
-    if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
-    if (last && args.plan.epilogue) block.call.flags |= jit::kEpilogue;
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
     block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
@@ -255,15 +261,24 @@ bool overlaps(const WindowSteps& axis) {
          axis.out > 0 && axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
 }
 
-// Long lines, such as sequences, would not stay in L2 and make few tiles; short ones do not fill a
-// register tile: both are gathered.
+int64_t band_bytes(const MatmulWindows& w, int64_t rows) {
+  const WindowBand band = band_of(w, rows);
+  return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)}, "lines");
+}
+int64_t band_room() { return this_device().l2_bytes / 2; }
+
+// One line of outputs: long ones, such as sequences, would not stay in L2 and make few tiles; short
+// ones do not fill a register tile. Both are gathered.
 bool fits_band(const MatmulArgs& args) {
-  constexpr int64_t kShortest = 32;  // summed elements of one line of taps, for one kernel call
+  constexpr int64_t kShortest = 8;             // summed elements of one line of taps
   constexpr int64_t kFewest = 6, kMost = 240;  // outputs of a line
+  constexpr int64_t kManyLines = 32;           // that may be longer
   const MatmulWindows* w = args.windows;
-  return w != nullptr && args.batch_rank == 0 && args.b_packed && overlaps(w->x) &&
-         overlaps(w->y) && w->x.out >= kFewest && w->x.out <= kMost &&
-         w->x.kernel * w->channels >= kShortest;
+  if (w == nullptr || args.batch_rank != 0 || !args.b_packed || !overlaps(w->x) ||
+      !overlaps(w->y) || w->x.out < kFewest || w->x.kernel * w->channels < kShortest) {
+    return false;
+  }
+  return w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(*w, 1) <= band_room());
 }
 
 // About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
@@ -271,16 +286,11 @@ void cut_bands(MatmulArgs& args) {
   constexpr int64_t kRows = 96;
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
-  const auto bytes = [&](int64_t rows) {
-    const WindowBand band = band_of(w, rows);
-    return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)},
-                       "lines");
-  };
   plan.band_rows = std::clamp<int64_t>(kRows / w.x.out, 1, w.y.out);
-  while (plan.band_rows > 1 && bytes(plan.band_rows) > this_device().l2_bytes / 2) {
+  while (plan.band_rows > 1 && band_bytes(w, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
-  plan.scratch_bytes = round_up(bytes(plan.band_rows), 64);
+  plan.scratch_bytes = round_up(band_bytes(w, plan.band_rows), 64);
   const int64_t images = args.m / (w.x.out * w.y.out);
   plan.m_blocks = checked_mul(images, ceil_div(w.y.out, plan.band_rows), "rows of windows");
   plan.n_panels = ceil_div(args.n, plan.tile.columns);
@@ -289,35 +299,19 @@ void cut_bands(MatmulArgs& args) {
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
 }
 
-// One row of outputs, one panel, one line of taps.
-void multiply_line(const MatmulArgs& args, const Area& line, int64_t tap, const float* a,
+// One row of outputs, one panel, all taps.
+void multiply_line(const MatmulArgs& args, const Area& line, const float* a, int64_t pitch,
                    const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
   const MatmulWindows& w = *args.windows;
-  const int64_t k = w.x.kernel * w.channels;
-  const bool last = tap + 1 == w.y.kernel;
-  jit::GemmBlock block;
-  block.rows = line.rows;
-  block.columns = line.columns;
-  block.panel_stride = args.k * args.plan.tile.columns;
-  block.call.k = k;
-  block.call.a = a;
-  block.call.a_stride = w.x.stride * w.channels;
-  block.call.b = args.b + line.column * args.k + tap * k * args.plan.tile.columns;
-  block.call.c = c.first;
-  block.call.c_stride = c.stride;
-  if (tap > 0) block.call.flags |= jit::kLoadC;
-  if (last && (epilogue.relu || args.plan.relu)) block.call.flags |= jit::kRelu;
-  if (last && args.plan.gelu) block.call.flags |= jit::kGelu;
-  if (last && args.plan.epilogue) block.call.flags |= jit::kEpilogue;
+  jit::GemmBlock block = block_of(args, {a, args.b, args.c, epilogue.residual, {}}, line, c);
   block.call.operands = epilogue.operands;
-  block.call.row = line.row;
-  block.call.column = line.column;
-  if (last && epilogue.bias != nullptr) block.call.bias = epilogue.bias + line.column;
-  if (last && epilogue.residual != nullptr) {
-    block.call.residual = epilogue.residual + line.row * epilogue.residual_stride + line.column;
-    block.call.residual_stride = epilogue.residual_stride;
-  }
+  block.call.k = w.x.kernel * w.channels;
+  block.call.a_stride = w.x.stride * w.channels;
+  block.call.lines = w.y.kernel;
+  block.call.a_line = w.y.dilation * pitch;
+  block.call.b = args.b + line.column * args.k;
+  block.call.flags = last_flags(args);
   jit::multiply(args.plan.tile, block);
 }
 
@@ -337,13 +331,11 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
   const Area all{(image * w.y.out + first) * w.x.out, column, rows * w.x.out, columns};
   const TileC c = c_of(args, item_of(args, 0), all, worker);
   for (int64_t at = 0; at < columns; at += plan.tile.columns) {
-    for (int64_t tap = 0; tap < w.y.kernel; ++tap) {
-      for (int64_t row = 0; row < rows; ++row) {
-        const Area line{all.row + row * w.x.out, column + at, w.x.out,
-                        std::min<int64_t>(plan.tile.columns, columns - at)};
-        multiply_line(args, line, tap, lines + (row * w.y.stride + tap * w.y.dilation) * band.pitch,
-                      {c.first + row * w.x.out * c.stride + at, c.stride});
-      }
+    for (int64_t row = 0; row < rows; ++row) {
+      const Area line{all.row + row * w.x.out, column + at, w.x.out,
+                      std::min<int64_t>(plan.tile.columns, columns - at)};
+      multiply_line(args, line, lines + row * w.y.stride * band.pitch, band.pitch,
+                    {c.first + row * w.x.out * c.stride + at, c.stride});
     }
   }
   run_program(args, item_of(args, 0), all, c);
@@ -385,26 +377,28 @@ void check(const MatmulArgs& args) {
   }
 }
 
-// Who runs the program: the kernels, by a function of theirs or by code made for it, or else a pass
-// over each tile of C.
-void plan_program(const MatmulRow& row, MatmulArgs& args, const jit::GemmBlocks& blocks) {
+// The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
+// made for it, or else a pass over each tile of C.
+void plan_kernels(const MatmulRow& row, MatmulArgs& args, bool lines,
+                  const jit::GemmBlocks& blocks) {
   const EltProgram* program = args.epilogue.program;
-  if (program == nullptr) return;
+  const bool made = row.isa != Isa::portable;
   MatmulArgs::Plan& plan = args.plan;
+  jit::Epilogue epilogue;
   if (args.epilogue.bytes != nullptr) {  // kernels themselves store floats
     plan.strip = eltwise_strip(row.isa);
-    return;
+  } else if (program != nullptr) {
+    plan.relu = is_only(*program, EltOp::relu);
+    plan.gelu = made && is_only(*program, EltOp::gelu_erf);
+    const bool flag = plan.relu || plan.gelu;
+    if (made && !flag) {
+      epilogue = jit::generated(*program, args.epilogue.operands).value_or(jit::Epilogue{});
+    }
+    plan.epilogue =
+        !epilogue.code.empty() && jit::specialize(plan.tile, row.isa, lines, epilogue, blocks);
+    if (!plan.epilogue && !flag) plan.strip = eltwise_strip(row.isa);
   }
-  plan.relu = is_only(*program, EltOp::relu);
-  if (plan.relu) return;
-  if (row.isa != Isa::portable) {
-    plan.gelu = is_only(*program, EltOp::gelu_erf);
-    if (plan.gelu) return;
-    const auto epilogue = jit::generated(*program, args.epilogue.operands);
-    plan.epilogue = epilogue && jit::end_in(plan.tile, row.isa, *epilogue, blocks);
-    if (plan.epilogue) return;
-  }
-  plan.strip = eltwise_strip(row.isa);
+  if (made && lines && !plan.epilogue) jit::specialize(plan.tile, row.isa, true, {}, blocks);
 }
 
 }  // namespace
@@ -417,7 +411,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan.items = items(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) {
     cut_bands(args);
-    plan_program(row, args, {{args.windows->x.out, 0}, args.n});
+    plan_kernels(row, args, true, {{args.windows->x.out, 0}, args.n});
     if (args.epilogue.bytes != nullptr) {
       add_c(args, checked_mul(plan.band_rows, args.windows->x.out, "a tile of C"));
     }
@@ -433,7 +427,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   }
   if (args.windows != nullptr) add_gather(args);
   const int64_t last_rows = args.m - (plan.m_blocks - 1) * args.cut.m_block;
-  plan_program(row, args, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
+  plan_kernels(row, args, false, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
   if (args.epilogue.bytes != nullptr) add_c(args, args.cut.m_block);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};

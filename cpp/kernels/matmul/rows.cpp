@@ -56,7 +56,9 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   // A full tile is reached only when there are that many rows: a lower one reads B as often.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
   const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
-  const double halves = row.isa >= Isa::avx512 && halves_512() ? 2 : 1;
+  // Only vectors of 512 bits: columns that are no multiple of 16 are read in halves anyway.
+  const bool wide = row.isa >= Isa::avx512 && row.tile_n % 16 == 0;
+  const double halves = wide && halves_512() ? 2 : 1;
   return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
 }
 
