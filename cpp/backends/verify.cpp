@@ -98,6 +98,11 @@ class Verifier {
            "', which is no kernel for ", c.tensor.dtype());
     expect(c.tensor.count() == *size, "the weight '", c.name,
            "' does not have the size of its packing");
+    if (!bytes) return;
+    // A kernel that believed a wrong proof would saturate, without a word.
+    expect(proofs_hold(qmatmul_row(p.kernel), p.n, p.k, c.tensor.as<int8_t>()), "the weight '",
+           c.name, "' is packed for '", p.kernel,
+           "' and says that no pair of products overflows, which is not so");
   }
   static std::optional<int64_t> packed_size(const auto& rows, const Packing& p, auto&& size) {
     for (const auto& row : rows) {

@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <vector>
 
+#include "backends/packing.h"
 #include "builder/one_op.h"
+#include "kernels/qmatmul/rows.h"
 
 namespace planck {
 namespace {
@@ -66,6 +70,32 @@ TEST(Verify, ProgramsOfValuesThatAreNotThere) {
   plan = dequantizes();
   plan.steps[0].outputs[0] = -5;
   expect_refused(plan, "value -5");
+}
+
+// Integer weights whose pairs of products stay inside 16 bits, as the kernel may rely on, until a
+// file says other weights under the same proof.
+TEST(Verify, ProofsOfIntegerWeights) {
+  constexpr int64_t kN = 20, kK = 9;
+  const std::vector<int8_t> small(kN * kK, 3), large(kN * kK, 127);
+  for (const QmatmulRow& row : qmatmul_rows()) {
+    const std::string kernel(row.name);
+    Plan plan;
+    plan.constants = {packed_codes("w", large, kN, kK, kernel)};
+    verify_plan(plan);
+    plan.constants = {packed_codes("w", small, kN, kK, kernel)};
+    verify_plan(plan);
+    const Tensor honest = plan.constants[0].tensor;
+    std::byte* bytes = nullptr;
+    Tensor forged = Tensor::make(DType::s8, honest.shape(), &bytes);
+    std::copy_n(honest.data(), honest.bytes(), bytes);
+    bytes[0] = bytes[1] = std::byte{127};  // the first pair: 255 * 127 twice
+    plan.constants[0].tensor = forged;
+    if (row.unit == QmatmulUnit::pairs) {
+      expect_refused(plan, "'w' is packed for 'qmatmul_u8s8s32_6x16x4_avx2' and says");
+    } else {
+      verify_plan(plan);  // other weights, but no row that relies on their size
+    }
+  }
 }
 
 }  // namespace

@@ -133,33 +133,6 @@ Runs runs_of(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_
 
 // --- running a tile
 
-// Operands count their own elements, whatever their type.
-void advance(auto& operand, int64_t elements) {
-  if constexpr (requires { operand.advance(elements); }) {
-    operand.advance(elements);
-  } else {
-    operand.data += elements;
-  }
-}
-
-bool is_u8(const auto& operand) {
-  if constexpr (requires { operand.type; }) {
-    return operand.type == decltype(operand.type)::u8;
-  } else {
-    return false;
-  }
-}
-
-// What the program ends in goes to `to`.
-void store_bytes(auto& strip, uint8_t* to) {
-  if constexpr (requires { strip.out_type; }) {
-    strip.out = to;
-    strip.out_type = decltype(strip.out_type)::u8;
-  } else {
-    throw InternalError("programs do not end in bytes");
-  }
-}
-
 struct Item {
   const uint8_t* a;
   const int8_t* b;
@@ -182,7 +155,7 @@ Item item_of(const QmatmulArgs& args, int64_t index) {
     if (item.c != nullptr) item.c += at * batch.c;
     if (item.c_bytes != nullptr) item.c_bytes += at * batch.c;
     if (item.residual != nullptr) item.residual += at * batch.residual;
-    for (int i = 1; i < operands; ++i) advance(item.operands[i], at * batch.operands[i]);
+    for (int i = 1; i < operands; ++i) item.operands[i].advance(at * batch.operands[i]);
   }
   return item;
 }
@@ -242,7 +215,7 @@ void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
   if (args.plan.byte_residual) {
     const EltOperand& whole = t.item.operands[1];
     block.call.byte_residual =
-        reinterpret_cast<const uint8_t*>(whole.data) + area.row * whole.row_stride + area.column;
+        static_cast<const uint8_t*>(whole.data) + area.row * whole.row_stride + area.column;
     block.call.byte_residual_stride = whole.row_stride;
     block.call.bytes = &args.plan.bytes;
   }
@@ -260,10 +233,13 @@ void run_program(const TileRun& t, const Area& area) {
   for (int i = 1; i < args.program->operands; ++i) {
     const EltOperand& whole = t.item.operands[i];
     operands[i] = whole;
-    advance(operands[i], area.row * whole.row_stride + area.column * whole.column_stride);
+    operands[i].advance(area.row * whole.row_stride + area.column * whole.column_stride);
   }
   EltStrip strip{operands, t.item.c + at, args.c_stride, area.rows, area.columns};
-  if (args.plan.staged) store_bytes(strip, t.item.c_bytes + at);
+  if (args.plan.staged) {
+    strip.out = t.item.c_bytes + at;
+    strip.out_type = EltType::u8;
+  }
   args.plan.strip(*args.program, strip);
 }
 
@@ -372,7 +348,7 @@ bool knows(const QmatmulRow& row, const QmatmulArgs& args, const QmatmulTail& ta
   return (!tail.gelu || row.isa != Isa::portable) &&
          (!args.relu || (!tail.gelu && !tail.residual)) &&
          bytes == (args.c_bytes != nullptr && !args.requantize) &&
-         (!tail.residual || (is_u8(residual) && residual.column_stride == 1));
+         (!tail.residual || (residual.type == EltType::u8 && residual.column_stride == 1));
 }
 
 void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {

@@ -20,11 +20,6 @@ struct Known {
 using Kind = Known::Kind;
 constexpr int kAdded = 1, kActivated = 2, kQuantized = 3;
 
-bool named(EltOp op, std::string_view name) {
-  const auto index = static_cast<size_t>(op);
-  return index < std::size(kTileOps) && kTileOps[index].name == name;
-}
-
 Known subtract(const Known& x, const Known& y) {
   if (x.kind != Kind::bytes || y.kind != Kind::constant) return {};
   return {.kind = Kind::centred, .zero = y.value};
@@ -81,8 +76,10 @@ Known apply(EltOp op, const std::array<Known, 3>& in) {
       return activate(in[0], &QmatmulTail::relu);
     case EltOp::gelu_erf:
       return activate(in[0], &QmatmulTail::gelu);
+    case EltOp::quantize_u8:
+      return quantize(in[0], in[1], in[2]);
     default:
-      return named(op, "quantize_u8") ? quantize(in[0], in[1], in[2]) : Known{};
+      return {};
   }
 }
 
