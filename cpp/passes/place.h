@@ -3,7 +3,7 @@
 // Goals: one set of decisions for `planck.build` and `planck.quantize`; every weighted op that
 // stays float says why. Non-goals: thresholds of activations, which calibration and files bring.
 //
-// The rules (section "Placement" of docs/quantization.md): all inputs of weighted ops and none of
+// The rules: all inputs of weighted ops and none of
 // their outputs; weights symmetric in s8; in the recipe for convolutional networks also the skip
 // input of an Add that a convolution feeds. On the graph as it was imported, whose tensors have
 // ONNX's names.

@@ -224,7 +224,9 @@ TEST(WeightGrid, LeastErrorIsNotWorseThanMax) {
     EXPECT_EQ(most.scale.size(),
               axis < 0 ? 1U : static_cast<size_t>(shape[static_cast<size_t>(axis)]));
     EXPECT_LE(squared_error(w, shape, least), squared_error(w, shape, most) * (1 + 1e-6));
-    if (axis >= 0) EXPECT_LT(squared_error(w, shape, most), previous);
+    if (axis >= 0) {
+      EXPECT_LT(squared_error(w, shape, most), previous);
+    }
     if (axis < 0) previous = squared_error(w, shape, most);
   }
 }
