@@ -17,7 +17,7 @@
 
 #include "base/error.h"
 #include "kernels/jit/code.h"
-#include "kernels/jit/gelu_table.h"
+#include "kernels/jit/gelu.h"
 #include "kernels/jit/gemm.h"
 
 namespace planck::jit {
@@ -28,7 +28,6 @@ constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2.
 constexpr int kPrefetchAhead = 1024;
 
-constexpr GeluTable kGeluTable = make_gelu_table();
 // A word for every lane: for pairs the ones that add up neighbours, for quads the mask of even
 // bytes.
 struct Words {
@@ -504,65 +503,13 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     L(none);
   }
 
-  Xbyak::Address gelu_constant(int index) const {
-    return ptr[pointer + index * GeluTable::kRowBytes];
-  }
-
-  // The instructions of simd/math.h's gelu_erf, so the bits are its bits; several sums side by side
-  // hide the latency of the polynomial. Works in all registers behind the sums, masks included.
   void apply_gelu() {
     Xbyak::Label none;
     test(byte[call + offsetof(QgemmCall, flags)], kQGelu);
     jz(none, T_NEAR);
-    mov(pointer, reinterpret_cast<size_t>(&kGeluTable));
-    const int sums = r_.rows * columns_, together = std::min(spare() / 2, 4);
-    for (int at = 0; at < sums; at += together) gelu_of(at, std::min(together, sums - at));
-    load_masks();
+    emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, wide_}, pointer);
+    load_masks();  // their registers are among the spare ones
     L(none);
-  }
-
-  // For `count` sums from `first` on: the tail of the normal distribution at |x| in `tail`.
-  void gelu_of(int first, int count) {
-    const auto x = [&](int i) { return vector(first + i); };
-    const auto magnitude = [&](int i) { return input(2 * i); };
-    const auto tail = [&](int i) { return input(2 * i + 1); };
-    for (int i = 0; i < count; ++i) {
-      keep_magnitude(magnitude(i), x(i));
-      vmovups(tail(i), gelu_constant(GeluTable::kEnd));
-      vminps(magnitude(i), tail(i), magnitude(i));  // keeps NaN
-      vmovups(tail(i), gelu_constant(GeluTable::kTerms - 1));
-    }
-    for (int term = GeluTable::kTerms - 2; term >= 0; --term) {
-      for (int i = 0; i < count; ++i) vfmadd213ps(tail(i), magnitude(i), gelu_constant(term));
-    }
-    for (int squaring = 0; squaring < 3; ++squaring) {
-      for (int i = 0; i < count; ++i) vmulps(tail(i), tail(i), tail(i));
-    }
-    for (int i = 0; i < count; ++i) {
-      vmovups(magnitude(i), gelu_constant(GeluTable::kOne));
-      vsubps(magnitude(i), magnitude(i), tail(i));
-      take_where_negative(magnitude(i), tail(i), x(i));
-      vmulps(x(i), x(i), magnitude(i));
-    }
-  }
-
-  void keep_magnitude(const Xbyak::Xmm& to, const Xbyak::Xmm& x) {
-    if (wide_) {
-      vpandd(to, x, gelu_constant(GeluTable::kMagnitude));
-    } else {
-      vandps(to, x, gelu_constant(GeluTable::kMagnitude));
-    }
-  }
-
-  // to = sign of x ? other : to
-  void take_where_negative(const Xbyak::Xmm& to, const Xbyak::Xmm& other, const Xbyak::Xmm& x) {
-    if (wide_) {
-      const Xbyak::Opmask negative(7);
-      vpmovd2m(negative, x);
-      vblendmps(to | negative, to, other);
-    } else {
-      vblendvps(to, to, other, x);
-    }
   }
 
   void store_floats() {
