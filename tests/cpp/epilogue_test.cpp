@@ -279,14 +279,15 @@ TEST(Epilogue, WhatIsNotGeneratedIsInterpreted) {
   }
 }
 
-TEST(Epilogue, BoolsAreInterpreted) {
+TEST(Epilogue, OperandsThatAreNoFloatsAreInterpreted) {
   TileProgram program = with_operands();
   program.apply(TileOp::mul, program.operand(0), program.operand(kFull));
   std::vector<EltOperand> operands(5, EltOperand{nullptr, 4, 1});
   EXPECT_TRUE(jit::generated(compile(program), operands));
-  const uint8_t byte = 1;
-  operands[kFull].type = EltType::b8;
-  EXPECT_FALSE(jit::generated(compile(program), operands));
+  for (const EltType type : {EltType::b8, EltType::u8, EltType::s8, EltType::s32}) {
+    operands[kFull].type = type;
+    EXPECT_FALSE(jit::generated(compile(program), operands)) << static_cast<int>(type);
+  }
 }
 
 // The same text of a program gives the same code, so that kernels are shared.

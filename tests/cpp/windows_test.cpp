@@ -390,7 +390,7 @@ std::vector<TileProgram> endings() {
   affine(all[3], x(3), 0.3F, 0.4F);
   affine(all[4], affine(all[4], x(4), 3, 1), 0.5F, -1);
   all[5].apply(TileOp::sigmoid, x(5));
-  all[6].apply(TileOp::relu, x(6));
+  all[6].apply(TileOp::relu, affine(all[6], x(6), -1, 0.1F));
   return all;
 }
 
