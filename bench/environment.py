@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.peers import ROOT, import_planck
+
 CPU = Path("/sys/devices/system/cpu")
 FLAGS: tuple[str, ...] = (
     "avx2",
@@ -46,9 +47,23 @@ def classify(flags: set[str]) -> str:
     return "avx2" if {"avx2", "fma"} <= flags else "portable"
 
 
-def cpu_class() -> str:
-    """The class of this machine."""
-    return classify(set(_cpuinfo().get("flags", "").split()))
+def goal_classes() -> tuple[str, ...]:
+    """Classes whose goals hold here, from general to special; later ones win.
+
+    any, then the instruction set that Planck uses (PLANCK_MAX_ISA lowers it), then vnni where that
+    one has byte products but no tiles. Without a working Planck: what the processor could run.
+    """
+    flags = set(_cpuinfo().get("flags", "").split())
+    try:
+        isa = str(import_planck().device()["isa"])
+    except (ImportError, AttributeError, OSError):
+        isa = classify(flags)
+    return _classes(isa, flags)
+
+
+def _classes(isa: str, flags: set[str]) -> tuple[str, ...]:
+    unit = {"avx2": "avx_vnni", "avx512": "avx512_vnni"}.get(isa)
+    return ("any", isa, *(["vnni"] if unit in flags else []))
 
 
 def caches() -> dict[str, str]:
@@ -96,6 +111,7 @@ def record() -> dict[str, Any]:
     return {
         "cpu": info.get("model name", platform.processor() or "unknown"),
         "cpu_class": classify(flags),
+        "goal_classes": list(goal_classes()),
         "flags": [flag for flag in FLAGS if flag in flags],
         "cpus": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),

@@ -6,6 +6,9 @@ the engine that begins a round rotates; times are taken inside the worker. Absol
 reading, ratios for judging. Non-goal: throughput with several streams.
 
     python bench/models.py [--only bert] [--rounds 9] [--threads 2] [--json PATH] [--check]
+
+An int8 case measures Planck on its own Q/DQ file beside its float self, and each peer in every
+form that it has for the model (forms.py): the fastest one counts.
 """
 
 from __future__ import annotations
@@ -23,23 +26,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # a script's path has only bench/
 
-from bench import environment, report
+from bench import environment, forms, report
 from bench.cases import Case, Thresholds, load_cases, load_thresholds
-from bench.peers import ENGINES, ROOT, Problem, import_planck, relative_error
+from bench.peers import ROOT, Array, Problem, cosine, import_planck, relative_error
 from bench.protocol import Build, Built, Failure, Round
 from bench.report import CaseResult, EngineResult, render
 
 __all__ = ["CaseResult", "EngineResult", "main", "render", "run_cases"]
 
 CACHE = ROOT / "build" / "models"
-REFERENCE = "onnxruntime"
 IDLE_S = 0.05  # least pause between two engines
 SETTLE_LIMIT_S = 2.0  # longest wait for the threads of an engine to stop spinning
 WARMUPS = 3
@@ -148,7 +150,21 @@ def prepare(case: Case) -> Problem:
     path = _cached_model(models, case)
     feeds = models.feeds(case.model, case.shape, case.seed, size=case.size)
     dims, outputs = _interface(path, {name: feed.shape for name, feed in feeds.items()})
-    return Problem(str(path), dict(feeds), outputs, dims, case.precision, case.threads)
+    problem = Problem(str(path), dict(feeds), outputs, dims, case.precision, case.threads)
+    return _quantised(case, problem) if case.precision == "int8" else problem
+
+
+def _quantised(case: Case, problem: Problem) -> Problem:
+    """The problem on the Q/DQ file, with the model's other forms; RuntimeError without the file."""
+    path = Path(problem.path)
+    samples = forms.Samples(case.model, case.size, case.calibrated or case.shape)
+    made = {name: forms.written(path, name, samples) for name in forms.FORMS}
+    if made["qdq"].reason:
+        raise RuntimeError(made["qdq"].reason)
+    paths = {name: form.path for name, form in made.items() if form.path}
+    missing = {name: form.reason for name, form in made.items() if form.reason}
+    paths["float"] = problem.path
+    return replace(problem, path=paths["qdq"], forms=paths, missing=missing)
 
 
 def _cached_model(models: Any, case: Case) -> Path:
@@ -218,7 +234,9 @@ def run_case(
 ) -> dict[str, EngineResult]:
     """Readings of every engine; a failure anywhere makes that engine "not measured"."""
     readings = {name: EngineResult() for name in engines}
-    outputs = {}
+    outputs: dict[str, dict[str, Array]] = {}
+    if case.reference not in (*engines, *case.peers):  # a peer may be left out on purpose
+        outputs |= _answers(case.reference, method, problem, cpus)
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for name in engines:
@@ -233,8 +251,22 @@ def run_case(
                 readings[name].settled = worker.settle()
                 workers[name] = worker
         _run_rounds(case, workers, readings, method)
-    _compare(readings, outputs)
+    _compare(readings, outputs, case.reference)
     return readings
+
+
+def _answers(
+    engine: str, method: Method, problem: Problem, cpus: tuple[int, ...]
+) -> dict[str, dict[str, Array]]:
+    """Outputs of an engine that is not timed, under its name; empty where it has none."""
+    worker = Worker(engine, method.timeout_s)
+    try:
+        return {engine: worker.build(problem, cpus).outputs}
+    except WorkerError as error:
+        print(f"{engine}, the reference, has no answer: {error}", file=sys.stderr)
+        return {}
+    finally:
+        worker.close()
 
 
 @contextlib.contextmanager
@@ -263,21 +295,24 @@ def _run_rounds(
                 result.settled &= workers[name].settle()
 
 
-def _compare(readings: dict[str, EngineResult], outputs: dict[str, dict[str, Any]]) -> None:
-    """Fills in each engine's error against the reference engine, if that one answered."""
-    reference = outputs.get(REFERENCE)
-    if reference is None:
+def _compare(
+    readings: dict[str, EngineResult], outputs: dict[str, dict[str, Array]], reference: str
+) -> None:
+    """Fills in each engine's error and cosine against the reference engine, if it answered."""
+    right = outputs.get(reference)
+    if right is None:
         return
-    for name, found in outputs.items():
+    for name in readings.keys() & outputs.keys():
         try:
-            readings[name].error = relative_error(found, reference)
+            readings[name].error = relative_error(outputs[name], right)
+            readings[name].cosine = cosine(outputs[name], right)
         except ValueError as error:
             readings[name].error_note = str(error)
 
 
 def run_cases(
     cases: Sequence[Case],
-    engines: Sequence[str] = tuple(ENGINES),
+    engines: Sequence[str] | None = None,
     rounds: int = 9,
     *,
     method: Method | None = None,
@@ -287,29 +322,30 @@ def run_cases(
 ) -> list[CaseResult]:
     """Measures every case on every engine and judges it by the goal of this machine's class.
 
-    An engine is a row of peers.ENGINES or an importable `module:Class`. `progress` gets a line at
-    the start of each case. Never raises for an engine or a model: the reason stands in the result.
+    An engine is a row of peers.ENGINES or an importable `module:Class`; None takes those of each
+    case. `progress` gets a line at the start of each case. Never raises for an engine or a model:
+    the reason stands in the result.
 
     >>> results = run_cases(load_cases(only="minilm-1x32"), rounds=6)  # doctest: +SKIP
     >>> print(render(results))                                         # doctest: +SKIP
     """
     method = method or Method(rounds=rounds)
     limits = limits or load_thresholds()
-    cpu_class = environment.cpu_class()
+    classes = environment.goal_classes()
     results = []
     for case in cases:
+        names = case.engines if engines is None else engines
         if progress:
             progress(f"{case.id}, {case.threads} threads, {method.rounds} rounds")
         try:
             problem = make_problem(case)
         except Exception as error:
             reason = f"no model: {type(error).__name__}: {error}"
-            readings = {name: EngineResult(failure=reason) for name in engines}
+            readings = {name: EngineResult(failure=reason) for name in names}
         else:
             cpus = environment.pick_cpus(case.threads)
-            readings = run_case(case, engines, method, problem, cpus)
-        goal = case.goal if case.goal is not None else limits.goal(case, cpu_class)
-        results.append(CaseResult(case, readings, goal, limits))
+            readings = run_case(case, names, method, problem, cpus)
+        results.append(CaseResult(case, readings, limits.goals_of(case, classes), limits))
     return results
 
 
@@ -317,7 +353,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/models.py", description="Planck against its peers")
     parser.add_argument("--only", default="", help="cases whose id contains this")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per engine (at least 6)")
-    parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated")
+    parser.add_argument("--engines", help="comma-separated, instead of each row's own")
     parser.add_argument("--threads", type=int, help="instead of each row's own count")
     parser.add_argument("--json", metavar="PATH", help="record; - for stdout")
     parser.add_argument("--no-evict", action="store_true", help="leave the caches alone")
@@ -366,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = environment.record()
     results = run_cases(
         cases,
-        options.engines.split(","),
+        options.engines.split(",") if options.engines else None,
         method=method,
         progress=lambda line: print(line, file=sys.stderr),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,11 @@ OPENVINO_PRECISIONS = {"fp32": "f32", "fp32-fast": "f32", "int8": "f32", "bf16":
 
 @dataclass(frozen=True)
 class Problem:
-    """A model file with the feeds of one case; all that an engine needs to build and run."""
+    """A model file with the feeds of one case; all that an engine needs to build and run.
+
+    An int8 problem's `path` is the Q/DQ file; `forms` has the other files of the same model by name
+    ("float", "dynamic", "static"), `missing` the reasons why one could not be made.
+    """
 
     path: str
     feeds: dict[str, Array]
@@ -31,6 +35,14 @@ class Problem:
     dims: dict[str, int] = field(default_factory=dict)  # symbolic dimension -> its value here
     precision: str = "fp32"
     threads: int = 2
+    forms: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def of_form(self, form: str) -> Problem:
+        """The same problem with another file; RuntimeError where there is none."""
+        if form not in self.forms:
+            raise RuntimeError(self.missing.get(form, f"the model has no {form} form"))
+        return replace(self, path=self.forms[form])
 
 
 class Engine(Protocol):
@@ -72,7 +84,7 @@ class Planck:
 class OnnxRuntime:
     """ONNX Runtime's CPU provider with shapes fixed, all graph optimizations and spinning on."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, optimized: bool = True) -> None:
         if problem.precision not in ("fp32", "fp32-fast", "int8"):
             raise RuntimeError(f"onnxruntime has no {problem.precision} mode on CPUs")
         ort = importlib.import_module("onnxruntime")
@@ -80,14 +92,17 @@ class OnnxRuntime:
         options.intra_op_num_threads = problem.threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+        )
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         for name, value in problem.dims.items():
             options.add_free_dimension_override_by_name(name, value)
         self.version = str(ort.__version__)
         self.options = {
             "intra_op_num_threads": problem.threads,
-            "graph_optimization_level": "all",
+            "graph_optimization_level": "all" if optimized else "none",
             "allow_spinning": True,
             "dims": problem.dims,
         }
@@ -133,11 +148,31 @@ class OpenVino:
         return dict(zip(self._names, found.to_tuple(), strict=True))
 
 
+def _planck_float(problem: Problem) -> Engine:
+    """Planck on the float file of an int8 problem: int8 has to be worth it."""
+    return Planck(replace(problem.of_form("float"), precision="fp32"))
+
+
+# A name up to its hyphen is a family: what follows is the form that the engine is given. Plain is
+# for right answers only.
 ENGINES: dict[str, Callable[[Problem], Engine]] = {
     "planck": Planck,
+    "planck-fp32": _planck_float,
     "onnxruntime": OnnxRuntime,
+    "onnxruntime-dynamic": lambda problem: OnnxRuntime(problem.of_form("dynamic")),
+    "onnxruntime-static": lambda problem: OnnxRuntime(problem.of_form("static")),
+    "onnxruntime-plain": lambda problem: OnnxRuntime(problem, optimized=False),
     "openvino": OpenVino,
 }
+
+
+def family(engine: str) -> str:
+    """The engine of which this is a form.
+
+    >>> family("onnxruntime-static")
+    'onnxruntime'
+    """
+    return engine.partition("-")[0]
 
 
 def make_engine(name: str, problem: Problem) -> Engine:
@@ -158,6 +193,29 @@ def relative_error(got: dict[str, Array], reference: dict[str, Array]) -> float:
     reference is zero everywhere is compared absolutely.
     """
     worst = 0.0
+    for found, expected in _pairs(got, reference):
+        scale = float(np.abs(expected).max()) or 1.0
+        worst = max(worst, float(np.abs(found - expected).max()) / scale)
+    return worst
+
+
+def cosine(got: dict[str, Array], reference: dict[str, Array]) -> float:
+    """Smallest cosine between an output and its reference, each as one long vector.
+
+    Raises ValueError as relative_error does. Zeros agree with zeros alone.
+    """
+    worst = 1.0
+    for found, expected in _pairs(got, reference):
+        lengths = float(np.linalg.norm(found)) * float(np.linalg.norm(expected))
+        if lengths > 0:
+            worst = min(worst, float(np.vdot(found, expected)) / lengths)
+        elif found.any() or expected.any():
+            worst = min(worst, 0.0)
+    return worst
+
+
+def _pairs(got: dict[str, Array], reference: dict[str, Array]) -> Iterator[tuple[Array, Array]]:
+    """Outputs that are not empty beside their references, in double; ValueError for a bad one."""
     for name, expected in reference.items():
         if name not in got:
             raise ValueError(f"output {name} is missing")
@@ -166,9 +224,7 @@ def relative_error(got: dict[str, Array], reference: dict[str, Array]) -> float:
             raise ValueError(f"output {name} has shape {found.shape}, not {expected.shape}")
         if expected.size == 0:
             continue
-        wide, wide_expected = found.astype(np.float64), expected.astype(np.float64)
+        wide = found.astype(np.float64)
         if not np.isfinite(wide).all():
             raise ValueError(f"output {name} has values that are not finite")
-        scale = float(np.abs(wide_expected).max()) or 1.0
-        worst = max(worst, float(np.abs(wide - wide_expected).max()) / scale)
-    return worst
+        yield wide, expected.astype(np.float64)

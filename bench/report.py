@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Case, Thresholds
+from bench.cases import PEERS, Case, Goals, Thresholds
 
 SCHEMA = "planck.bench.models/1"
 NOT_MEASURED = "not measured"
@@ -28,7 +28,8 @@ class EngineResult:
     options: dict[str, Any] = field(default_factory=dict)
     build_s: float | None = None
     error: float | None = None  # max|got - reference| / max|reference|
-    error_note: str | None = None  # why `error` is missing
+    cosine: float | None = None  # smallest over the outputs
+    error_note: str | None = None  # why both are missing
     settled: bool = True  # False: its threads still ran when the next engine's turn came
 
     @property
@@ -60,34 +61,42 @@ class EngineResult:
 
 @dataclass
 class CaseResult:
-    """One case on every engine; the ratio and verdict are those of `subject`."""
+    """One case on every engine; ratios and verdict are those of `subject`.
+
+    A ratio is against a rival, a key of `case.rivals`; `goals` has the least ones.
+    """
 
     case: Case
     engines: dict[str, EngineResult]
-    goal: float | None = None
+    goals: Goals = field(default_factory=dict)
     limits: Thresholds = field(default_factory=Thresholds)
     subject: str = "planck"
 
-    def best_peer(self) -> str | None:
-        """The measured peer with the lowest median."""
-        peers = {
+    @property
+    def goal(self) -> float | None:
+        """The least ratio against the faster peer; None where none is stated."""
+        return self.goals.get(PEERS)
+
+    def best(self, rival: str = PEERS) -> str | None:
+        """The measured engine of a rival with the lowest median."""
+        found = {
             name: median
-            for name in self.case.peers
+            for name in self.case.rivals.get(rival, ())
             if name in self.engines and (median := self.engines[name].median()) is not None
         }
-        return min(peers, key=lambda name: peers[name]) if peers else None
+        return min(found, key=lambda name: found[name]) if found else None
 
-    def ratio(self) -> float | None:
-        """Median time of the faster peer / median time of the subject; above 1 we are faster."""
-        peer, ours = self.best_peer(), self.engines.get(self.subject)
-        if peer is None or ours is None:
+    def ratio(self, rival: str = PEERS) -> float | None:
+        """Median time of the rival's fastest / of the subject; above 1 we are faster."""
+        best, ours = self.best(rival), self.engines.get(self.subject)
+        if best is None or ours is None:
             return None
-        theirs, mine = self.engines[peer].median(), ours.median()
+        theirs, mine = self.engines[best].median(), ours.median()
         return None if theirs is None or mine is None else theirs / mine
 
     def round_ratios(self) -> list[float]:
-        """The ratio of each round alone, against the same peer; drift cancels in them."""
-        peer, ours = self.best_peer(), self.engines.get(self.subject)
+        """The ratio of each round alone, against the faster peer; drift cancels in them."""
+        peer, ours = self.best(), self.engines.get(self.subject)
         if peer is None or ours is None or not ours.measured:
             return []
         pairs = zip(self.engines[peer].medians(), ours.medians(), strict=True)
@@ -103,20 +112,29 @@ class CaseResult:
         ours = self.engines.get(self.subject)
         if ours is None or not ours.measured:
             return NOT_MEASURED
-        limit = self.limits.error.get(self.case.precision)
-        if ours.error_note or (limit is not None and (ours.error or 0.0) > limit):
+        if self._wrong(ours):
             return "wrong"
-        if self.goal is None:
+        if not self.goals:
             return "no goal"
-        ratio = self.ratio()
-        if ratio is None:
-            return NOT_MEASURED
-        return "met" if ratio >= self.goal else "missed"
+        found = [(self.ratio(rival), goal) for rival, goal in self.goals.items()]
+        if any(ratio is not None and ratio < goal for ratio, goal in found):
+            return "missed"
+        return NOT_MEASURED if any(ratio is None for ratio, _ in found) else "met"
+
+    def _wrong(self, engine: EngineResult) -> bool:
+        """Whether the answer is beyond the limits of the case's precision."""
+        largest = self.limits.error.get(self.case.precision)
+        smallest = self.limits.cosine.get(self.case.precision)
+        return bool(
+            engine.error_note
+            or (largest is not None and (engine.error or 0.0) > largest)
+            or (smallest is not None and engine.cosine is not None and engine.cosine < smallest)
+        )
 
     def failed(self) -> bool:
         """Whether a check has to fail: a wrong answer, or a goal that is not shown to be met."""
         verdict = self.verdict()
-        return verdict == "wrong" or (self.goal is not None and verdict != "met")
+        return verdict == "wrong" or (bool(self.goals) and verdict != "met")
 
 
 @dataclass(frozen=True)
@@ -207,9 +225,38 @@ def summary(results: Sequence[CaseResult]) -> Table:
     return [*head, "ratio", "goal", "error", "verdict"], rows
 
 
+def against(results: Sequence[CaseResult]) -> Table:
+    """Head and rows: ratios to each rival, of cases with a baseline; behind "of" the goal."""
+    shown = [result for result in results if result.case.baseline]
+    rivals = list(dict.fromkeys(name for result in shown for name in result.case.rivals))
+    head = ["case"]
+    for rival in rivals:
+        several = any(len(result.case.rivals.get(rival, ())) > 1 for result in shown)
+        head += [*([f"best of {rival}"] if several else []), f"/ {rival}"]
+    rows = []
+    for result in shown:
+        cells = {f"best of {rival}": result.best(rival) or "-" for rival in rivals}
+        cells |= {f"/ {rival}": _against(result, rival) for rival in rivals}
+        ours = result.engines.get(result.subject, EngineResult())
+        rows.append(
+            [
+                result.case.id,
+                *(cells[name] for name in head[1:]),
+                _number(ours.cosine, ".5f"),
+                result.verdict(),
+            ]
+        )
+    return [*head, "cosine", "verdict"], rows
+
+
+def _against(result: CaseResult, rival: str) -> str:
+    ratio = _number(result.ratio(rival), ".2f")
+    return f"{ratio} of {result.goals[rival]:.2f}" if rival in result.goals else ratio
+
+
 def details(results: Sequence[CaseResult]) -> Table:
     """Head and rows: one row an engine and case, with range, percentiles and accuracy."""
-    head = ["case", "engine", "median ms", "range ms", "p50", "p99", "spread", "error"]
+    head = ["case", "engine", "median ms", "range ms", "p50", "p99", "spread", "error", "cosine"]
     rows = []
     for result in results:
         for name, engine in result.engines.items():
@@ -226,6 +273,7 @@ def details(results: Sequence[CaseResult]) -> Table:
                     _ms(engine.percentile(99)),
                     _number(engine.spread(), ".1%"),
                     _error(engine),
+                    _number(engine.cosine, ".5f"),
                 ]
             )
     return head, rows
@@ -275,10 +323,13 @@ def text_table(table: Table) -> str:
 
 
 def render(results: Sequence[CaseResult], *, detail: bool = False, scale: bool = False) -> str:
-    """The results as plain text: summary, then on request details and scale check, then notes."""
+    """The results as plain text: summary, rivals of cases that have a baseline, notes.
+
+    On request also details and scale check.
+    """
     if not results:
         return "no case matches"
-    tables = [summary(results)]
+    tables = [summary(results), against(results)]
     if detail:
         tables.append(details(results))
     if scale:
@@ -307,6 +358,7 @@ def _engine_json(engine: EngineResult) -> dict[str, Any]:
         "spread": engine.spread(),
         "rounds_ms": [[ms(second) for second in seconds] for seconds in engine.rounds],
         "error": engine.error,
+        "cosine": engine.cosine,
         "error_note": engine.error_note,
         "settled": engine.settled,
     }
@@ -325,13 +377,21 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
         "cold": case.cold,
         "runs": case.runs,
         "engines": {name: _engine_json(engine) for name, engine in result.engines.items()},
-        "best_peer": result.best_peer(),
+        "best_peer": result.best(),
         "ratio": result.ratio(),
         "round_ratios": {
             "median": statistics.median(ratios) if ratios else None,
             "range": [min(ratios), max(ratios)] if ratios else None,
         },
         "goal": result.goal,
+        "against": {
+            rival: {
+                "best": result.best(rival),
+                "ratio": result.ratio(rival),
+                "goal": result.goals.get(rival),
+            }
+            for rival in case.rivals
+        },
         "verdict": result.verdict(),
         "noisy": result.noisy(),
     }

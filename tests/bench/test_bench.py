@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import environment, models, noisy, report, steps
-from bench.cases import Case, Thresholds, load_cases, load_thresholds
-from bench.peers import Problem, relative_error
+from bench import environment, forms, models, noisy, report, steps
+from bench.cases import PEERS, Case, Goals, Thresholds, load_cases, load_thresholds
+from bench.peers import ENGINES, Problem, cosine, make_engine, relative_error
 from bench.report import CaseResult, EngineResult
 
-CASE = Case("toy", "tiny", (1, 4), cold="none", runs=2, peers=("slow", "fast"))
+STEADY = "fake_engines:Steady"
+CASE = Case("toy", "tiny", (1, 4), cold="none", runs=2, peers=("slow", "fast"), reference=STEADY)
+INT8 = replace(CASE, precision="int8", peers=("ort", "ort-static", "ov"), baseline="planck-fp32")
 LIMITS = Thresholds(spread=0.1, scale_growth=0.05, error={"fp32": 1e-4})
 
 
@@ -26,7 +28,21 @@ def readings(*medians_ms: float) -> EngineResult:
 
 def result(ours: EngineResult, goal: float | None = 1.2, **changes: EngineResult) -> CaseResult:
     peers = {"slow": readings(30, 30, 30), "fast": readings(20, 20, 20)} | changes
-    return CaseResult(CASE, {"planck": ours, **peers}, goal, LIMITS)
+    return CaseResult(
+        CASE, {"planck": ours, **peers}, {} if goal is None else {PEERS: goal}, LIMITS
+    )
+
+
+def int8_result(goals: Goals, ours: EngineResult | None = None) -> CaseResult:
+    """Planck takes 10 ms; the second form of the first peer is its best."""
+    engines = {
+        "planck": ours or readings(10),
+        "planck-fp32": readings(15),
+        "ort": readings(30),
+        "ort-static": readings(20),
+        "ov": readings(8),
+    }
+    return CaseResult(INT8, engines, goals, replace(LIMITS, cosine={"int8": 0.99}))
 
 
 def fake(*names: str, **options: float) -> dict[str, EngineResult]:
@@ -59,14 +75,14 @@ def test_nothing_measured_has_no_numbers() -> None:
 
 def test_ratio_is_against_the_faster_peer() -> None:
     found = result(readings(10, 10, 12))
-    assert found.best_peer() == "fast"
+    assert found.best() == "fast"
     assert found.ratio() == pytest.approx(2.0)
     assert found.round_ratios() == pytest.approx([2.0, 2.0, 20 / 12])
 
 
 def test_a_failed_peer_leaves_the_other() -> None:
     found = result(readings(10), slow=readings(30), fast=EngineResult(failure="gone"))
-    assert found.best_peer() == "slow"
+    assert found.best() == "slow"
     assert found.ratio() == pytest.approx(3.0)
 
 
@@ -108,14 +124,64 @@ def test_a_wide_spread_is_noisy() -> None:
 def test_scale_check() -> None:
     single = result(readings(10))
     batched = replace(CASE, shape=(8, 4))
-    flat = CaseResult(batched, {"planck": readings(84)}, None, LIMITS)
-    grows = CaseResult(batched, {"planck": readings(85)}, None, LIMITS)
-    missing = CaseResult(batched, {"planck": EngineResult(failure="x")}, None, LIMITS)
+    flat = CaseResult(batched, {"planck": readings(84)}, {}, LIMITS)
+    grows = CaseResult(batched, {"planck": readings(85)}, {}, LIMITS)
+    missing = CaseResult(batched, {"planck": EngineResult(failure="x")}, {}, LIMITS)
     assert [growth.verdict() for growth in report.growths([single, flat])] == ["flat"]
     assert [growth.verdict() for growth in report.growths([single, grows])] == ["grows"]
     assert [growth.value() for growth in report.growths([single, missing])] == [None]
     assert models.failures([result(readings(10)), flat], scale=True) == []
     assert len(models.failures([result(readings(10)), grows], scale=True)) == 1
+
+
+# Rivals of int8 cases
+
+
+def test_rivals_are_judged_by_their_fastest_form() -> None:
+    found = int8_result({})
+    assert {rival: found.best(rival) for rival in INT8.rivals} == {
+        PEERS: "ov",
+        "ort": "ort-static",
+        "ov": "ov",
+        "planck-fp32": "planck-fp32",
+    }
+    ratios = [found.ratio(rival) for rival in (PEERS, "ort", "ov", "planck-fp32")]
+    assert ratios == pytest.approx([0.8, 2.0, 0.8, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("goals", "verdict"),
+    [
+        ({}, "no goal"),
+        ({"ort": 2.0, "planck-fp32": 1.5}, "met"),
+        ({"ort": 2.0, "planck-fp32": 1.51}, "missed"),
+        ({"ort": 2.1, "planck-fp32": 1.5}, "missed"),
+        ({"ort": 2.0, "nobody": 1.0}, "not measured"),
+        ({"ov": 0.9, "nobody": 1.0}, "missed"),
+    ],
+)
+def test_every_goal_counts(goals: Goals, verdict: str) -> None:
+    found = int8_result(goals)
+    assert found.verdict() == verdict
+    assert found.failed() is (verdict in ("missed", "not measured"))
+
+
+def test_int8_is_wrong_by_direction_alone() -> None:
+    rounded = replace(readings(10), error=0.2, cosine=0.9901)
+    assert int8_result({}, rounded).verdict() == "no goal"
+    assert int8_result({}, replace(rounded, cosine=0.98)).verdict() == "wrong"
+
+
+def test_table_of_rivals() -> None:
+    ours = replace(readings(10), cosine=0.999)
+    text = report.render([int8_result({"ort": 1.3, "planck-fp32": 1.6}, ours)])
+    head, _, row = text.split("\n\n")[1].splitlines()
+    names = "case best of peers / peers best of ort / ort / ov / planck-fp32 cosine verdict"
+    assert " ".join(head.split()) == names
+    cells = "toy-1x4-int8 ov 0.80 ort-static 2.00 of 1.30 0.80 1.50 of 1.60 0.99900 missed"
+    assert " ".join(row.split()) == cells
+    record = report.to_json([int8_result({"ort": 1.3})], {}, {})["cases"][0]["against"]
+    assert record["ort"] == {"best": "ort-static", "ratio": pytest.approx(2.0), "goal": 1.3}
 
 
 # Tables and records
@@ -157,19 +223,48 @@ def test_cases_and_thresholds_agree() -> None:
     cases, limits = load_cases(), load_thresholds()
     ids = {case.id for case in cases}
     assert len(ids) == len(cases)
+    rivals = {case.id: {*case.rivals} for case in cases}
     for threads in limits.goals.values():
         for goals in threads.values():
             assert set(goals) <= ids
-    assert {case.precision for case in cases} <= set(limits.error)
+            for case, goal in goals.items():
+                assert not isinstance(goal, dict) or set(goal) <= rivals[case]
+    assert {case.precision for case in cases} <= {*limits.error, *limits.cosine}
+    assert {name for case in cases for name in (*case.engines, case.reference)} <= set(ENGINES)
 
 
 def test_goals_belong_to_class_and_threads() -> None:
     limits = load_thresholds()
-    (case,) = load_cases(only="bert_encoder-1x32-")
-    assert limits.goal(case, "avx2") == 1.15
-    assert limits.goal(case, "portable") is None
-    (alone,) = load_cases(only="bert_encoder-1x32-", threads=1)
-    assert limits.goal(alone, "avx2") is None
+    (case,) = load_cases(only="bert_encoder-1x32-fp32")
+    assert limits.goals_of(case, ["any", "avx2"]) == {PEERS: 1.15}
+    assert limits.goals_of(case, ["any", "portable"]) == {}
+    (alone,) = load_cases(only="bert_encoder-1x32-fp32", threads=1)
+    assert limits.goals_of(alone, ["avx2"]) == {}
+    assert limits.goals_of(replace(case, goal=2.0), ["avx2"]) == {PEERS: 2.0}
+
+
+def test_special_classes_win() -> None:
+    goals = {
+        "any": {"2": {INT8.id: {"ort": 1.0, "ov": 0.9}}},
+        "vnni": {"2": {INT8.id: {"ort": 1.3}}},
+    }
+    limits = Thresholds(goals=goals)
+    assert limits.goals_of(INT8, ["any", "avx512", "vnni"]) == {"ort": 1.3, "ov": 0.9}
+    assert limits.goals_of(INT8, ["any", "amx"]) == {"ort": 1.0, "ov": 0.9}
+
+
+def test_int8_rows_have_forms_and_a_baseline() -> None:
+    cases = load_cases(only="int8")
+    assert {case.model for case in cases} >= {"bert_encoder", "minilm", "resnet50", "magika"}
+    for case in cases:
+        assert case.precision == "int8"
+        assert case.engines[:2] == ("planck", "planck-fp32")
+        assert case.rivals["onnxruntime"] == (
+            "onnxruntime",
+            "onnxruntime-dynamic",
+            "onnxruntime-static",
+        )
+    assert all(case.baseline is None for case in load_cases() if case.precision != "int8")
 
 
 def test_bad_rows_are_refused(tmp_path: Path) -> None:
@@ -187,6 +282,14 @@ def test_cpu_classes() -> None:
     assert environment.classify({"avx2", "fma", "avx512f"}) == "avx512"
     assert environment.classify({"avx2", "fma"}) == "avx2"
     assert environment.classify({"sse2"}) == "portable"
+
+
+def test_goal_classes() -> None:
+    assert environment._classes("amx", {"avx512_vnni"}) == ("any", "amx")
+    assert environment._classes("avx512", {"avx512_vnni"}) == ("any", "avx512", "vnni")
+    assert environment._classes("avx2", {"avx512_vnni"}) == ("any", "avx2")
+    assert environment._classes("avx2", {"avx_vnni"}) == ("any", "avx2", "vnni")
+    assert environment.goal_classes()[0] == "any"
 
 
 def test_environment_is_recorded() -> None:
@@ -220,11 +323,19 @@ def test_relative_error() -> None:
         relative_error({"y": np.array([np.nan, 4.0])}, reference)
 
 
+def test_cosine() -> None:
+    reference = {"y": np.array([3.0, 4.0]), "z": np.zeros(2)}
+    assert cosine({"y": np.array([6.0, 8.0]), "z": np.zeros(2)}, reference) == pytest.approx(1.0)
+    assert cosine({"y": np.array([4.0, -3.0]), "z": np.zeros(2)}, reference) == 0.0
+    assert cosine({"y": np.array([3.0, 4.0]), "z": np.ones(2)}, reference) == 0.0
+    with pytest.raises(ValueError, match="shape"):
+        cosine({"y": np.zeros(3)}, reference)
+
+
 # Processes
 
 
-def test_rounds_come_back_from_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "REFERENCE", "fake_engines:Steady")
+def test_rounds_come_back_from_processes() -> None:
     found = fake("Steady", "Chatty", "Wrong")
     for engine in found.values():
         assert engine.failure is None
@@ -233,6 +344,13 @@ def test_rounds_come_back_from_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["Steady"].version == "1.0"
     assert found["Steady"].options == {"threads": 2}
     assert found["Chatty"].error == 0.0
+    assert found["Wrong"].error == pytest.approx(1 / 6)
+    assert found["Steady"].cosine == pytest.approx(1.0)
+
+
+def test_a_reference_that_is_not_measured_gives_its_answer_alone() -> None:
+    found = fake("Wrong")
+    assert list(found) == ["Wrong"]
     assert found["Wrong"].error == pytest.approx(1 / 6)
 
 
@@ -274,7 +392,7 @@ def test_peers_agree_on_a_real_model(tmp_path: Path) -> None:
     assert (dims, outputs) == ({"batch": 3}, ("y", "z"))
     problem = Problem(str(path), feeds, outputs, dims)
     (found,) = models.run_cases(
-        [replace(CASE, peers=("onnxruntime", "openvino"))],
+        [replace(CASE, peers=("onnxruntime", "openvino"), reference="onnxruntime")],
         ["onnxruntime", "openvino"],
         2,
         make_problem=lambda case: problem,
@@ -282,6 +400,85 @@ def test_peers_agree_on_a_real_model(tmp_path: Path) -> None:
     assert [engine.failure for engine in found.engines.values()] == [None, None]
     assert (found.engines["openvino"].error or 0.0) < 1e-5
     assert found.verdict() == "not measured"
+
+
+@pytest.fixture
+def int8_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Problem:
+    """The mini encoder with all of its int8 forms."""
+    for name in ("onnx", "onnxruntime.quantization", "openvino", "planck"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(models, "CACHE", tmp_path)
+    return models.prepare(MINI)
+
+
+MINI = Case(
+    "bert_encoder",
+    "mini",
+    (2, 8),
+    precision="int8",
+    peers=("onnxruntime", "onnxruntime-dynamic", "onnxruntime-static", "openvino"),
+    baseline="planck-fp32",
+    reference="onnxruntime-plain",
+    cold="none",
+    runs=1,
+)
+
+
+def test_int8_forms_are_made_and_agree(int8_problem: Problem, tmp_path: Path) -> None:
+    import onnx
+
+    assert int8_problem.missing == {}
+    kinds = {
+        name: {node.op_type for node in onnx.load(path).graph.node}
+        for name, path in int8_problem.forms.items()
+    }
+    assert "QuantizeLinear" not in kinds["float"]
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds["qdq"] & kinds["static"]
+    assert "MatMulInteger" in kinds["dynamic"]
+    assert int8_problem.path == int8_problem.forms["qdq"]
+
+    (found,) = models.run_cases([MINI], rounds=1, make_problem=lambda case: int8_problem)
+    assert {name: engine.failure for name, engine in found.engines.items()} == dict.fromkeys(
+        MINI.engines
+    )
+    for engine in found.engines.values():
+        assert (engine.cosine or 0.0) > 0.99
+    assert found.engines["planck"].options["precision"] == "int8"
+    assert found.engines["planck-fp32"].options["precision"] == "fp32"
+    assert found.verdict() == "no goal"
+    assert not [*tmp_path.glob("*.partial"), *tmp_path.glob("tmp*")]
+
+
+def test_a_form_is_made_once_for_its_content(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    planck_models = pytest.importorskip("planck.models")
+    source = tmp_path / "bert_encoder-mini-0.onnx"
+    planck_models.write("bert_encoder", source, size="mini")
+    samples = forms.Samples("bert_encoder", "mini", (1, 8))
+    first = Path(forms.written(source, "qdq", samples).path)
+    stamp = first.stat().st_mtime_ns
+    forms.written.cache_clear()
+    assert forms.written(source, "qdq", samples).path == str(first)
+    assert first.stat().st_mtime_ns == stamp
+    assert forms._key(source, "qdq", replace(samples, shape=(1, 9))) not in first.name
+    stale = first.with_name("bert_encoder-mini-qdq-1x8-0123.onnx")
+    first.rename(stale)
+    forms.written.cache_clear()
+    assert forms.written(source, "qdq", samples).path == str(first)
+    assert not stale.exists()
+
+
+def test_a_form_that_fails_is_a_reason(tmp_path: Path) -> None:
+    source = tmp_path / "no.onnx"
+    source.write_bytes(b"no model")
+    found = forms.written(source, "qdq", forms.Samples("bert_encoder", "mini", (1, 8)))
+    assert found.path == ""
+    assert found.reason.startswith("no qdq form: ")
+    problem = Problem("no.onnx", {}, (), missing={"static": found.reason})
+    with pytest.raises(RuntimeError, match="no qdq form"):
+        make_engine("onnxruntime-static", problem)
+    with pytest.raises(RuntimeError, match="has no dynamic form"):
+        make_engine("onnxruntime-dynamic", problem)
 
 
 TOY_MODEL = """
