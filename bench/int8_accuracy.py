@@ -62,10 +62,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is quantised: smoothed first or not, thresholds, options of placement."""
+    """How a model is quantised: what is smoothed first, thresholds, options of placement."""
 
     name: str
-    smooth: bool = False
+    smooth: str = ""  # "norms", "all" (planck.smooth), or nothing
     solve: dict[str, Any] = field(default_factory=dict)
     placement: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +78,8 @@ def int8_plan(path: Path, samples: Sequence[Feeds], recipe: Recipe) -> Any:
     planck = import_planck()
     model: Any = path
     if recipe.smooth:
-        model = planck.smooth(path, samples[:4]).SerializeToString()
+        smoothed = planck.smooth(path, samples[:4], groups=recipe.smooth)
+        model = smoothed.SerializeToString()
     scales = planck.calibrate(model, samples).solve(**recipe.solve)
     return planck.build(model, precision="int8", scales=scales, placement=recipe.placement)
 
@@ -94,8 +95,9 @@ def written(name: str, folder: str) -> Path:
 
 MINILM = (
     Recipe("auto"),
-    Recipe("smooth", smooth=True),
-    Recipe("smooth, FFN out float", True, placement={"exclude": ["*layer.?/output/dense/*"]}),
+    Recipe("norms smoothed", smooth="norms"),
+    Recipe("all smoothed", smooth="all"),
+    Recipe("all smoothed, FFN out float", "all", placement={"exclude": ["*layer.?/output/dense/*"]}),
 )
 
 
