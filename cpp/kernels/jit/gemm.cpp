@@ -120,7 +120,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // come from L3, whose latency the 12 loads at the end of a tile could not hide. A row for every
   // four k: all at once would hold up the first loads of A and B. Where the loop is too short for
   // that, before it.
-  bool spreads_prefetch() const { return !r_.lines && r_.panels <= 3; }
+  bool spreads_prefetch() const {
+    constexpr int kFew = 12;  // lines, which hold up nothing
+    const int lines = r_.rows * (columns_ * vector_bytes() + 63) / 64;
+    return !r_.lines && r_.panels <= 3 && lines > kFew;
+  }
   int spread_k() const { return kUnroll * r_.rows; }
 
   void prefetch_output() {
