@@ -97,7 +97,9 @@ MINILM = (
     Recipe("auto"),
     Recipe("norms smoothed", smooth="norms"),
     Recipe("all smoothed", smooth="all"),
-    Recipe("all smoothed, FFN out float", "all", placement={"exclude": ["*layer.?/output/dense/*"]}),
+    Recipe(
+        "all smoothed, FFN out float", "all", placement={"exclude": ["*layer.?/output/dense/*"]}
+    ),
 )
 
 

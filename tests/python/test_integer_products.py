@@ -112,7 +112,7 @@ def conv_exact(
 ) -> np.ndarray:
     """int64 convolution of integers; the padding holds the zero point, which counts as 0."""
     x = np.pad(x - zero, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    batch, channels, height, width = x.shape
+    batch, _channels, height, width = x.shape
     out, inner, kh, kw = w.shape
     rows, columns = (height - kh) // stride + 1, (width - kw) // stride + 1
     y = np.zeros((batch, out, rows, columns), np.int64)

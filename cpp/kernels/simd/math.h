@@ -7,6 +7,7 @@
 // of the finished functions are bounded by tests/cpp/eltwise_test.cpp.
 #include <cstdint>
 
+#include "kernels/simd/coefficients.h"
 #include "kernels/simd/gelu_root.h"
 
 namespace planck {
@@ -32,13 +33,6 @@ PLANCK_INLINE F16 polynomial(const float (&c)[kCount], F16 x) {
   return sum;
 }
 
-// (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2; relative error of e^r: fit 3.1e-9.
-constexpr float kExpTail[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f,
-                              0x1.6a2432p-10f};
-constexpr float kLog2E = 0x1.715476p+0f;
-constexpr float kLn2 = 0x1.62e430p-1f, kLn2Rest = -1.9046542e-09f;  // ln 2 = kLn2 + kLn2Rest
-constexpr float kRound = 0x1.8p+23f;  // adding it leaves a whole number in the low bits
-
 // e^(x + rest) for x in [-104, 89] and a rest of a few ulps of x. 2^n is applied in two halves, so
 // that results below 2^-126 round once and results above the range become inf.
 PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
@@ -53,8 +47,8 @@ PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
   return e * first * second;
 }
 
-// Both clamps keep NaN. e^-104 rounds to 0, e^89 to inf.
-PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(-104.0f), min2(set1(89.0f), x)); }
+// Both clamps keep NaN.
+PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(kExpLow), min2(set1(kExpHigh), x)); }
 PLANCK_INLINE F16 exp(F16 x) { return exp_clamped(clamp_exp(x), zero16()); }
 
 // exp for x <= 0 (or NaN) with results below 2^-126 flushed to 0: the exponent fits one factor.
@@ -124,17 +118,13 @@ PLANCK_INLINE F16 erf(F16 x) {
   return select(abs(x) < set1(0.921875f), small, with_sign(large, x));
 }
 
-// (tanh(x) / x - 1) / x^2 in x^2, |x| < 0.625; fit 4.4e-9 relative.
-constexpr float kTanhSmall[] = {-0x1.555532p-2f, 0x1.11071ep-3f, -0x1.b83b18p-5f, 0x1.521e02p-6f,
-                                -0x1.75b9cep-8f};
-
 PLANCK_INLINE F16 tanh(F16 x) {
   const F16 square = x * x;
   const F16 small = fma(polynomial(kTanhSmall, square) * square, x, x);
   const F16 magnitude = abs(x);
   const F16 grown = exp(magnitude + magnitude) + set1(1.0f);
   const F16 large = set1(1.0f) - set1(2.0f) / grown;
-  return select(magnitude < set1(0.625f), small, with_sign(large, x));
+  return select(magnitude < set1(kTanhSmallEnd), small, with_sign(large, x));
 }
 
 // With e = exp(-|x|) <= 1: 1 / (1 + e), and e / (1 + e) for negative x. Relatively exact at both
@@ -167,7 +157,7 @@ PLANCK_INLINE F16 gelu_erf(F16 x) {
 
 // 0.5 x (1 + tanh z) = x / (1 + e^(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3).
 PLANCK_INLINE F16 gelu_tanh(F16 x) {
-  const F16 scale = fma(x * x, set1(-0.0713548163f), set1(-1.59576912f));
+  const F16 scale = fma(x * x, set1(kGeluTanhSquare), set1(kGeluTanhOne));
   return x / (set1(1.0f) + exp(scale * x));
 }
 
