@@ -9,6 +9,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/integer/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 
 namespace planck {
@@ -181,23 +182,15 @@ class ProductLowering {
   }
 
   void run() {
-    const auto choice = select_qmatmul(w_.n, w_.k, l_.forced());
     Step step{.op = "",
               .params = {},
               .inputs = {},
               .outputs = {place_.y},
-              .kernel = std::string(choice.row->name),
+              .kernel = "",
               .nodes = std::move(origin_),
-              .rejected = choice.rejected};
-    QProductParams params{w_.n, p_.channels, p_.windows, p_.input.zero, {}, then_};
-    if (requantized_) {
-      params.requantize = requantized_->bounds;
-      params.then = {};
-    }
+              .rejected = {}};
     const int32_t bias = p_.input.scale > 0 ? known_scales() : run_time_scales();
-    const std::string& name = l_.graph.value(p_.node->inputs[1]).name;
-    const int32_t weights = l_.make_constant(packed_codes(name, w_.codes, w_.n, w_.k, step.kernel));
-    step.params = std::move(params);
+    const int32_t weights = p_.depthwise ? make_depthwise(step) : make_product(step);
     step.inputs = {place_.x, weights, offset_, multiplier_, bias, place_.residual};
     step.asked = step.given = "int8";
     merge_origin(step.nodes, p_.input.node->origin);
@@ -205,6 +198,26 @@ class ProductLowering {
   }
 
  private:
+  // Kernel and parameters; returns the weights in the kernel's form.
+  int32_t make_product(Step& step) {
+    auto choice = select_qmatmul(w_.n, w_.k, l_.forced());
+    step.kernel = choice.row->name;
+    step.rejected = std::move(choice.rejected);
+    step.params =
+        QProductParams{w_.n, p_.channels, p_.windows, p_.input.zero, requantize(), program()};
+    return l_.make_constant(packed_codes(weight_name(), w_.codes, w_.n, w_.k, step.kernel));
+  }
+  int32_t make_depthwise(Step& step) {
+    auto choice = choose_by_isa(qdepthwise_rows(), l_.forced());
+    step.kernel = choice.row->name;
+    step.rejected = std::move(choice.rejected);
+    step.params = QDepthwiseParams{p_.windows, p_.input.zero, requantize(), program()};
+    return l_.make_constant({weight_name(), vector_of(DType::s8, w_.codes), {}});
+  }
+  const std::string& weight_name() const { return l_.graph.value(p_.node->inputs[1]).name; }
+  Requantize requantize() const { return requantized_ ? requantized_->bounds : Requantize{}; }
+  TileProgram program() const { return requantized_ ? TileProgram{} : then_; }
+
   // Operand 0 is the product with its bias; a residual that cannot be added before the program is
   // operand 1.
   void add_epilogue(const TileProgram& tail) {
