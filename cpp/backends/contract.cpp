@@ -43,11 +43,6 @@ class Contract {
 
   void operator()(const QProductParams& p) const {
     const BoundValue &x = in(0), &y = out(0);
-    expect(x.dtype == DType::u8, "its input ", x, " is not uint8");
-    const bool bytes = y.dtype == DType::u8;
-    expect(bytes || (y.dtype == DType::f32 && !p.requantize.on), "its output is ", y);
-    expect(bytes == (p.requantize.on || ends_in_bytes(p.then)), "its output is ", y,
-           ", its program gives another type");
     if (p.windows.empty()) {
       rows(x), rows(y);
       expect(x.columns() == p.channels && y.columns() == p.n && x.rows() == y.rows(),
@@ -57,10 +52,25 @@ class Contract {
       expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
              p.channels, " channels do not give ", y, " with ", p.n);
     }
+    integers(p, p.n);
+  }
+  void operator()(const QDepthwiseParams& p) const {
+    const BoundValue &x = in(0), &y = out(0);
+    pictures(x, y, p.windows.size());
+    expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
+    weights_of(1, checked_mul(taps(p.windows), y.columns(), "weights"));
+    integers(p, y.columns());
+  }
+  // What products of integers share: bytes come in, `n` offsets and multipliers, an end.
+  void integers(const auto& p, int64_t n) const {
+    const BoundValue &x = in(0), &y = out(0);
+    expect(x.dtype == DType::u8, "its input ", x, " is not uint8");
+    const DType written = p.requantize.on ? DType::u8 : type_of(p.then);
+    expect(y.dtype == written, "its output is ", y, ", its program gives another type");
     expect(in(2).dtype == DType::s32 && in(3).dtype == DType::f32, "offsets ", in(2),
            " and multipliers ", in(3), " have other types");
-    weights_of(2, p.n), weights_of(3, p.n);
-    if (has(4)) weights_of(4, p.n);
+    weights_of(2, n), weights_of(3, n);
+    if (has(4)) weights_of(4, n);
     if (has(4)) expect(in(4).dtype == DType::f32, "the bias ", in(4), " is not float32");
     if (!has(5)) return;
     same_rows(5, y);
@@ -73,9 +83,7 @@ class Contract {
     f32_before(p.then);
     pictures(x, y, p.windows.size());
     expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
-    int64_t taps = 1;
-    for (const WindowParams& w : p.windows) taps = checked_mul(taps, w.kernel, "taps");
-    if (has(1)) weights_of(1, checked_mul(taps, y.columns(), "weights"));
+    if (has(1)) weights_of(1, checked_mul(taps(p.windows), y.columns(), "weights"));
     if (has(2)) weights_of(2, y.columns());
     if (has(3)) same_rows(3, y);
   }
@@ -371,9 +379,16 @@ class Contract {
     expect(moved.shape == want, indices, " of ", x, " do not stand for ", moved);
   }
 
-  // Whether the last instruction is a quantisation, whose result is stored as a byte.
-  static bool ends_in_bytes(const TileProgram& p) {
-    return !p.body.empty() && p.body.back().op == TileOp::quantize_u8;
+  static int64_t taps(const std::vector<WindowParams>& windows) {
+    int64_t taps = 1;
+    for (const WindowParams& w : windows) taps = checked_mul(taps, w.kernel, "taps");
+    return taps;
+  }
+  // What a program gives: bytes if its last instruction is a quantisation.
+  static DType type_of(const TileProgram& p) {
+    if (p.body.empty()) return DType::f32;
+    if (p.body.back().op == TileOp::quantize_u8) return DType::u8;
+    return p.body.back().op == TileOp::quantize_s8 ? DType::s8 : DType::f32;
   }
   // Strides of a value without elements mean nothing.
   static bool dense(const BoundValue& v) { return v.count() == 0 || is_dense(v); }

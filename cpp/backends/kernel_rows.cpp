@@ -15,6 +15,7 @@
 #include "kernels/lut/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
@@ -38,6 +39,7 @@ struct Isas {
   auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ConvParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const QProductParams&) const { return isa_in(qmatmul_rows(), name); }
+  auto operator()(const QDepthwiseParams&) const { return isa_in(qdepthwise_rows(), name); }
   auto operator()(const WinogradParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const ChannelwiseParams&) const { return isa_in(channelwise_rows(), name); }
   auto operator()(const MatmulParams&) const { return isa_in(matmul_rows(), name); }

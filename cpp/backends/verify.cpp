@@ -10,6 +10,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 #include "plan/view.h"
 
@@ -200,6 +201,7 @@ class Verifier {
       weight(s, product->n, product->k());
     }
     if (const auto* conv = std::get_if<WinogradParams>(&s.params)) weight(s, conv->n, conv->k());
+    if (std::holds_alternative<QDepthwiseParams>(s.params)) codes(s);
   }
 
   // bias and residual of a linear layer, the mask of attention, the residual of a norm
@@ -208,7 +210,10 @@ class Verifier {
     if (channelwise != nullptr) {
       return i >= 2 || (i == 1 && channelwise->kind != ChannelwiseKind::depthwise);
     }
-    if (std::holds_alternative<QProductParams>(s.params)) return i >= 4;
+    if (std::holds_alternative<QProductParams>(s.params) ||
+        std::holds_alternative<QDepthwiseParams>(s.params)) {
+      return i >= 4;
+    }
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
                          std::holds_alternative<ConvParams>(s.params) ||
                          std::holds_alternative<WinogradParams>(s.params);
@@ -223,6 +228,18 @@ class Verifier {
     const Packing& packing = plan_.constants[static_cast<size_t>(b.index)].packing;
     expect(packing.kernel == s.kernel && packing.n == n && packing.k == k,
            "its weight is packed for another kernel or another size");
+  }
+
+  // Weights that are read when shapes are bound; how many is for the contract.
+  void codes(const Step& s) const {
+    const PlanBuffer& b = buffer_of(s.inputs[1]);
+    const PlanValue& w = at(s.inputs[1]);
+    expect(b.kind == BufferKind::constant && w.offset == Dim(0) && w.dtype == DType::s8,
+           "its weight is no constant of int8");
+    const PlanConstant& constant = plan_.constants[static_cast<size_t>(b.index)];
+    expect(constant.tensor.dtype() == DType::s8 && constant.packing.kernel.empty() &&
+               b.elements == product(w.shape),
+           "its weight does not have the form of its kernel");
   }
 
   static void program(const TileProgram& program) {
@@ -245,9 +262,18 @@ class Verifier {
     return {4, 4};
   }
   static StepArity check(const Step& s, const QProductParams& p) {
-    epilogue(p.then, s.inputs.size() > 5 && s.inputs[5] >= 0 ? 2 : 1);
     if (!p.windows.empty()) windows(p.windows);
     expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
+    return integers(s, p);
+  }
+  static StepArity check(const Step& s, const QDepthwiseParams& p) {
+    windows(p.windows);
+    expect(p.windows.back().kernel <= kQDepthwiseTaps, "its windows have ", p.windows.back().kernel,
+           " taps in a row");
+    return integers(s, p);
+  }
+  static StepArity integers(const Step& s, const auto& p) {
+    epilogue(p.then, s.inputs.size() > 5 && s.inputs[5] >= 0 ? 2 : 1);
     const Requantize& r = p.requantize;
     for (const int32_t byte : {p.zero, r.zero, r.low, r.high}) {
       expect(byte >= 0 && byte <= 255, "its zero point or bound ", byte, " is no byte");

@@ -20,6 +20,7 @@
 #include "kernels/layout/rows.h"
 #include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/resample/rows.h"
@@ -43,6 +44,7 @@ class Reselect {
                           p.n, p.k(), step_.kernel);
     });
   }
+  void operator()(const QDepthwiseParams&) { take(choose_by_isa(qdepthwise_rows(), forced())); }
   void operator()(const WinogradParams& p) { product(p.n, p.k()); }
   void operator()(const ChannelwiseParams&) { take(choose_by_isa(channelwise_rows(), forced())); }
   void operator()(const MatmulParams&) {

@@ -21,6 +21,7 @@
 #include "ops/range.h"
 #include "ops/reduce.h"
 #include "ops/softmax.h"
+#include "passes/quant_facts.h"
 
 namespace planck {
 bool all_f32(const Lowering& l, const Node& n) {
@@ -50,7 +51,8 @@ namespace {
 bool lower_integer_linear(Lowering& l, const Node& n) {
   const Value& w = l.graph.value(n.inputs[1]);
   const ByteSource input = byte_source(l.graph, n.inputs[0]);
-  if (input.node == nullptr || !w.is_constant()) return false;
+  // Reasons of the first kind are in the report already (passes/quantized.cpp).
+  if (input.node == nullptr || !why_no_integer_product(l.graph, n).empty()) return false;
   auto weights =
       std::make_shared<IntegerWeights>(integer_weights(*w.fact.constant, w.quant.get(), 1, 0));
   const std::string& why = input.refusal.empty() ? weights->refusal : input.refusal;

@@ -13,10 +13,12 @@
 #include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/winograd/rows.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/pool.h"
+#include "passes/quant_facts.h"
 
 namespace planck {
 
@@ -83,22 +85,29 @@ Tensor taps_by_channels(const Tensor& w, int64_t first, int64_t count) {
   return out;
 }
 
-// A convolution whose operands lie on grids: one product of integers for each group.
+// A convolution whose operands lie on grids: one product of integers for each group, or a depthwise
+// one for all.
 struct IntegerConv {
   ByteSource input;
+  bool depthwise = false;
   std::vector<IntegerWeights> groups;
 };
 
 // Nothing for any other; where the input is made of bytes, the report says why.
-std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n, bool pads) {
+std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n, const Geometry& geometry,
+                                               bool pads) {
   auto out = std::make_shared<IntegerConv>();
   out->input = byte_source(l.graph, n.inputs[0]);
-  if (out->input.node == nullptr) return nullptr;
+  if (out->input.node == nullptr || !why_no_integer_product(l.graph, n).empty()) return nullptr;
   const Value& w = l.graph.value(n.inputs[1]);
-  const int64_t groups = n.as<ops::Convolution>().group;
-  const int64_t each = w.fact.constant->shape()[0] / groups;
+  const Shape& shape = w.fact.constant->shape();
+  const int64_t group = n.as<ops::Convolution>().group;
+  out->depthwise = group > 1 && group == shape[0] && shape[1] == 1;
+  const int64_t groups = out->depthwise ? 1 : group, each = shape[0] / groups;
   std::string why = out->input.refusal;
-  if (groups > 1 && each == 1) why = "depthwise convolutions have no integer kernel";
+  if (out->depthwise && geometry.windows.back().kernel > kQDepthwiseTaps) {
+    why = cat("its windows have more than ", kQDepthwiseTaps, " taps in a row");
+  }
   if (out->input.scale <= 0 && pads)
     why = "its padding reads a zero point that the run alone knows";
   for (int64_t g = 0; g < groups && why.empty(); ++g) {
@@ -151,15 +160,21 @@ class ConvolutionLowering {
  private:
   void integer_products(const Node& last_node) {
     const int64_t in = weights_.shape()[1];
-    const bool pointwise = is_pointwise(geometry_, conv_);
+    const bool pointwise = !integers_->depthwise && is_pointwise(geometry_, conv_);
     const int32_t x = readable(l_.permuted(l_.value(integers_->input.node->inputs[0]), order_));
     const int32_t residual = l_.rows(l_.permuted(byte_residual(l_, n_.input(3)), order_));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
-    IntegerProduct product{&n_, integers_->input, in, geometry_.windows, true, conv_.activation};
+    IntegerProduct product{.node = &n_,
+                           .input = integers_->input,
+                           .channels = in,
+                           .windows = geometry_.windows,
+                           .residual_first = true,
+                           .activation = conv_.activation,
+                           .depthwise = integers_->depthwise};
     if (pointwise) product.windows.clear();
     int64_t first = 0;
     for (const IntegerWeights& w : integers_->groups) {
-      const int32_t part = l_.window(x, first / w.n * in, in);
+      const int32_t part = product.depthwise ? x : l_.window(x, first / w.n * in, in);
       const ProductPlace place{pointwise ? l_.rows(part) : part, l_.window(y, first, w.n),
                                l_.window(residual, first, w.n), first};
       add_integer_product(l_, product, w, place, tail_, origin_);
@@ -271,7 +286,7 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   if (!geometry.refusal.empty()) return geometry.refusal;
   const auto no_pad = [](int64_t pad) { return pad == 0; };
   const bool pads = conv.auto_pad != "NOTSET" || !std::ranges::all_of(conv.pads, no_pad);
-  const auto integers = integers_of(l, n, pads);
+  const auto integers = integers_of(l, n, geometry, pads);
   const auto emit = [&l, &n, geometry, integers](const Node& last, const TileProgram& tail,
                                                  Origin origin) {
     ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);

@@ -9,6 +9,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/integer/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 
 namespace planck {
@@ -67,15 +68,36 @@ std::string why_no_grid(const QParams* grid, int64_t axis) {
   return "";
 }
 
-// The integer that a number on the grid stands for; nothing if it is none of 8 bits with a sign.
-std::optional<int8_t> code_of(float weight, float scale) {
+// The integer that a number on the grid stands for; nothing if it is none of 8 bits, or just one
+// above.
+std::optional<int16_t> code_of(float weight, float scale) {
   const auto w = static_cast<double>(weight), s = static_cast<double>(scale);
   const double code = std::nearbyint(w / s);
   // A factor that was folded into both costs a rounding each.
-  if (!(std::abs(code * s - w) <= 1e-6 * std::max(std::abs(w), s)) || code < -128 || code > 127) {
+  if (!(std::abs(code * s - w) <= 1e-6 * std::max(std::abs(w), s)) || code < -128 || code > 128) {
     return std::nullopt;
   }
-  return static_cast<int8_t>(code);
+  return static_cast<int16_t>(code);
+}
+
+// Unsigned weights with the zero point 127 reach from -127 to 128: such columns are negated, and so
+// are their scales, which changes no product.
+bool negate_beyond(std::vector<int16_t>& codes, std::vector<float>& scales) {
+  const size_t columns = scales.size();
+  std::vector<int16_t> low(columns, 0), high(columns, 0);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    low[i % columns] = std::min(low[i % columns], codes[i]);
+    high[i % columns] = std::max(high[i % columns], codes[i]);
+  }
+  for (size_t i = 0; i < codes.size(); ++i) {
+    if (high[i % columns] <= 127) continue;
+    if (low[i % columns] < -127) return false;
+    codes[i] = static_cast<int16_t>(-codes[i]);
+  }
+  for (size_t j = 0; j < columns; ++j) {
+    if (high[j] > 127) scales[j] = -scales[j];
+  }
+  return true;
 }
 
 // Sums with any input, their start included, must stay inside 32 bits.
@@ -101,17 +123,22 @@ IntegerWeights integer_weights(const Tensor& matrix, const QParams* grid, int64_
   for (size_t j = 0; j < columns; ++j) {
     out.scales.push_back(grid->scale[grid->scale.size() == 1 ? 0 : static_cast<size_t>(first) + j]);
   }
-  out.codes.resize(static_cast<size_t>(matrix.count()));
+  std::vector<int16_t> codes(static_cast<size_t>(matrix.count()));
   const float* w = matrix.as<float>();
-  for (size_t i = 0; i < out.codes.size(); ++i) {
+  for (size_t i = 0; i < codes.size(); ++i) {
     const auto code = code_of(w[i], out.scales[i % columns]);
     if (!code) {
       out.refusal = cat("its weight ", w[i], " is no multiple of its scale ",
                         out.scales[i % columns], " between -128 and 127");
       return out;
     }
-    out.codes[i] = *code;
+    codes[i] = *code;
   }
+  if (!negate_beyond(codes, out.scales)) {
+    out.refusal = "its weights less their zero point reach from -128 to 128";
+    return out;
+  }
+  out.codes.assign(codes.begin(), codes.end());
   if (!fits_int32(out)) out.refusal = cat("sums over ", out.k, " products could leave 32 bits");
   return out;
 }
@@ -181,23 +208,15 @@ class ProductLowering {
   }
 
   void run() {
-    const auto choice = select_qmatmul(w_.n, w_.k, l_.forced());
     Step step{.op = "",
               .params = {},
               .inputs = {},
               .outputs = {place_.y},
-              .kernel = std::string(choice.row->name),
+              .kernel = "",
               .nodes = std::move(origin_),
-              .rejected = choice.rejected};
-    QProductParams params{w_.n, p_.channels, p_.windows, p_.input.zero, {}, then_};
-    if (requantized_) {
-      params.requantize = requantized_->bounds;
-      params.then = {};
-    }
+              .rejected = {}};
     const int32_t bias = p_.input.scale > 0 ? known_scales() : run_time_scales();
-    const std::string& name = l_.graph.value(p_.node->inputs[1]).name;
-    const int32_t weights = l_.make_constant(packed_codes(name, w_.codes, w_.n, w_.k, step.kernel));
-    step.params = std::move(params);
+    const int32_t weights = p_.depthwise ? make_depthwise(step) : make_product(step);
     step.inputs = {place_.x, weights, offset_, multiplier_, bias, place_.residual};
     step.asked = step.given = "int8";
     merge_origin(step.nodes, p_.input.node->origin);
@@ -205,6 +224,26 @@ class ProductLowering {
   }
 
  private:
+  // Kernel and parameters; returns the weights in the kernel's form.
+  int32_t make_product(Step& step) {
+    auto choice = select_qmatmul(w_.n, w_.k, l_.forced());
+    step.kernel = choice.row->name;
+    step.rejected = std::move(choice.rejected);
+    step.params =
+        QProductParams{w_.n, p_.channels, p_.windows, p_.input.zero, requantize(), program()};
+    return l_.make_constant(packed_codes(weight_name(), w_.codes, w_.n, w_.k, step.kernel));
+  }
+  int32_t make_depthwise(Step& step) {
+    auto choice = choose_by_isa(qdepthwise_rows(), l_.forced());
+    step.kernel = choice.row->name;
+    step.rejected = std::move(choice.rejected);
+    step.params = QDepthwiseParams{p_.windows, p_.input.zero, requantize(), program()};
+    return l_.make_constant({weight_name(), vector_of(DType::s8, w_.codes), {}});
+  }
+  const std::string& weight_name() const { return l_.graph.value(p_.node->inputs[1]).name; }
+  Requantize requantize() const { return requantized_ ? requantized_->bounds : Requantize{}; }
+  TileProgram program() const { return requantized_ ? TileProgram{} : then_; }
+
   // Operand 0 is the product with its bias; a residual that cannot be added before the program is
   // operand 1.
   void add_epilogue(const TileProgram& tail) {

@@ -41,6 +41,7 @@ struct IntegerProduct {
   std::vector<WindowParams> windows;  // none: rows
   bool residual_first = false;        // before the activation
   std::string_view activation;
+  bool depthwise = false;  // each channel stays by itself
 };
 // As kernels see them; y and residual with columns [first, first + n) of all that the node has.
 struct ProductPlace {

@@ -188,6 +188,21 @@ struct QProductParams {
     return k;
   }
 };
+// x (u8), w (s8: [taps, channels]), offset (s32), multiplier (f32), bias?, residual?: a depthwise
+// convolution on integers, as QProductParams.
+struct QDepthwiseParams {
+  static constexpr std::string_view kFamily = "qdepthwise";
+  std::vector<WindowParams> windows;
+  int32_t zero = 0;  // of x: what the padding reads
+  Requantize requantize;
+  TileProgram then;  // after bias and residual; may end in bytes
+  static void fields(auto& s, auto& visit) {
+    visit("windows", s.windows);
+    visit("zero", s.zero);
+    visit("requantize", s.requantize);
+    visit("then", s.then);
+  }
+};
 struct MatmulParams {  // a, b: batched, both vary
   static constexpr std::string_view kFamily = "matmul";
   static void fields(auto&, auto&) {}
@@ -319,11 +334,11 @@ struct ReferenceParams {  // any op, by its reference
   }
 };
 using StepParams =
-    std::variant<LinearParams, ConvParams, QProductParams, WinogradParams, ChannelwiseParams,
-                 MatmulParams, AttentionParams, NormParams, SoftmaxParams, EltwiseParams, LutParams,
-                 BytePoolParams, DynamicQuantizeParams, IntegerParams, EmbedParams, CopyParams,
-                 IndexParams, ReduceParams, LaneParams, RangeParams, ResampleParams,
-                 ReferenceParams>;
+    std::variant<LinearParams, ConvParams, QProductParams, QDepthwiseParams, WinogradParams,
+                 ChannelwiseParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
+                 EltwiseParams, LutParams, BytePoolParams, DynamicQuantizeParams, IntegerParams,
+                 EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams, RangeParams,
+                 ResampleParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

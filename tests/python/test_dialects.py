@@ -25,7 +25,6 @@ PRODUCTS = ("planck.Linear", "planck.Convolution", "ConvTranspose", "MatMul", "C
 # What stays float, and why; all products of the other fixtures can take integers.
 REASONS = {
     "modelopt_weights": ["no integer kernel computes ConvTranspose"],
-    "tf2onnx": ["zero point 127"],
     "dynamic_conv": ["its padding reads a zero point that the run alone knows"],
     "half_scales": ["f16, which has no kernels yet"],
     "modelopt_half": ["f16, which has no kernels yet"],

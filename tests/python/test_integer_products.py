@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import planck
 
-Graph = tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
+Maker = Callable[..., tuple[bytes, np.ndarray, object]]
 
 
 class Writer:
@@ -112,7 +113,7 @@ def conv_exact(
 ) -> np.ndarray:
     """int64 convolution of integers; the padding holds the zero point, which counts as 0."""
     x = np.pad(x - zero, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    batch, _channels, height, width = x.shape
+    batch, _, height, width = x.shape
     out, inner, kh, kw = w.shape
     rows, columns = (height - kh) // stride + 1, (width - kw) // stride + 1
     y = np.zeros((batch, out, rows, columns), np.int64)
@@ -189,6 +190,106 @@ def test_convolutions_are_exact(dtype: type, group: int) -> None:
     np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), q)
 
 
+def mobile(dtype: type, seed: int) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """Depthwise 3x3 with ReLU6 -> 1x1 -> depthwise 5x5, stride 2 -> depthwise 1x7 with dilation.
+
+    The model, its input, and what NumPy makes of it; 37 channels are whole vectors and a rest.
+    """
+    w = Writer(seed)
+    grids = [(0.02, 128), (0.04, 0), (0.09, 140), (0.2, 119), (0.3, 121)]
+    if dtype is np.int8:
+        grids = [(s, z - 128) for s, z in grids]
+    info = np.iinfo(dtype)
+    c = 37
+    shapes = [(c, 1, 3, 3), (c, c, 1, 1), (c, 1, 5, 5), (c, 1, 1, 7)]
+    x = w.rng.normal(0, 1, (2, c, 13, 23)).astype(np.float32)
+    value, q = w.through("x", *grids[0], dtype), quantised(x, *grids[0], dtype)
+    for i, shape in enumerate(shapes):
+        codes = w.rng.integers(-127, 128, shape).astype(np.int8)
+        scale = w.rng.uniform(0.002, 0.01, c).astype(np.float32)
+        unit = np.float64(np.float32(grids[i][0])) * scale
+        bias = w.rng.integers(-2000, 2000, c).astype(np.int32)
+        inputs = [value, w.weights(f"w{i}", codes, scale, 0)]
+        inputs.append(w.weights(f"b{i}", bias, unit.astype(np.float32), 0))
+        value = w.node(
+            "Conv",
+            inputs,
+            f"c{i}",
+            kernel_shape=list(shape[2:]),
+            pads=[0, 3, 0, 3] if i == 3 else [shape[2] // 2] * 4,
+            strides=[2, 2] if i == 2 else [1, 1],
+            dilations=[1, 2] if i == 3 else [1, 1],
+            group=c if shape[1] == 1 else 1,
+        )
+        low, high = info.min, info.max
+        step, zero = grids[i + 1]
+        if i == 0:
+            bounds = [w.constant("six_low", np.float32(0)), w.constant("six", np.float32(6))]
+            value = w.node("Clip", [value, *bounds], "relu6")
+            low, high = zero, min(info.max, zero + round(6 / np.float32(step)))
+        if i == 3:
+            spread = np.zeros((c, 1, 1, 13), np.int8)
+            spread[..., ::2] = codes
+            acc = conv_exact(
+                np.pad(q, ((0, 0), (0, 0), (0, 0), (3, 3)), constant_values=grids[3][1]),
+                spread,
+                grids[3][1],
+                1,
+                0,
+                c,
+            )
+        else:
+            acc = conv_exact(
+                q, codes, grids[i][1], 2 if i == 2 else 1, shape[2] // 2, c if shape[1] == 1 else 1
+            )
+        acc += bias.reshape(-1, 1, 1)
+        m = (unit / np.float64(np.float32(step))).astype(np.float32).reshape(-1, 1, 1)
+        q = requantised(acc, m, zero, low, high).astype(np.int64)
+        if i < 3:
+            value = w.through(value, step, zero, dtype)
+    s, z = w.grid("y", *grids[4], dtype)
+    y = w.node("QuantizeLinear", [value, s, z], "y")
+    kind = TensorProto.UINT8 if dtype is np.uint8 else TensorProto.INT8
+    model = w.model({"x": (TensorProto.FLOAT, ["B", c, "H", "W"])}, {y: kind})
+    return model, x, q
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_depthwise_convolutions_are_exact(dtype: type) -> None:
+    model, x, expected = mobile(dtype, 41)
+    plan = planck.build(model)
+    assert families(plan).count("qdepthwise") == 3
+    assert families(plan).count("qproduct") == 1
+    np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), expected)
+
+
+def test_depthwise_ends_in_floats_programs_and_residuals() -> None:
+    w = Writer(43)
+    codes = [w.rng.integers(-127, 128, (20, 1, 3, 3)).astype(np.int8) for _ in range(2)]
+    scale = w.rng.uniform(0.0005, 0.002, 20).astype(np.float32)
+    attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": 20}
+    x = w.through("x", 0.02, 128, np.uint8)
+    c = w.node("Conv", [x, w.weights("w0", codes[0], scale, 0)], "c0", **attributes)
+    y = w.through(w.node("Relu", [w.node("Add", [c, x], "sum")], "r1"), 0.03, 0, np.uint8)
+    last = w.node("Conv", [y, w.weights("w1", codes[1], scale, 0)], "c1", **attributes)
+    swish = w.node("HardSwish", [last], "swish")
+    model = w.model({"x": (TensorProto.FLOAT, [1, 20, 9, 9])}, {swish: TensorProto.FLOAT})
+    plan = planck.build(model)
+    assert families(plan).count("qdepthwise") == 2
+    assert "channelwise" not in families(plan)
+    data = w.rng.normal(0, 1, (1, 20, 9, 9)).astype(np.float32)
+    qx = quantised(data, 0.02, 128, np.uint8)
+
+    def product(q: np.ndarray, i: int, step: float, zero: int) -> np.ndarray:
+        unit = (np.float64(np.float32(step)) * scale).astype(np.float32).reshape(-1, 1, 1)
+        return conv_exact(q, codes[i], zero, 1, 1, 20).astype(np.float32) * unit
+
+    v = product(qx, 0, 0.02, 128) + (qx - 128).astype(np.float32) * np.float32(0.02)
+    v = product(quantised(np.maximum(v, np.float32(0)), 0.03, 0, np.uint8), 1, 0.03, 0)
+    expected = v * np.clip(v / np.float32(6) + np.float32(0.5), 0, 1)
+    np.testing.assert_allclose(plan.run({"x": data})["swish"], expected, rtol=1e-6, atol=1e-7)
+
+
 def test_residual_of_bytes_joins_the_epilogue() -> None:
     w = Writer(3)
     codes = [w.rng.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8) for _ in range(2)]
@@ -215,6 +316,25 @@ def test_residual_of_bytes_joins_the_epilogue() -> None:
     v = acc * unit.astype(np.float32).reshape(-1, 1, 1)
     v = np.maximum(v + (qx - 128).astype(np.float32) * np.float32(0.02), np.float32(0))
     np.testing.assert_array_equal(ours, quantised(v, 0.03, 0, np.uint8))
+
+
+def test_a_product_may_end_in_signed_bytes() -> None:
+    """Where no pass makes activations unsigned, the program itself ends in int8."""
+    w = Writer(47)
+    codes = w.rng.integers(-127, 128, (24, 20)).astype(np.int8)
+    scale = w.rng.uniform(0.001, 0.02, 20).astype(np.float32)
+    product = w.node(
+        "MatMul", [w.through("x", 0.03, 117, np.uint8), w.weights("w", codes, scale, 1)], "xw"
+    )
+    y = w.node("QuantizeLinear", [product, *w.grid("y", 0.09, -7, np.int8)], "y")
+    model = w.model({"x": (TensorProto.FLOAT, ["M", 24])}, {y: TensorProto.INT8})
+    plan = planck.build(model, disabled_passes=["unsigned_bytes"])
+    assert families(plan) == ["eltwise", "qproduct"]
+    data = w.rng.normal(0, 1, (11, 24)).astype(np.float32)
+    acc = (quantised(data, 0.03, 117, np.uint8) - 117) @ codes.astype(np.int64)
+    unit = (np.float64(np.float32(0.03)) * scale).astype(np.float32)
+    expected = quantised(acc.astype(np.float32) * unit, 0.09, -7, np.int8)
+    np.testing.assert_array_equal(plan.run({"x": data})["y"], expected)
 
 
 def test_dynamic_scales() -> None:
@@ -252,8 +372,9 @@ print(hashlib.sha256(plan.run({"x": data})["y"].tobytes()).hexdigest())
 """
 
 
-def test_every_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
-    model, x, _ = chain(np.int8, 13)
+@pytest.mark.parametrize("make", [chain, mobile])
+def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) -> None:
+    model, x, _ = make(np.int8, 13)
     (tmp_path / "m.onnx").write_bytes(model)
     np.savez(tmp_path / "x.npz", x=x)
     digests = set()
@@ -270,8 +391,9 @@ def test_every_instruction_set_gives_the_same_bits(tmp_path: Path) -> None:
     assert digests == {here}
 
 
-def test_a_saved_plan_is_the_same(tmp_path: Path) -> None:
-    model, x, _ = chain(np.uint8, 17)
+@pytest.mark.parametrize("make", [chain, mobile])
+def test_a_saved_plan_is_the_same(make: Maker, tmp_path: Path) -> None:
+    model, x, _ = make(np.uint8, 17)
     plan = planck.build(model)
     plan.save(tmp_path / "m.plan")
     loaded = planck.load(tmp_path / "m.plan")
@@ -350,6 +472,25 @@ def test_qlinearconv_is_exact(unsigned_weights: bool) -> None:
     plan = planck.build(model)
     assert families(plan).count("qproduct") == 3
     np.testing.assert_array_equal(plan.run({"x": x})["y2"], expected)
+
+
+def test_weights_one_beyond_a_byte() -> None:
+    """Unsigned weights with the zero point 127 reach 128: their column is multiplied negated."""
+    w = Writer(37)
+    codes = w.rng.integers(0, 256, (40, 24)).astype(np.uint8)
+    codes[3, ::2], codes[5, 1] = 255, 0
+    zeros = np.full(24, 127, np.uint8)
+    scales = w.rng.uniform(0.001, 0.02, 24).astype(np.float32)
+    inputs = [w.constant("w", codes), w.constant("ws", scales), w.constant("wz", zeros)]
+    matrix = w.node("DequantizeLinear", inputs, "wd", axis=1)
+    y = w.node("MatMul", [w.through("x", 0.03, 7, np.uint8), matrix], "y")
+    model = w.model({"x": (TensorProto.FLOAT, ["M", 40])}, {y: TensorProto.FLOAT})
+    plan = planck.build(model)
+    assert families(plan) == ["eltwise", "qproduct"]
+    x = w.rng.normal(0, 2, (11, 40)).astype(np.float32)
+    acc = (quantised(x, 0.03, 7, np.uint8) - 7) @ (codes.astype(np.int64) - 127)
+    unit = (np.float64(np.float32(0.03)) * scales).astype(np.float32)
+    np.testing.assert_array_equal(plan.run({"x": x})["y"], acc.astype(np.float32) * unit)
 
 
 def test_qlinearconv_beside_onnxruntime(record_property) -> None:

@@ -8,6 +8,7 @@
 #include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
+#include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/winograd/rows.h"
 
@@ -146,35 +147,34 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
 
 namespace {
 
-void bind_epilogue(const BindContext& c, const Step& step, const QProductParams& params,
-                   BoundStep& bound, QmatmulArgs& args) {
-  const BoundValue& out = c.at(step.outputs[0]);
-  args.c_stride = out.row_stride();
-  if (out.dtype == DType::f32) {
-    bound.relocate(args.c, step.outputs[0]);
-  } else {
-    bound.relocate(args.c_bytes, step.outputs[0]);
-  }
+// What both families of integers store, and what they start from and end in.
+void bind_integers(const BindContext& c, const Step& step, const auto& params, BoundStep& bound,
+                   auto& args) {
+  args.zero = static_cast<uint8_t>(params.zero);
   args.requantize = params.requantize.on;
   args.out_zero = params.requantize.zero;
   args.low = params.requantize.low;
   args.high = params.requantize.high;
+  const BoundValue& out = c.at(step.outputs[0]);
+  if (out.dtype != DType::f32) args.bytes_type = bytes_type(out);
+  bound.relocate(args.offset, step.inputs[2]);
+  bound.relocate(args.multiplier, step.inputs[3]);
+  bound.relocate(args.bias, step.inputs[4]);
   const int32_t residual = step.inputs[5];
-  const bool in_program = params.then.operands.size() > 1;
-  const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
   c.expect_broadcast(step, residual, out.shape);
-  if (!params.then.body.empty()) {
-    args.program = &bound.make<EltProgram>(compile(params.then));
-    EltOperand& operand = args.operands[1];
-    operand.row_stride = residual_stride;
-    operand.column_stride = 1;
-    if (in_program) bound.relocate(operand.data, residual);
-    if (in_program && residual >= 0) operand.type = *elt_type(c.at(residual).dtype);
-  }
-  if (residual >= 0 && !in_program) {
-    args.residual_stride = residual_stride;
-    bound.relocate(args.residual, residual);
-  }
+  if (!params.then.body.empty()) args.program = &bound.make<EltProgram>(compile(params.then));
+  if (residual < 0 || params.then.operands.size() > 1) return;
+  args.residual_stride = c.at(residual).row_stride();
+  bound.relocate(args.residual, residual);
+}
+
+// The residual as operand 1 of the program, if that reads it.
+void bind_operand(const BindContext& c, const Step& step, const TileProgram& then, BoundStep& bound,
+                  EltOperand& operand) {
+  const int32_t residual = step.inputs[5];
+  if (residual < 0 || then.operands.size() < 2) return;
+  operand = {nullptr, c.at(residual).row_stride(), 1, *elt_type(c.at(residual).dtype)};
+  bound.relocate(operand.data, residual);
 }
 
 }  // namespace
@@ -186,7 +186,6 @@ BoundStep bind(const BindContext& c, const Step& step, const QProductParams& par
   args.m = out.rows();
   args.n = params.n;
   args.k = params.k();
-  args.zero = static_cast<uint8_t>(params.zero);
   args.next = next_codes(c.plan, step);
   if (params.windows.empty()) {
     args.a_stride = x.row_stride();
@@ -200,14 +199,49 @@ BoundStep bind(const BindContext& c, const Step& step, const QProductParams& par
   }
   bound.relocate(args.a, step.inputs[0]);
   bound.relocate(args.b, step.inputs[1]);
-  bound.relocate(args.offset, step.inputs[2]);
-  bound.relocate(args.multiplier, step.inputs[3]);
-  bound.relocate(args.bias, step.inputs[4]);
-  bind_epilogue(c, step, params, bound, args);
+  args.c_stride = out.row_stride();
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.c, step.outputs[0]);
+  } else {
+    bound.relocate(args.c_bytes, step.outputs[0]);
+  }
+  bind_integers(c, step, params, bound, args);
+  bind_operand(c, step, params.then, bound, args.operands[1]);
   for (const Relocation& r : bound.relocations) *r.slot = &bound;  // as in bind_weighted
   bound.jobs.push_back(plan_qmatmul(qmatmul_row(step.kernel), args));
   bound.scratch_bytes = scratch_bytes(args);
   bound.flops = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n * args.k);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const QDepthwiseParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
+  const auto& codes = c.plan.values[static_cast<size_t>(step.inputs[1])];
+  const PlanBuffer& buffer = c.plan.buffers[static_cast<size_t>(codes.buffer)];
+  const Tensor& weights = c.plan.constants[static_cast<size_t>(buffer.index)].tensor;
+  const auto taps = static_cast<size_t>(c.at(step.inputs[1]).count());
+  QDepthwiseArgs& args = bound.make<QDepthwiseArgs>();
+  args.w = bound.make(widened({weights.as<int8_t>(), taps})).data();
+  args.rows = window_steps(x, out, params.windows, 0);
+  args.columns = window_steps(x, out, params.windows, 1);
+  args.images = x.shape[0];
+  args.channels = x.columns();
+  args.image_step = x.strides[0];
+  args.out_stride = out.row_stride();
+  bound.relocate(args.x, step.inputs[0]);
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.out, step.outputs[0]);
+  } else {
+    bound.relocate(args.bytes, step.outputs[0]);
+  }
+  bind_integers(c, step, params, bound, args);
+  bind_operand(c, step, params.then, bound, args.operand);
+  for (const Relocation& r : bound.relocations) *r.slot = &bound;  // as in bind_weighted
+  const QDepthwiseRow& row = qdepthwise_row(step.kernel);
+  plan_qdepthwise(row, args);
+  bound.scratch_bytes = scratch_bytes(args);
+  bound.jobs.push_back(row.job(args));
   return bound;
 }
 

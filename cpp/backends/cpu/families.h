@@ -7,6 +7,7 @@ namespace planck {
 BoundStep bind(const BindContext& context, const Step& step, const LinearParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ConvParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const QProductParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const QDepthwiseParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const WinogradParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ChannelwiseParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const MatmulParams& params);

@@ -238,7 +238,7 @@ void run_program(const TileRun& t, const Area& area) {
   EltStrip strip{operands, t.item.c + at, args.c_stride, area.rows, area.columns};
   if (args.plan.staged) {
     strip.out = t.item.c_bytes + at;
-    strip.out_type = EltType::u8;
+    strip.out_type = args.bytes_type;
   }
   args.plan.strip(*args.program, strip);
 }

@@ -97,7 +97,8 @@ struct QmatmulArgs {
   // or a ReLU; or as the bytes to c_bytes that the program ends in.
   float* c = nullptr;
   uint8_t* c_bytes = nullptr;
-  int64_t c_stride = 0;  // elements
+  EltType bytes_type = EltType::u8;  // that the program ends in
+  int64_t c_stride = 0;              // elements
   bool requantize = false;
   int32_t out_zero = 0, low = 0, high = 255;
 
