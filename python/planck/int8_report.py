@@ -53,15 +53,17 @@ class Int8Row:
     """One thing that int8 did not make faster.
 
     step: its place in `Plan.steps`; -1 where no step of its own is left of it. kind: "float
-    product" (a product, convolution or attention on floats), "conversion" (a step that only
-    quantises or dequantises), "pair" (quantised for an op that computes in floats), "reference"
-    (an op without a kernel). op: what the step computes. nodes: ONNX names. microseconds: of the
-    step; 0 for a step of -1.
+    product" (a product, convolution or attention on floats), "conversion" (a step that ends in a
+    QuantizeLinear or DequantizeLinear of its own), "pair" (quantised for an op that computes in
+    floats), "reference" (an op without a kernel). op: what the step computes. node: the ONNX node
+    that the row is about; nodes: all that the step covers. microseconds: of the step; 0 for a step
+    of -1.
     """
 
     step: int
     kind: Kind
     op: str
+    node: str
     nodes: tuple[str, ...]
     reason: str
     microseconds: float
@@ -71,10 +73,10 @@ class Int8Row:
 class Int8Report:
     """The result of `planck.int8_report`: rows by time, the longest first, and where time goes.
 
-    microseconds: of each part of a run; "conversions" are the steps that only quantise or
-    dequantise. steps: how many of each part. measured: by runs of the plan; otherwise times are
-    estimates from bytes alone. runs: their number, 0 for estimates. gigabytes_per_second: the
-    bandwidth that estimates rest on, 0 for measured times.
+    microseconds: of each part of a run; "conversions" are the steps that quantise or dequantise
+    apart from products. steps: how many of each part. measured: by runs of the plan; otherwise
+    times are estimates from bytes alone. runs: their number, 0 for estimates.
+    gigabytes_per_second: the bandwidth that estimates rest on, 0 for measured times.
     Prints as a table; in a notebook as static HTML.
     """
 
@@ -102,13 +104,14 @@ class Int8Report:
     @property
     def verdict(self) -> str:
         """One sentence: where time goes, and the largest thing that is not int8."""
-        if not self.steps["integer products"] and not self.rows:
-            return "the plan has no products at all"
+        if not self.total:
+            return "the plan has no steps"
         how = f"median of {self.runs} runs" if self.measured else "estimated from bytes alone"
         parts = ", ".join(
             f"{self.share(part):.0%} in {part if part != 'other' else 'other steps'} "
             f"({self.steps[part]})"
             for part in PARTS
+            if self.steps[part]
         )
         text = f"{self.total:.0f} us ({how}): {parts}"
         if self.rows:
@@ -248,20 +251,14 @@ def part_of(step: Step) -> Part:
 
 
 def _converts(step: Step) -> bool:
-    """Whether a step only takes floats to bytes, or bytes to floats."""
+    """Whether a step is there to take floats to bytes, or back, or to a grid and back."""
+    if step.family == "eltwise":
+        return step.op in ("QuantizeLinear", "DequantizeLinear")
     if step.family not in CONVERSIONS or step.op == "Cast":
         return False
-    if step.family == "eltwise" and step.op not in ("QuantizeLinear", "DequantizeLinear"):
-        return False  # it computes something besides
-    ends = (step.reads[:1], step.writes[:1])
-    return _are(ends, FLOATS, BYTES) or _are(ends, BYTES, FLOATS)
-
-
-def _are(
-    ends: tuple[Sequence[str], Sequence[str]], first: tuple[str, ...], second: tuple[str, ...]
-) -> bool:
-    reads, writes = ends
-    return bool(reads and writes) and reads[0].startswith(first) and writes[0].startswith(second)
+    reads, writes = step.reads[0], step.writes[0]
+    to_bytes = reads.startswith(FLOATS) and writes.startswith(BYTES)
+    return to_bytes or (reads.startswith(BYTES) and writes.startswith(FLOATS))
 
 
 def _measured(plan: Plan, feeds: Feeds, runs: int) -> list[float]:
@@ -288,40 +285,46 @@ def _bandwidth() -> float:
 
 def _rows(plan: Plan, microseconds: Sequence[float]) -> Iterator[Int8Row]:
     steps = plan.steps
-    reasons, lost = _refusals(plan, steps)
+    said, lost = _refusals(plan, steps)
     readers: dict[int, list[int]] = {}
     for i, step in enumerate(steps):
         for before in step.after:
             readers.setdefault(before, []).append(i)
+    op_types = {fact["node"]: fact["op_type"] for fact in _core.tensor_facts(plan._core)}
     for i, step in enumerate(steps):
-        found = _finding(i, steps, readers, reasons.get(i, []))
-        if found is not None:
-            kind, reason = found
-            yield Int8Row(i, kind, step.op, step.nodes, reason, microseconds[i])
+        told = said.get(i, {})
+        found = _finding(i, steps, readers, list(told))
+        if found is None:
+            continue
+        products = (name for name in step.nodes if op_types.get(name) in PRODUCTS)
+        node = (*told.values(), *products, *step.nodes, "")[0]
+        yield Int8Row(i, found[0], step.op, node, step.nodes, found[1], microseconds[i])
     for where, reason in lost:
-        yield Int8Row(-1, "pair", "", (where,), reason, 0.0)
+        yield Int8Row(-1, "pair", "", where, (where,), reason, 0.0)
 
 
 def _refusals(
     plan: Plan, steps: Sequence[Step]
-) -> tuple[dict[int, list[str]], list[tuple[str, str]]]:
-    """What the passes about int8 say of each step; (node, reason) where no step has the node."""
+) -> tuple[dict[int, dict[str, str]], list[tuple[str, str]]]:
+    """What passes about int8 say of steps: node by reason; (node, reason) where no step has it."""
     homes: dict[str, int] = {}
     for i, step in enumerate(steps):
         for name in step.nodes:
             # A product is what the refusal is about, whoever shares its node.
             if name not in homes or step.op in PRODUCTS:
                 homes[name] = i
-    said: dict[int, list[str]] = {}
+    said: dict[int, dict[str, str]] = {}
     lost: list[tuple[str, str]] = []
     for from_pass, where, reason in plan.report["refusals"]:
         if from_pass not in PASSES:
             continue
-        home = next((homes[name] for name in (where, *where.split(" + ")) if name in homes), None)
-        if home is None:
+        node = next((name for name in (where, *where.split(" + ")) if name in homes), None)
+        if node is None:
             lost.append((where, reason))
-        elif reason not in said.setdefault(home, []):
-            said[home].append(reason)
+            continue
+        of_step = said.setdefault(homes[node], {})
+        if not any(known.startswith(reason) for known in of_step):  # lowering says it again
+            of_step[reason] = node
     return said, lost
 
 
@@ -331,15 +334,15 @@ def _finding(
     """What a step has to do with int8 not being faster; None: nothing."""
     step = steps[index]
     part = part_of(step)
+    told = "; ".join(said)
     if step.family == "reference" and (part != "other" or said):
         return "reference", "; ".join(["no kernel computes it", *said])
     if part == "float products":
-        return "float product", "; ".join(said) or "its input is not quantised"
+        return "float product", told or "its input is not quantised"
+    if told and part != "integer products":
+        return "pair", told
     if part == "conversions":
-        told = "; ".join(said)
-        return "conversion", told or _why_alone(index, steps, readers)
-    if said and part == "other":
-        return "pair", "; ".join(said)
+        return "conversion", _why_alone(index, steps, readers)
     return None
 
 
@@ -352,7 +355,7 @@ def _why_alone(index: int, steps: Sequence[Step], readers: Mapping[int, Sequence
     if step.family == "dynamic_quantize":
         return "its grid is found in each run"
     if not step.after:
-        return "an input of the model is float"
+        return "what it reads, an input of the model or a constant, is float"
     before = [steps[i] for i in step.after]
     unable = [s for s in before if s.family not in STORING]
     if unable:
@@ -369,4 +372,4 @@ def _nodes(row: Int8Row) -> str:
     if not row.nodes:
         return f"({row.op.removeprefix('planck.')})"
     more = f" + {len(row.nodes) - 1} more" if len(row.nodes) > 1 else ""
-    return clean(row.nodes[0], 48) + more
+    return clean(row.node, 48) + more

@@ -31,23 +31,25 @@ class ComparePlots:
     def __init__(self, report: CompareReport) -> None:
         self._report = report
 
-    def sqnr(self, *, cumulative: bool = True, axes: Axes | None = None) -> Axes:
-        """SQNR of each floating tensor that the plan holds, in dB, in the model's order.
+    def sqnr(self, *, axes: Axes | None = None) -> Axes:
+        """SQNR of each floating tensor in dB, in the model's order; exact ones end at 160 dB.
 
-        Bars: the step alone, fed with the reference's inputs; red where that is below the limit.
-        cumulative: also a line for the whole run. Exact tensors end at 160 dB.
+        Bars: the whole run, pale for tensors that were evaluated again, red for those below the
+        limit. Dots: the step alone, fed with the reference's inputs, where that is known.
         Errors: UsageError without matplotlib.
         """
         axes = _axes(axes)
-        rows = [row for row in self._report.rows if row.held and row.floating]
-        alone = [(row.isolated or row.cumulative).sqnr_db for row in rows]
+        rows = [row for row in self._report.rows if row.floating]
         limit = self._report.min_sqnr_db
-        colours = ["tab:red" if db < limit else "tab:blue" for db in alone]
-        heights = [min(db, HIGHEST_DB) for db in alone]
-        axes.bar(range(len(rows)), heights, color=colours, label="the step alone")
-        if cumulative:
-            run = [min(row.cumulative.sqnr_db, HIGHEST_DB) for row in rows]
-            axes.plot(range(len(rows)), run, "k.-", linewidth=0.8, label="the whole run")
+        run = [min(row.cumulative.sqnr_db, HIGHEST_DB) for row in rows]
+        bars = axes.bar(range(len(rows)), run, color="tab:blue", label="the whole run")
+        for bar, row in zip(bars, rows, strict=True):
+            bar.set_alpha(1.0 if row.held else 0.4)
+            if row.cumulative.sqnr_db < limit:
+                bar.set_color("tab:red")
+        alone = [(i, row.isolated.sqnr_db) for i, row in enumerate(rows) if row.isolated]
+        heights = [min(db, HIGHEST_DB) for _, db in alone]
+        axes.plot([i for i, _ in alone], heights, "k.", label="the step alone")
         axes.axhline(limit, color="tab:red", linestyle="--", label=f"limit {limit:g} dB")
         if len(rows) <= 40:
             names = [_short(row.name) for row in rows]
@@ -118,9 +120,11 @@ class CalibrationPlots:
 
         axes = _axes(axes)
         thresholds, divergences = self._calibration.divergence(tensor, zero_policy)
+        tried = np.isfinite(divergences)  # no distribution is left of some
+        thresholds, divergences = thresholds[tried], divergences[tried]
         axes.plot(thresholds, divergences, color="tab:blue")
-        if divergences.size and np.isfinite(divergences).any():
-            best = int(np.nanargmin(divergences))
+        if divergences.size:
+            best = int(np.argmin(divergences))
             label = f"least: {thresholds[best]:.4g}"
             axes.axvline(thresholds[best], color="tab:red", linestyle="--", label=label)
             axes.legend(fontsize=8)
