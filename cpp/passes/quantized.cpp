@@ -33,6 +33,17 @@ bool is_elementwise(const Node& n) {
 constexpr std::string_view kMoves[] = {"Concat",    "Expand",           "Split",      "planck.Crop",
                                        "Transpose", "planck.Broadcast", "planck.View"};
 
+// Whether the value is the residual of an integer product, which reads it as bytes of one known
+// scale.
+bool read_as_residual(const Graph& g, const Node& n, ValueId v) {
+  if (!is_product(n) || n.input(3) != v || made_by(g, v, "DequantizeLinear") == nullptr) {
+    return false;
+  }
+  const QuantFact q = quant_of(g, v);
+  const bool bytes = q != nullptr && (q->dtype == DType::u8 || q->dtype == DType::s8);
+  return bytes && q->scale.size() == 1 && q->block == 0 && why_no_integer_product(g, n).empty();
+}
+
 // Who computes with the value as floats: nobody's name where somebody gains from its bytes.
 std::string float_reader(const Graph& g, ValueId v, int& left) {
   if (v == kAbsent) return "";
@@ -40,6 +51,7 @@ std::string float_reader(const Graph& g, ValueId v, int& left) {
   for (const NodeId id : g.value(v).readers) {
     const Node& n = g.node(id);
     if (is_elementwise(n) || (is_product(n) && n.input(0) == v)) return "";
+    if (read_as_residual(g, n, v)) return "";
     const bool moves = std::ranges::any_of(kMoves, [&](std::string_view m) { return n.is(m); });
     op = moves && --left > 0 ? float_reader(g, n.outputs[0], left) : n.op->text();
     if (op.empty()) return "";

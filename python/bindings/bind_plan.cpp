@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "arrays.h"
+#include "base/checked.h"
 #include "builder/load.h"
 #include "limits.h"
 #include "log.h"
@@ -168,20 +170,81 @@ py::list node_names(const Plan& plan, const std::vector<int32_t>& ids) {
   return names;
 }
 
+// Types of what a step reads or writes, such as "f32[batch,64]"; absent ones are left out.
+py::list types_of(const Plan& plan, const std::vector<int32_t>& ids) {
+  py::list types;
+  for (const int32_t id : ids) {
+    if (id < 0) continue;
+    const PlanValue& v = plan.values[static_cast<size_t>(id)];
+    types.append(cat(TensorType{v.dtype, v.shape}));
+  }
+  return types;
+}
+
+// The earlier steps whose results a step reads, for each step; views lie in the buffer of what they
+// look at.
+std::vector<std::set<size_t>> steps_before(const Plan& plan) {
+  std::map<int32_t, std::set<size_t>> writers;  // of a buffer
+  std::vector<std::set<size_t>> out(plan.steps.size());
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    for (const int32_t id : plan.steps[i].inputs) {
+      if (id < 0) continue;
+      const auto found = writers.find(plan.values[static_cast<size_t>(id)].buffer);
+      if (found != writers.end()) out[i].insert(found->second.begin(), found->second.end());
+    }
+    for (const int32_t id : plan.steps[i].outputs) {
+      if (id >= 0) writers[plan.values[static_cast<size_t>(id)].buffer].insert(i);
+    }
+  }
+  return out;
+}
+
 py::list steps(const PyPlan& self) {
   py::list out;
+  const std::vector<std::set<size_t>> before = steps_before(self.plan());
   for (const Step& s : self.plan().steps) {
     py::dict row;
+    row["after"] = before[out.size()];
     row["op"] = s.op;
     row["family"] = std::string(family(s.params));
     row["kernel"] = s.kernel;
     row["nodes"] = node_names(self.plan(), s.nodes);
+    row["reads"] = types_of(self.plan(), s.inputs);
+    row["writes"] = types_of(self.plan(), s.outputs);
     row["asked"] = s.asked;
     row["given"] = s.given;
     py::list rejected;
     for (const Rejected& r : s.rejected) rejected.append(py::make_tuple(r.kernel, r.reason));
     row["rejected"] = rejected;
     out.append(row);
+  }
+  return out;
+}
+
+int64_t bytes_of(const PlanValue& value, const Bindings& sizes) {
+  int64_t bytes = size_of(value.dtype);
+  for (const Dim& extent : value.shape) {
+    Bindings known = sizes;
+    for (const std::string& symbol : extent.symbols()) known.try_emplace(symbol, 1);
+    bytes = checked_mul(bytes, std::max<int64_t>(extent.eval(known), 0));
+  }
+  return bytes;
+}
+
+// Of each step: the bytes of all that it reads and writes, where symbols have these sizes, else 1.
+std::vector<int64_t> step_bytes(const PyPlan& self, const std::map<std::string, int64_t>& given) {
+  const Bindings sizes(given.begin(), given.end());
+  const Plan& plan = self.plan();
+  std::vector<int64_t> out;
+  for (const Step& s : plan.steps) {
+    int64_t bytes = 0;
+    for (const auto* ids : {&s.inputs, &s.outputs}) {
+      for (const int32_t id : *ids) {
+        if (id < 0) continue;
+        bytes = checked_add(bytes, bytes_of(plan.values[static_cast<size_t>(id)], sizes));
+      }
+    }
+    out.push_back(bytes);
   }
   return out;
 }
@@ -286,6 +349,7 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("outputs",
                              [](const PyPlan& self) { return ports(self.plan().outputs); })
       .def_property_readonly("steps", steps)
+      .def("step_bytes", step_bytes, py::arg("sizes"))
       .def_property_readonly("report", report)
       .def_property_readonly("stats", [](PyPlan& self) { return dict_of(self.session().stats()); })
       .def_property_readonly("nodes",

@@ -39,6 +39,7 @@ from planck.build import build
 from planck.calibrate import calibrate
 from planck.calibration import Calibration, Scales, TensorRange, TensorScale
 from planck.compare import CompareReport, assert_accuracy, compare
+from planck.int8_report import Int8Report, int8_report
 from planck.limits import Limits
 from planck.plan import Memory, Plan, Port, Stats, Step, TensorMemory, load
 from planck.quantization import Placement, placement, quantize
@@ -68,6 +69,7 @@ __all__ = [
     "FileError",
     "GraphError",
     "InferenceSession",
+    "Int8Report",
     "InternalError",
     "LimitError",
     "Limits",
@@ -98,6 +100,7 @@ __all__ = [
     "correct_bias",
     "device",
     "import_scales",
+    "int8_report",
     "knobs",
     "load",
     "models",

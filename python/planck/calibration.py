@@ -15,6 +15,8 @@ from planck import _core
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     from numpy.typing import NDArray
 
+    from planck.plots import CalibrationPlots
+
     Array = NDArray[Any]
 
 GridType = Literal["s8", "u8"]
@@ -522,6 +524,13 @@ class Calibration:
         Errors: UsageError.
         """
         return self._core.errors(name, dtype, [float(t) for t in thresholds])
+
+    @property
+    def plot(self) -> CalibrationPlots:
+        """Pictures of the statistics; they need matplotlib."""
+        from planck.plots import CalibrationPlots
+
+        return CalibrationPlots(self)
 
     def to_bytes(self) -> bytes:
         """The calibration file: the same statistics give the same bytes."""

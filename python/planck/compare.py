@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,8 @@ from planck.plan import Plan
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     from numpy.typing import NDArray
+
+    from planck.plots import ComparePlots
 
     Array = NDArray[Any]
     Feeds = Mapping[str, Array]
@@ -146,16 +148,14 @@ class CompareReport:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The dictionary as JSON; also written to `path` if it is given. Errors: FileError."""
-        import json
+        return write_json(self.to_dict(), path)
 
-        text = json.dumps(self.to_dict(), indent=1)
-        if path is not None:
-            try:
-                with open(path, "w", encoding="utf-8") as file:
-                    file.write(text + "\n")
-            except OSError as error:
-                raise _core.FileError(f"cannot write '{os.fspath(path)}': {error}") from error
-        return text
+    @property
+    def plot(self) -> ComparePlots:
+        """Pictures of the report; they need matplotlib."""
+        from planck.plots import ComparePlots
+
+        return ComparePlots(self)
 
     def to_frame(self) -> Any:
         """A pandas DataFrame, a row a tensor. Errors: ImportError without pandas."""
@@ -167,8 +167,8 @@ class CompareReport:
         """The worst tensors as cells of text under `HEADER`, names made harmless."""
         return [
             (
-                _clean(row.name),
-                _clean(row.op_type),
+                clean(row.name),
+                clean(row.op_type),
                 _decibel(row.cumulative.sqnr_db),
                 _decibel(row.isolated.sqnr_db) if row.isolated else ("-" if row.held else "re-ev."),
                 f"{row.cumulative.cosine:.7f}",
@@ -181,16 +181,8 @@ class CompareReport:
 
     def __str__(self) -> str:
         """The worst ten tensors and the verdict, as text."""
-        lines = [HEADER, *self.table()]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-        text = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        return "\n".join([*text, self.verdict])
+        numbers = set(range(2, len(HEADER)))
+        return "\n".join([*plain_table([HEADER, *self.table()], numbers), self.verdict])
 
     __repr__ = __str__
 
@@ -206,7 +198,7 @@ class CompareReport:
         )
         first = self.first_bad
         if first is not None:
-            return f"{text}. First bad layer: {_clean(first.node)} ({first.op_type})"
+            return f"{text}. First bad layer: {clean(first.node)} ({first.op_type})"
         return f"{text}. {'No bad layer' if self.ok else 'No layer is bad alone, the sum is'}"
 
     def _repr_html_(self) -> str:
@@ -239,7 +231,33 @@ def _decibel(value: float) -> str:
     return "exact" if value >= EXACT_DB else f"{value:.1f}"
 
 
-def _clean(text: str, width: int = 60) -> str:
+def plain_table(lines: Sequence[tuple[str, ...]], numbers: Set[int]) -> list[str]:
+    """Lines of cells as aligned text; the columns of `numbers` to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def write_json(data: Mapping[str, Any], path: str | os.PathLike[str] | None) -> str:
+    """The data as JSON; also written to `path` if it is given. Errors: FileError."""
+    import json
+
+    text = json.dumps(data, indent=1)
+    if path is not None:
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise _core.FileError(f"cannot write '{os.fspath(path)}': {error}") from error
+    return text
+
+
+def clean(text: str, width: int = 60) -> str:
     """A name as a terminal may show it: no control characters, bounded."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= width else "..." + shown[3 - width :]

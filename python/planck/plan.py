@@ -34,7 +34,9 @@ class Step:
     """One kernel call.
 
     nodes: the ONNX nodes that it covers. asked, given: precision. rejected: (kernel, reason) of
-    every kernel that could have run it.
+    every kernel that could have run it. reads, writes: types of its operands and results, such as
+    "f32[batch,64]", with weights as they are packed. after: the steps whose results it reads, by
+    their places in `Plan.steps`.
     """
 
     op: str
@@ -44,6 +46,9 @@ class Step:
     asked: str
     given: str
     rejected: tuple[tuple[str, str], ...]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +287,9 @@ class Plan:
                 row["asked"],
                 row["given"],
                 tuple((kernel, reason) for kernel, reason in row["rejected"]),
+                tuple(row["reads"]),
+                tuple(row["writes"]),
+                tuple(sorted(row["after"])),
             )
             for row in self._core.steps
         )

@@ -19,6 +19,8 @@ from planck.opset import entry_of, raised
 if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their first use
     from numpy.typing import NDArray
 
+    from planck.plots import PlacementPlots
+
     Array = NDArray[Any]
 
 Recipe = Literal["auto", "transformer", "cnn", "all", "dynamic"]
@@ -62,6 +64,13 @@ class Placement:
     activations: tuple[TensorScale, ...]
     weights: tuple[TensorScale, ...]
     kept: tuple[KeptFloat, ...]
+
+    @property
+    def plot(self) -> PlacementPlots:
+        """Pictures of the grids; they need matplotlib."""
+        from planck.plots import PlacementPlots
+
+        return PlacementPlots(self)
 
 
 def quantize(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import planck
-from planck.cli import bench, build, calibrate, compare, doctor, inspect, run
+from planck.cli import bench, build, calibrate, compare, doctor, inspect, lint, run
 from planck.cli.errors import INTERRUPTED, block, describe, usage
 from planck.cli.show import Result, json_text, print_blocks, write_text
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": compare,
     "bench": bench,
     "inspect": inspect,
+    "lint": lint,
     "doctor": doctor,
 }
 

@@ -32,7 +32,7 @@ ROUNDS, ROUND_S = 3, 0.1  # enough to see a latency; planck bench measures it
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>planck compare</title>
+<title>planck</title>
 <style>body {{ font: 14px sans-serif }} td, th {{ padding: 2px 8px; text-align: right }}
 td:first-child, th:first-child {{ text-align: left; font-family: monospace }}</style>
 </head><body><h1>{title}</h1>{body}</body></html>
