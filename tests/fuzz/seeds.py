@@ -193,6 +193,36 @@ def pixels() -> onnx.ModelProto:
     return m.proto([port("x", TensorProto.UINT8, ["N", 2, 3, 5])], [port(y, F32, None)])
 
 
+def integers() -> onnx.ModelProto:
+    """Products of integers: convolutions in a row with a residual of bytes, rows, a dynamic scale."""
+    m = Model(21)
+    numbers = np.random.default_rng(5)
+    one, byte, signed = m.tensor(0.05, np.float32), m.tensor(9, np.uint8), m.tensor(-3, np.int8)
+
+    def through(x: str, zero: str) -> str:
+        q = m.node("QuantizeLinear", x, one, zero)
+        return m.node("DequantizeLinear", q, one, zero)
+
+    def weights(*shape: int, axis: int = 0) -> str:
+        codes = m.tensor(numbers.integers(-127, 128, shape), np.int8)
+        scales = m.tensor(numbers.uniform(0.01, 0.02, shape[axis]), np.float32)
+        zeros = m.tensor(np.zeros(shape[axis]), np.int8)
+        return m.node("DequantizeLinear", codes, scales, zeros, axis=axis)
+
+    x = through("x", signed)
+    y = m.node("Conv", x, weights(4, 4, 3, 3), pads=[1, 1, 1, 1])
+    y = through(m.node("Relu", y), byte)
+    y = m.node("Conv", y, weights(4, 2, 1, 3), group=2, pads=[0, 1, 0, 1])
+    y = through(m.node("Relu", m.node("Add", y, x)), byte)
+    y = m.node("MaxPool", y, kernel_shape=[2, 2])
+    y = m.node("Flatten", m.node("ReduceMax", y, m.tensor([2, 3]), keepdims=1))
+    y = m.node("MatMul", through(y, byte), weights(4, 9, axis=1))
+    y = m.node("Gelu", m.node("Add", y, m.weight(9)))
+    m.node("DynamicQuantizeLinear", y, outputs=3)
+    y = m.node("MatMul", m.node("DequantizeLinear", *m.nodes[-1].output), weights(9, 5, axis=1))
+    return m.proto([port("x", F32, ["N", 4, 5, 6])], [port(y, F32, None)])
+
+
 def old() -> onnx.ModelProto:
     """Opset 9: attributes that are inputs today."""
     m = Model(9)
@@ -273,7 +303,7 @@ def main() -> None:
     """Writes all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (block, shapes, windows, quantized, pixels, old, calls, control):
+    for make in (block, shapes, windows, quantized, pixels, integers, old, calls, control):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
     (folder / "external.onnx").write_bytes(external(folder).SerializeToString())
 
