@@ -47,6 +47,7 @@ struct Problem {
         codes(p.taps() * p.channels),
         w(p.taps() * p.channels),
         offset(p.channels),
+        padding(p.channels),
         multiplier(p.channels),
         bias(p.channels),
         residual(p.outputs() * p.channels),
@@ -57,8 +58,10 @@ struct Problem {
     const auto values = static_cast<Values>(random() % 3);
     randomize(x, values, seed), randomize(codes, values, seed + 1);
     randomize(byte_residual, Values::random, seed + 5);
-    std::ranges::copy(widened({codes.data(), static_cast<size_t>(codes.size())}), w.data());
+    std::ranges::copy(widened(weights()), w.data());
     for (int64_t j = 0; j < p.channels; ++j) offset[j] = static_cast<int32_t>(random()) / 3;
+    if (random() % 3 > 0) zero = 131;
+    pad();
     with_bias = random() % 2 == 0, with_residual = random() % 2 == 0;
     multiplier.randomize(seed + 2, bytes() ? 1e-6F : 1), bias.randomize(seed + 3, 90);
     residual.randomize(seed + 4, 90);
@@ -66,12 +69,16 @@ struct Problem {
     if (random() % 2 == 0) out_zero = static_cast<int32_t>(random() % 256);
     if (random() % 2 == 0) low = static_cast<int32_t>(random() % 100), high = low + 60;
   }
+  std::span<const int8_t> weights() const {
+    return {codes.data(), static_cast<size_t>(codes.size())};
+  }
+  void pad() const { std::ranges::copy(padding_of(weights(), p.channels, zero), padding.data()); }
   bool bytes() const { return end == End::requantised || end == End::program_bytes; }
 
   QDepthwiseArgs args(const QDepthwiseRow& row) const {
     QDepthwiseArgs a{};
-    a.x = x.data(), a.zero = kZero, a.w = w.data();
-    a.offset = offset.data(), a.multiplier = multiplier.data();
+    a.x = x.data(), a.zero = zero, a.w = w.data();
+    a.offset = offset.data(), a.multiplier = multiplier.data(), a.padding = padding.data();
     if (with_bias) a.bias = bias.data();
     if (with_residual) a.residual = residual.data(), a.residual_stride = p.channels;
     a.out = bytes() ? nullptr : out.data();
@@ -96,7 +103,7 @@ struct Problem {
   void expect(int64_t o, int64_t channel) const {
     int64_t sum = offset[channel];
     for (int64_t t = 0; t < p.taps(); ++t) {
-      const int64_t at = p.at(o, t), byte = at < 0 ? kZero : x[at + channel];
+      const int64_t at = p.at(o, t), byte = at < 0 ? zero : x[at + channel];
       sum += byte * codes[t * p.channels + channel];
     }
     float v = static_cast<float>(sum) * multiplier[channel];
@@ -117,16 +124,16 @@ struct Problem {
     }
   }
 
-  static constexpr uint8_t kZero = 131;
   Picture p;
   End end;
   EltProgram program;
   GuardedBytes x;
   Guarded<int8_t> codes;
   GuardedFloats w;
-  Guarded<int32_t> offset;
+  Guarded<int32_t> offset, padding;
   GuardedFloats multiplier, bias, residual, out;
   GuardedBytes byte_residual, out_bytes;
+  uint8_t zero = 0;  // as after a ReLU, or not
   bool with_bias = false, with_residual = false;
   int32_t out_zero = 0, low = 0, high = 255;
 };
@@ -169,7 +176,7 @@ TEST(QDepthwise, ManyTaps) {
       Problem problem(picture, End::floats, random);
       std::fill_n(problem.x.data(), problem.x.size(), uint8_t{255});
       std::fill_n(problem.codes.data(), problem.codes.size(), int8_t{-128});
-      problem.w.fill(-128);
+      problem.w.fill(-128), problem.pad();
       problem.run(row, 2);
       for (int64_t e = 0; e < problem.out.size(); ++e) {
         problem.expect(e / picture.channels, e % picture.channels);
@@ -189,13 +196,13 @@ TEST(QDepthwiseEpilogue, BytesSaturateAndNanIsTheLowest) {
   const std::vector<float> bias{kInfinity, -kInfinity, kNotANumber, 3e9F, 0.5F, 1.5F, -0.5F};
   const std::vector<uint8_t> want{250, 2, 2, 250, 10, 12, 10}, x(7, 9);
   const std::vector<float> w(7, 1);
-  const std::vector<int32_t> offset(7, 0);
+  const std::vector<int32_t> offset(7, 0), padding(7, 0);
   const std::vector<float> multiplier(7, 0);
   for (const QDepthwiseRow& row : qdepthwise_rows()) {
     if (!this_device().has(row.isa)) continue;
     std::vector<uint8_t> out(7);
     QDepthwiseArgs a{};
-    a.x = x.data(), a.w = w.data(), a.offset = offset.data();
+    a.x = x.data(), a.w = w.data(), a.offset = offset.data(), a.padding = padding.data();
     a.multiplier = multiplier.data(), a.bias = bias.data();
     a.requantize = true;
     a.bytes = out.data(), a.out_zero = 10, a.low = 2, a.high = 250;

@@ -217,12 +217,14 @@ BoundStep bind(const BindContext& c, const Step& step, const QProductParams& par
 BoundStep bind(const BindContext& c, const Step& step, const QDepthwiseParams& params) {
   BoundStep bound;
   const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
-  const auto& codes = c.plan.values[static_cast<size_t>(step.inputs[1])];
+  const PlanValue& codes = c.plan.values[static_cast<size_t>(step.inputs[1])];
   const PlanBuffer& buffer = c.plan.buffers[static_cast<size_t>(codes.buffer)];
   const Tensor& weights = c.plan.constants[static_cast<size_t>(buffer.index)].tensor;
-  const auto taps = static_cast<size_t>(c.at(step.inputs[1]).count());
+  const std::span<const int8_t> w(weights.as<int8_t>(),
+                                  static_cast<size_t>(c.at(step.inputs[1]).count()));
   QDepthwiseArgs& args = bound.make<QDepthwiseArgs>();
-  args.w = bound.make(widened({weights.as<int8_t>(), taps})).data();
+  args.w = bound.make(widened(w)).data();
+  args.padding = bound.make(padding_of(w, x.columns(), static_cast<uint8_t>(params.zero))).data();
   args.rows = window_steps(x, out, params.windows, 0);
   args.columns = window_steps(x, out, params.windows, 1);
   args.images = x.shape[0];

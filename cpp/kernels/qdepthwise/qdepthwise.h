@@ -23,6 +23,7 @@ struct QDepthwiseArgs {
   uint8_t zero;
   const float* w;           // [taps][channels]: whole numbers from -128 to 127
   const int32_t* offset;    // [channels]
+  const int32_t* padding;   // [channels]: what padding alone would give, by padding_of
   const float* multiplier;  // [channels]
   const float* bias;        // [channels], or none
   const float* residual;    // as out, or none

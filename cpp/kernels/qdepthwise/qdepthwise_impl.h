@@ -25,11 +25,11 @@ PLANCK_INLINE Taps taps_inside(const WindowSteps& axis, int64_t first) {
   return {from, to};
 }
 
-PLANCK_INLINE F16 load_byte_lanes(const uint8_t* p, int64_t lanes) {
-  if (lanes == 16) return to_float(load_u8(p));
+PLANCK_INLINE I16 load_byte_lanes(const uint8_t* p, int64_t lanes) {
+  if (lanes == 16) return load_u8(p);
   uint8_t bytes[16] = {};
   __builtin_memcpy(bytes, p, static_cast<size_t>(lanes));
-  return to_float(load_u8(bytes));
+  return load_u8(bytes);
 }
 PLANCK_INLINE I16 load_s32_lanes(const int32_t* p, int64_t lanes) {
   if (lanes == 16) return load_s32(p);
@@ -53,31 +53,35 @@ PLANCK_INLINE I16 to_int(F16 whole) { return bits(whole + set1(kRound)) - bits(s
 struct Group {
   const uint8_t* x;  // first tap of the first output, perhaps outside
   const float* w;
-  const int32_t* offset;
+  const int32_t *offset, *padding;
   const float *multiplier, *bias, *residual;
   float* out;      // or
   uint8_t* bytes;  // requantised
   Taps rows, columns;
-  int64_t row_taps, column_taps, channels;
+  int64_t column_taps, channels;
   int64_t row_step, column_step;  // from tap to tap
   int64_t next;                   // from output to output
   int64_t out_stride, residual_stride;
-  float zero;                 // what padding reads
+  int32_t zero;
   float out_zero, low, high;  // bounds without the zero point
 };
+
+// A place less the zero point, so that padding is left out.
+PLANCK_INLINE F16 centred(const Group& g, const uint8_t* x, int64_t lanes) {
+  return to_float(load_byte_lanes(x, lanes) - set1i(g.zero));
+}
 
 // Outputs of one vector of channels; the weights of a tap serve all of them.
 template <int kCount>
 struct AnyTaps {
   PLANCK_INLINE static void row(const Group& g, const uint8_t* line, const float* w, int64_t lanes,
                                 F16* sums) {
-    for (int64_t tx = 0; tx < g.column_taps; ++tx) {
+    for (int64_t tx = g.columns.from; tx < g.columns.to; ++tx) {
+      const uint8_t* x = line + tx * g.column_step;
       const F16 weight = load_lanes(w + tx * g.channels, lanes);
-      const bool inside = tx >= g.columns.from && tx < g.columns.to;
 #pragma GCC unroll 8
       for (int i = 0; i < kCount; ++i) {
-        const uint8_t* x = line + tx * g.column_step + i * g.next;
-        sums[i] = fma(inside ? load_byte_lanes(x, lanes) : set1(g.zero), weight, sums[i]);
+        sums[i] = fma(centred(g, x + i * g.next, lanes), weight, sums[i]);
       }
     }
   }
@@ -94,7 +98,7 @@ struct FixedTaps {
     for (int t = 0; t < kTaps; ++t) weights[t] = load_lanes(w + t * g.channels, lanes);
 #pragma GCC unroll 16
     for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
-      const F16 x = load_byte_lanes(line + place * g.column_step, lanes);
+      const F16 x = centred(g, line + place * g.column_step, lanes);
 #pragma GCC unroll 8
       for (int i = 0; i < kCount; ++i) {
         const int t = place - i * kStride;
@@ -103,16 +107,6 @@ struct FixedTaps {
     }
   }
 };
-
-// A row of taps in the padding.
-template <int kCount>
-PLANCK_INLINE void padding_row(const Group& g, const float* w, int64_t lanes, F16* sums) {
-  for (int64_t tx = 0; tx < g.column_taps; ++tx) {
-    const F16 product = load_lanes(w + tx * g.channels, lanes) * set1(g.zero);
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) sums[i] = sums[i] + product;
-  }
-}
 
 PLANCK_INLINE void finish(const Group& g, int64_t channel, int64_t lanes, int i, I16 sum) {
   F16 v = to_float(sum) * load_lanes(g.multiplier + channel, lanes);
@@ -127,22 +121,20 @@ PLANCK_INLINE void finish(const Group& g, int64_t channel, int64_t lanes, int i,
 
 template <int kCount, class Row>
 PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
+  const I16 start =
+      load_s32_lanes(g.offset + channel, lanes) + load_s32_lanes(g.padding + channel, lanes);
   I16 whole[kCount];
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) whole[i] = load_s32_lanes(g.offset + channel, lanes);
+  for (int i = 0; i < kCount; ++i) whole[i] = start;
   const int64_t step = kQDepthwiseTaps / g.column_taps;  // rows whose sums stay exact
-  for (int64_t from = 0; from < g.row_taps; from += step) {
-    const int64_t to = from + step < g.row_taps ? from + step : g.row_taps;
+  for (int64_t from = g.rows.from; from < g.rows.to; from += step) {
+    const int64_t to = from + step < g.rows.to ? from + step : g.rows.to;
     F16 sums[kCount];
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) sums[i] = zero16();
     for (int64_t ty = from; ty < to; ++ty) {
-      const float* w = g.w + ty * g.column_taps * g.channels + channel;
-      if (ty >= g.rows.from && ty < g.rows.to) {
-        Row::row(g, g.x + ty * g.row_step + channel, w, lanes, sums);
-      } else {
-        padding_row<kCount>(g, w, lanes, sums);
-      }
+      Row::row(g, g.x + ty * g.row_step + channel, g.w + ty * g.column_taps * g.channels + channel,
+               lanes, sums);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) whole[i] = whole[i] + to_int(sums[i]);
@@ -192,10 +184,10 @@ Group group_of(const QDepthwiseArgs& a, int64_t top, int64_t stride) {
   Group g{};
   g.w = a.w;
   g.offset = a.offset;
+  g.padding = a.padding;
   g.multiplier = a.multiplier;
   g.bias = a.bias;
   g.rows = taps_inside(a.rows, top);
-  g.row_taps = a.rows.kernel;
   g.column_taps = a.columns.kernel;
   g.channels = a.channels;
   g.row_step = a.rows.dilation * a.rows.step;
@@ -203,7 +195,7 @@ Group group_of(const QDepthwiseArgs& a, int64_t top, int64_t stride) {
   g.next = a.columns.stride * a.columns.step;
   g.out_stride = stride;
   g.residual_stride = a.residual_stride;
-  g.zero = static_cast<float>(a.zero);
+  g.zero = a.zero;
   g.out_zero = static_cast<float>(a.out_zero);
   g.low = static_cast<float>(a.low - a.out_zero);
   g.high = static_cast<float>(a.high - a.out_zero);

@@ -53,6 +53,14 @@ int64_t scratch_bytes(const QDepthwiseArgs& args) {
   return checked_mul(floats, int64_t{sizeof(float)}, "sums");
 }
 
+std::vector<int32_t> padding_of(std::span<const int8_t> weights, int64_t channels, uint8_t zero) {
+  std::vector<uint32_t> sums(static_cast<size_t>(channels), 0);  // wraps, as kernels do
+  for (size_t i = 0; i < weights.size(); ++i) {
+    sums[i % sums.size()] += static_cast<uint32_t>(zero * weights[i]);
+  }
+  return {sums.begin(), sums.end()};
+}
+
 void plan_qdepthwise(const QDepthwiseRow& row, QDepthwiseArgs& args) {
   // Much more work than taking a ticket, and few enough outputs to be in L1 when the program reads
   // them.

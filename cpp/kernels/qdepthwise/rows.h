@@ -16,6 +16,8 @@ inline const QDepthwiseRow& qdepthwise_row(std::string_view name) {
 
 // Weights in the form that the kernels take.
 std::vector<float> widened(std::span<const int8_t> weights);
+// For each channel of weights [taps, channels], the zero point times their sum.
+std::vector<int32_t> padding_of(std::span<const int8_t> weights, int64_t channels, uint8_t zero);
 
 // Chooses the tiles; called once shapes are set, and which pointers are there. Throws InternalError
 // where the args contradict themselves.
