@@ -194,7 +194,7 @@ def pixels() -> onnx.ModelProto:
 
 
 def integers() -> onnx.ModelProto:
-    """Products of integers: convolutions in a row with a residual of bytes, rows, a dynamic scale."""
+    """Products of integers: convolutions in a row, a residual of bytes, rows, a dynamic scale."""
     m = Model(21)
     numbers = np.random.default_rng(5)
     one, byte, signed = m.tensor(0.05, np.float32), m.tensor(9, np.uint8), m.tensor(-3, np.int8)
