@@ -249,6 +249,27 @@ std::vector<int64_t> step_bytes(const PyPlan& self, const std::map<std::string, 
   return out;
 }
 
+// What steps read and no run brings, as it lies in the plan: (name, kernel it is packed for,
+// array).
+py::list constants(const PyPlan& self) {
+  std::set<int32_t> read;
+  const Plan& plan = self.plan();
+  for (const Step& s : plan.steps) {
+    for (const int32_t v : s.inputs) {
+      if (v < 0) continue;
+      const int32_t id = plan.values[static_cast<size_t>(v)].buffer;
+      const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(id)];
+      if (buffer.kind == BufferKind::constant) read.insert(buffer.index);
+    }
+  }
+  py::list out;
+  for (const int32_t index : read) {
+    const PlanConstant& c = plan.constants[static_cast<size_t>(index)];
+    out.append(py::make_tuple(c.name, c.packing.kernel, array_of(c.tensor)));
+  }
+  return out;
+}
+
 py::dict report(const PyPlan& self) {
   const BuildReport& r = self.plan().report;
   py::dict out;
@@ -349,6 +370,7 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("outputs",
                              [](const PyPlan& self) { return ports(self.plan().outputs); })
       .def_property_readonly("steps", steps)
+      .def("constants", constants)
       .def("step_bytes", step_bytes, py::arg("sizes"))
       .def_property_readonly("report", report)
       .def_property_readonly("stats", [](PyPlan& self) { return dict_of(self.session().stats()); })

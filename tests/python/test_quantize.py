@@ -48,6 +48,11 @@ def test_both_ways_give_one_plan(name, options, shape, weights, model_path):
     written = planck.build(model.SerializeToString(), precision="int8")
     direct = planck.build(path, precision="int8", scales=scales, placement={"weights": weights})
     assert kernels(written) == kernels(direct)
+    ours, theirs = written._core.constants(), direct._core.constants()
+    assert len(ours) == len(theirs)
+    for (_, packed, bits), (_, other, same) in zip(ours, theirs, strict=True):
+        assert packed == other
+        assert np.array_equal(bits, same)
     one, two, want = written.run(feeds), direct.run(feeds), planck.build(path).run(feeds)
     for output in want:
         assert np.array_equal(one[output], two[output]), output
