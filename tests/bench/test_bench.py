@@ -244,7 +244,7 @@ def test_goals_belong_to_class_and_threads() -> None:
 
 
 def test_special_classes_win() -> None:
-    goals = {
+    goals: dict[str, dict[str, dict[str, float | Goals]]] = {
         "any": {"2": {INT8.id: {"ort": 1.0, "ov": 0.9}}},
         "vnni": {"2": {INT8.id: {"ort": 1.3}}},
     }
