@@ -104,7 +104,7 @@ bool negate_beyond(std::vector<int16_t>& codes, std::vector<float>& scales) {
 bool fits_int32(const IntegerWeights& w) {
   std::vector<int64_t> most(static_cast<size_t>(w.n), 0);
   for (size_t i = 0; i < w.codes.size(); ++i) {
-    most[i % most.size()] += 2 * 255 * std::abs(int64_t{w.codes[i]});
+    most[i % most.size()] += int64_t{2 * 255} * std::abs(w.codes[i]);
   }
   return std::ranges::all_of(most, [](int64_t m) { return m <= INT32_MAX; });
 }
@@ -359,12 +359,12 @@ class ProductLowering {
     return bias < 0 ? bias : l_.window(bias, place_.first, w_.n);
   }
 
-  void add_small(std::string op, StepParams params, auto rows, std::vector<int32_t> inputs,
-                 int32_t output) {
+  void add_small(std::string op, const StepParams& params, auto rows,
+                 const std::vector<int32_t>& inputs, int32_t output) {
     const auto choice = choose_by_isa(rows, l_.forced());
     Step& step = l_.add_step(*p_.input.node, {.op = "",
-                                              .params = std::move(params),
-                                              .inputs = std::move(inputs),
+                                              .params = params,
+                                              .inputs = inputs,
                                               .outputs = {output},
                                               .kernel = std::string(choice.row->name),
                                               .nodes = {},

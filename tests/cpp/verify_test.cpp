@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/packing.h"
+#include "base/checked.h"
 #include "builder/one_op.h"
 #include "kernels/qmatmul/rows.h"
 
@@ -96,6 +97,77 @@ TEST(Verify, ProofsOfIntegerWeights) {
       verify_plan(plan);  // other weights, but no row that relies on their size
     }
   }
+}
+
+int32_t add_value(Plan& plan, BufferKind kind, int32_t index, DType dtype, const Shape& shape) {
+  const auto buffer = static_cast<int32_t>(plan.buffers.size());
+  plan.buffers.push_back({kind, index, Dim(checked_count(shape)), size_of(dtype)});
+  PlanValue value;
+  value.dtype = dtype, value.buffer = buffer;
+  int64_t stride = checked_count(shape);
+  for (const int64_t extent : shape) {
+    stride /= extent;
+    value.shape.emplace_back(extent), value.strides.emplace_back(stride);
+  }
+  plan.values.push_back(value);
+  return static_cast<int32_t>(plan.values.size()) - 1;
+}
+int32_t add_constant(Plan& plan, DType dtype, const Shape& shape) {
+  std::byte* bytes = nullptr;
+  Tensor zeros = Tensor::make(dtype, shape, &bytes);
+  std::fill_n(bytes, zeros.bytes(), std::byte{0});
+  plan.constants.push_back({cat("c", plan.constants.size()), zeros, {}});
+  const auto index = static_cast<int32_t>(plan.constants.size()) - 1;
+  return add_value(plan, BufferKind::constant, index, dtype, shape);
+}
+
+// A 3x3 depthwise convolution of 5 channels.
+Plan convolves() {
+  Plan plan;
+  const Shape picture{1, 4, 6, 5};
+  const int32_t x = add_value(plan, BufferKind::input, 0, DType::u8, picture);
+  const int32_t y = add_value(plan, BufferKind::output, 0, DType::f32, picture);
+  const PlanValue &in = plan.values[0], &out = plan.values[1];
+  plan.inputs = {{"x", DType::u8, in.shape, x}};
+  plan.outputs = {{"y", DType::f32, out.shape, y}};
+  const int32_t w = add_constant(plan, DType::s8, {9 * 5});
+  const int32_t offset = add_constant(plan, DType::s32, {5});
+  const int32_t multiplier = add_constant(plan, DType::f32, {5});
+  const WindowParams three{.kernel = 3, .begin = 1};
+  plan.steps = {{.op = "planck.Convolution",
+                 .params = QDepthwiseParams{{three, three}, 7, {}, {}},
+                 .inputs = {x, w, offset, multiplier, -1, -1},
+                 .outputs = {y},
+                 .kernel = "qdepthwise_u8s8s32_portable"}};
+  return plan;
+}
+
+TEST(Verify, DepthwiseConvolutionsOfBytes) {
+  const Plan good = convolves();
+  verify_plan(good);
+  Plan plan = good;
+  auto& params = std::get<QDepthwiseParams>(plan.steps[0].params);
+  params.zero = 256;
+  expect_refused(plan, "256 is no byte");
+  params.zero = 0, params.requantize = {true, 0, 9, 8};
+  expect_refused(plan, "the wrong way round");
+  params.requantize = {}, params.windows[1].kernel = 129;
+  expect_refused(plan, "129 taps in a row");
+  plan = good;
+  plan.steps[0].inputs[1] = plan.steps[0].inputs[0];  // weights that a run alone knows
+  expect_refused(plan, "no constant of int8");
+  plan = good;
+  plan.values[static_cast<size_t>(plan.steps[0].inputs[1])].offset = Dim(1);
+  expect_refused(plan, "no constant of int8");
+  plan = good;
+  plan.values[static_cast<size_t>(plan.steps[0].inputs[1])].shape = {Dim(1000)};
+  expect_refused(plan, "the form of its kernel");
+  plan = good;
+  plan.steps[0].inputs[3] = -1;
+  expect_refused(plan, "reads value -1");
+  plan = good;
+  plan.steps[0].kernel = "qmatmul_u8s8s32_1x16x4_portable";
+  expect_refused(plan, "no kernel of its family");
 }
 
 }  // namespace
