@@ -104,7 +104,7 @@ bool negate_beyond(std::vector<int16_t>& codes, std::vector<float>& scales) {
 bool fits_int32(const IntegerWeights& w) {
   std::vector<int64_t> most(static_cast<size_t>(w.n), 0);
   for (size_t i = 0; i < w.codes.size(); ++i) {
-    most[i % most.size()] += int64_t{2 * 255} * std::abs(w.codes[i]);
+    most[i % most.size()] += std::abs(int64_t{w.codes[i]}) * int64_t{2} * 255;
   }
   return std::ranges::all_of(most, [](int64_t m) { return m <= INT32_MAX; });
 }

@@ -130,7 +130,7 @@ Plan convolves() {
   const PlanValue &in = plan.values[0], &out = plan.values[1];
   plan.inputs = {{"x", DType::u8, in.shape, x}};
   plan.outputs = {{"y", DType::f32, out.shape, y}};
-  const int32_t w = add_constant(plan, DType::s8, {9 * 5});
+  const int32_t w = add_constant(plan, DType::s8, {45});
   const int32_t offset = add_constant(plan, DType::s32, {5});
   const int32_t multiplier = add_constant(plan, DType::f32, {5});
   const WindowParams three{.kernel = 3, .begin = 1};
