@@ -8,7 +8,6 @@
 #include <xbyak/xbyak.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <iterator>
 #include <map>
@@ -19,7 +18,7 @@
 
 #include "base/error.h"
 #include "kernels/jit/code.h"
-#include "kernels/simd/gelu_root.h"
+#include "kernels/jit/gelu.h"
 
 namespace planck::jit {
 namespace {
@@ -31,24 +30,6 @@ constexpr int kPrefetchAhead = 1024;
 // Kernels with an epilogue: those of a few hundred layers. A process that binds ever new programs
 // and shapes goes on with the interpreted ones.
 constexpr size_t kMaxEpilogueKernels = 4096;
-
-// Constants of the GELU, each repeated over the widest vector.
-struct GeluTable {
-  static constexpr int kLanes = 16, kTerms = static_cast<int>(std::size(kGeluRoot));
-  static constexpr int kEnd = kTerms, kOne = kTerms + 1, kMagnitude = kTerms + 2;
-  alignas(64) float lanes[kTerms + 3][kLanes];
-};
-constexpr GeluTable make_gelu_table() {
-  GeluTable table{};
-  for (int lane = 0; lane < GeluTable::kLanes; ++lane) {
-    for (int i = 0; i < GeluTable::kTerms; ++i) table.lanes[i][lane] = kGeluRoot[i];
-    table.lanes[GeluTable::kEnd][lane] = kGeluEnd;
-    table.lanes[GeluTable::kOne][lane] = 1;
-    table.lanes[GeluTable::kMagnitude][lane] = std::bit_cast<float>(INT32_MAX);
-  }
-  return table;
-}
-constexpr GeluTable kGeluTable = make_gelu_table();
 
 #define PLANCK_FIELD(name) qword[call + offsetof(GemmCall, name)]
 
@@ -419,65 +400,13 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     L(none);
   }
 
-  Xbyak::Address gelu_constant(int index) const {
-    return ptr[pointer + index * static_cast<int>(sizeof(GeluTable::lanes[0]))];
-  }
-
-  // The instructions of simd/math.h's gelu_erf, so the bits are its bits; several sums side by side
-  // hide the latency of the polynomial. Works in all registers behind the sums, masks included.
   void apply_gelu() {
     Xbyak::Label none;
     test(byte[call + offsetof(GemmCall, flags)], kGelu);
     jz(none, T_NEAR);
-    mov(pointer, reinterpret_cast<size_t>(&kGeluTable));
-    const int sums = r_.rows * columns_, together = std::min(spare() / 2, 4);
-    for (int at = 0; at < sums; at += together) gelu_of(at, std::min(together, sums - at));
-    load_masks();
+    emit_gelu(*this, {r_.rows * columns_, spare(), floats_, evex_}, pointer);
+    load_masks();  // their registers are among the spare ones
     L(none);
-  }
-
-  // For `count` sums from `first` on: the tail of the normal distribution at |x| in `tail`.
-  void gelu_of(int first, int count) {
-    const auto x = [&](int i) { return vector(first + i); };
-    const auto magnitude = [&](int i) { return input(2 * i); };
-    const auto tail = [&](int i) { return input(2 * i + 1); };
-    for (int i = 0; i < count; ++i) {
-      keep_magnitude(magnitude(i), x(i));
-      vmovups(tail(i), gelu_constant(GeluTable::kEnd));
-      vminps(magnitude(i), tail(i), magnitude(i));  // keeps NaN
-      vmovups(tail(i), gelu_constant(GeluTable::kTerms - 1));
-    }
-    for (int term = GeluTable::kTerms - 2; term >= 0; --term) {
-      for (int i = 0; i < count; ++i) vfmadd213ps(tail(i), magnitude(i), gelu_constant(term));
-    }
-    for (int squaring = 0; squaring < 3; ++squaring) {
-      for (int i = 0; i < count; ++i) vmulps(tail(i), tail(i), tail(i));
-    }
-    for (int i = 0; i < count; ++i) {
-      vmovups(magnitude(i), gelu_constant(GeluTable::kOne));
-      vsubps(magnitude(i), magnitude(i), tail(i));
-      take_where_negative(magnitude(i), tail(i), x(i));
-      vmulps(x(i), x(i), magnitude(i));
-    }
-  }
-
-  void keep_magnitude(const Xbyak::Xmm& to, const Xbyak::Xmm& x) {
-    if (evex_) {
-      vpandd(to, x, gelu_constant(GeluTable::kMagnitude));
-    } else {
-      vandps(to, x, gelu_constant(GeluTable::kMagnitude));
-    }
-  }
-
-  // to = sign of x ? other : to
-  void take_where_negative(const Xbyak::Xmm& to, const Xbyak::Xmm& other, const Xbyak::Xmm& x) {
-    if (evex_) {
-      const Xbyak::Opmask negative(7);
-      vpmovd2m(negative, x);
-      vblendmps(to | negative, to, other);
-    } else {
-      vblendvps(to, to, other, x);
-    }
   }
 
   void store_phase() {
