@@ -7,6 +7,7 @@
 #include "base/nearest.h"
 #include "importer/importer.h"
 #include "ops/ops.h"
+#include "passes/place_facts.h"
 
 namespace planck {
 namespace {
@@ -15,24 +16,10 @@ bool is_matrix_product(const Node& n) { return n.is("MatMul") || n.is("Gemm"); }
 bool is_convolution(const Node& n) { return n.is("Conv") || n.is("ConvTranspose"); }
 bool is_product(const Node& n) { return is_matrix_product(n) || is_convolution(n); }
 
-bool is_activation(const Graph& g, ValueId id) {
-  return id != kAbsent && !g.value(id).is_constant() && is_float(g.value(id).type().dtype);
-}
-
-// The one activation among the inputs; kAbsent for none or several.
-ValueId only_activation(const Graph& g, const Node& n) {
-  ValueId found = kAbsent;
-  for (const ValueId id : n.inputs) {
-    if (!is_activation(g, id)) continue;
-    if (found != kAbsent && found != id) return kAbsent;
-    found = id;
-  }
-  return found;
-}
-
 class Finder {
  public:
-  explicit Finder(const Graph& g) : g_(g), rows_(g.value_count()), parent_(g.value_count()) {
+  explicit Finder(const Graph& g)
+      : g_(g), facts_(g), rows_(g.value_count()), parent_(g.value_count()) {
     std::iota(parent_.begin(), parent_.end(), ValueId{0});
   }
 
@@ -51,12 +38,29 @@ class Finder {
 
  private:
   const Graph& g_;
+  const PlaceFacts facts_;
   std::vector<Activation> rows_;  // by value
   std::vector<ValueId> parent_;   // of values that share a grid, a forest
   Activations found_;
   std::vector<ValueId> listed_;  // values of found_.floats
 
   Activation& row(ValueId id) { return rows_[static_cast<size_t>(id)]; }
+
+  // What is made of constants alone, such as a weight stored in half precision, is none.
+  bool is_activation(ValueId id) const {
+    return id != kAbsent && !facts_.is_fixed(id) && is_float(g_.value(id).type().dtype);
+  }
+
+  // The one activation among the inputs; kAbsent for none or several.
+  ValueId only_activation(const Node& n) const {
+    ValueId found = kAbsent;
+    for (const ValueId id : n.inputs) {
+      if (!is_activation(id)) continue;
+      if (found != kAbsent && found != id) return kAbsent;
+      found = id;
+    }
+    return found;
+  }
 
   void visit(const Node& n) {
     if (is_product(n)) visit_product(n);
@@ -66,7 +70,7 @@ class Finder {
 
   void visit_product(const Node& n) {
     for (size_t i = 0; i < std::min<size_t>(2, n.inputs.size()); ++i) {
-      if (!is_activation(g_, n.inputs[i])) continue;
+      if (!is_activation(n.inputs[i])) continue;
       const ValueId named = named_behind(n.inputs[i]);
       if (named == kAbsent) continue;
       row(named).product = true;
@@ -80,19 +84,19 @@ class Finder {
   // A sum of two activations, one of them from a product: a residual.
   void visit_add(const Node& n) {
     const bool fed = std::ranges::any_of(n.inputs, [&](ValueId id) { return from_product(id); });
-    if (!fed || only_activation(g_, n) != kAbsent) return;
+    if (!fed || only_activation(n) != kAbsent) return;
     for (const ValueId id : n.inputs) {
-      if (is_activation(g_, id)) row(id).product = true;
+      if (is_activation(id)) row(id).product = true;
     }
   }
 
   // Constants take the grid that the rest has.
   void visit_shared(const Node& n) {
-    if (!is_activation(g_, n.outputs[0])) return;
+    if (!is_activation(n.outputs[0])) return;
     const ValueId output = n.outputs[0];
     row(output).product = true;
     for (const ValueId id : n.inputs) {
-      if (!is_activation(g_, id)) continue;
+      if (!is_activation(id)) continue;
       row(id).product = true;
       parent_[static_cast<size_t>(root(id))] = root(output);
     }
@@ -124,7 +128,7 @@ class Finder {
       const Node* n = g_.producer(id);
       if (n == nullptr) return false;
       if (is_product(*n)) return true;
-      id = only_activation(g_, *n);
+      id = only_activation(*n);
     }
     return false;
   }

@@ -38,6 +38,11 @@ std::string quoted(const std::vector<std::string>& names) {
   return joined(out);
 }
 
+Tensor weight_in_floats(const Graph& g, ValueId v) {
+  const Tensor& stored = *g.value(stored_weight(g, v)).fact.constant;
+  return stored.dtype() == DType::f32 ? stored : narrow(widen(stored), DType::f32);
+}
+
 class Placer {
  public:
   Placer(const Graph& g, const Grids& grids, const PlacementOptions& options)
@@ -56,7 +61,7 @@ class Placer {
       if (is_weighted_op(n)) consider(n);
     }
     check_covered();
-    if (out_.recipe == "cnn" || out_.recipe == "all") {
+    if (options_.bound.empty() && (out_.recipe == "cnn" || out_.recipe == "all")) {
       for (const Node& n : graph_.nodes()) {
         if (n.is("Add")) place_skip(n);
       }
@@ -109,15 +114,13 @@ class Placer {
     const auto path = weight_path(graph_, n);
     if (const auto* why = std::get_if<std::string>(&path)) return *why;
     if (matches_any(options_.exclude, name)) return "excluded by name";
-    const bool wanted = out_.recipe == "all" || matches_any(options_.include, name);
-    if (!wanted) {
+    const auto& weight = std::get<WeightPath>(path);
+    const bool bound = is_bound(weight);
+    if (!bound && !options_.bound.empty()) return "the scales are not for its layer";
+    if (!bound && out_.recipe != "all" && !matches_any(options_.include, name)) {
       if (std::string why = why_float(graph_, facts_, n, options_.depthwise); !why.empty()) {
         return why;
       }
-    }
-    const auto& weight = std::get<WeightPath>(path);
-    if (!options_.bound.empty() && !options_.bound.contains(graph_.value(weight.constant).name)) {
-      return "the scales are not for its layer";
     }
     if (dtype_of(graph_, n.inputs[kDataInput]) != DType::f32) {
       return cat("its input is ", dtype_of(graph_, n.inputs[kDataInput]), ", not f32");
@@ -134,10 +137,17 @@ class Placer {
     return "";
   }
 
+  // Whether a training that simulated int8 has put the weight on a grid.
+  bool is_bound(const WeightPath& path) const {
+    const auto& bound = options_.bound;
+    return bound.contains(graph_.value(path.weight).name) ||
+           bound.contains(graph_.value(stored_weight(graph_, path.weight)).name);
+  }
+
   // Sums of u8 times s8 have to fit 32 bits.
   std::string too_long(const WeightPath& weight) const {
     constexpr int64_t kLongest = INT32_MAX / (255 * kWeightSteps);
-    const Tensor& w = *graph_.value(weight.constant).fact.constant;
+    const Tensor& w = *graph_.value(stored_weight(graph_, weight.weight)).fact.constant;
     const int64_t channels = w.shape()[static_cast<size_t>(weight.axis)];
     const int64_t terms = channels == 0 ? 0 : w.count() / channels;
     if (terms <= kLongest) return "";
@@ -146,11 +156,11 @@ class Placer {
 
   void place_weight(const WeightPath& path) {
     const auto same = [&](const PlacedTensor& w) {
-      return w.value == path.constant && w.grid.axis == path.axis;
+      return w.value == path.weight && w.grid.axis == path.axis;
     };
     auto it = std::ranges::find_if(out_.weights, same);
     if (it == out_.weights.end()) {
-      PlacedTensor weight{path.constant, graph_.value(path.constant).name, {}, {}};
+      PlacedTensor weight{path.weight, graph_.value(path.weight).name, {}, {}};
       weight.grid.axis = path.axis;
       it = out_.weights.insert(it, std::move(weight));
     }
@@ -234,12 +244,23 @@ class Placer {
                 .hint = "recipe=\"all\" or include= take what stays float by default"});
   }
 
+  // A Cast's result may also have the grid that calibration gives to every tensor of a run, which
+  // is none of a weight.
+  const QParams* grid_of_weight(const PlacedTensor& w) const {
+    const ValueId stored = stored_weight(graph_, w.value);
+    if (const auto it = grids_.find(graph_.value(stored).name); it != grids_.end()) {
+      return &it->second;
+    }
+    const auto it = grids_.find(w.name);
+    return it != grids_.end() && it->second.axis >= 0 ? &it->second : nullptr;
+  }
+
   void find_weights() {
     for (PlacedTensor& w : out_.weights) {
-      const Tensor& t = *graph_.value(w.value).fact.constant;
+      const Tensor t = weight_in_floats(graph_, w.value);
       const auto values = std::span(t.as<float>(), static_cast<size_t>(t.count()));
-      if (const auto it = grids_.find(w.name); it != grids_.end()) {
-        w.grid = given_grid(w, it->second, t);
+      if (const QParams* given = grid_of_weight(w)) {
+        w.grid = given_grid(w, *given, t);
         continue;
       }
       const int64_t axis = options_.weights == "per_tensor" ? -1 : w.grid.axis;
@@ -307,6 +328,18 @@ void redirect(Graph& g, const Patch& patch, const PlacedTensor& t,
   }
 }
 
+// Takes out a weight that nothing reads, with the Cast that makes it; its integers stand for both.
+void drop_weight(Graph& g, ValueId weight, ValueId integers) {
+  const ValueId stored = stored_weight(g, weight);
+  g.add_origin(integers, g.value(stored).origin);
+  if (stored != weight) {
+    const NodeId cast = g.value(weight).producer;
+    g.add_origin(integers, g.node(cast).origin);
+    g.erase(cast);
+  }
+  if (g.uses(stored) == 0) g.forget(stored);
+}
+
 }  // namespace
 
 Placement place(const Graph& imported, const Grids& grids, const PlacementOptions& options) {
@@ -322,7 +355,7 @@ Placement place(const Graph& imported, const Grids& grids, const PlacementOption
 }
 
 Tensor quantised_weight(const Graph& g, const PlacedTensor& weight) {
-  const Tensor& t = *g.value(weight.value).fact.constant;
+  const Tensor t = weight_in_floats(g, weight.value);
   const auto values = std::span(t.as<float>(), static_cast<size_t>(t.count()));
   return Tensor::of(DType::s8, t.shape(),
                     std::span<const int8_t>(on_grid(values, t.shape(), weight.grid)));
@@ -349,8 +382,7 @@ void apply(Graph& g, const Placement& placement) {
     ops::DequantizeLinear dequantize;
     if (t.grid.axis >= 0) dequantize.axis = t.grid.axis;
     redirect(g, patch, t, {patch.add(dequantize, {q, scale, zero})});
-    if (g.uses(t.value) == 0) g.add_origin(q, g.value(t.value).origin);
-    g.forget(t.value);
+    if (g.uses(t.value) == 0) drop_weight(g, t.value, q);
   }
   verify(g);
 }

@@ -28,8 +28,9 @@ struct PlacementOptions {
   // Patterns of node names, '*' and '?' as in file names. What `include` matches is quantised even
   // where the recipe would leave it float; `exclude` wins over it.
   std::vector<std::string> include, exclude;
-  bool depthwise = false;       // quantise depthwise convolutions too
-  std::set<std::string> bound;  // where there are any, only ops with these weights
+  bool depthwise = false;  // quantise depthwise convolutions too
+  // Where there are any, the ops with these weights and no others, whatever the recipe keeps.
+  std::set<std::string> bound;
 };
 
 // An input of a node, and the ONNX node behind it as an index into Graph::sources.

@@ -164,26 +164,36 @@ const std::string& PlaceFacts::name_of(const Node& n) const {
   return graph_.sources->at(static_cast<size_t>(n.origin.back())).name;
 }
 
+ValueId stored_weight(const Graph& g, ValueId v) {
+  if (g.value(v).is_constant()) return v;
+  const Node* n = g.producer(v);
+  if (n == nullptr || !n->is("Cast") || dtype_of(g, v) != DType::f32) return kAbsent;
+  const ValueId stored = n->inputs[0];
+  const DType type = dtype_of(g, stored);
+  const bool half = type == DType::f16 || type == DType::bf16;
+  return half && g.value(stored).is_constant() ? stored : kAbsent;
+}
+
 std::variant<WeightPath, std::string> weight_path(const Graph& g, const Node& n) {
   if (n.is("ConvTranspose")) return std::string("ConvTranspose has no integer kernel");
   const auto axis = channel_axis(g, n);
   if (const auto* why = std::get_if<std::string>(&axis)) return *why;
   WeightPath path{
       n.inputs[kWeightInput], {n.id, kWeightInput, source_of(n)}, std::get<int64_t>(axis)};
-  while (!g.value(path.constant).is_constant()) {
-    const Node* view = g.producer(path.constant);
+  while (stored_weight(g, path.weight) == kAbsent) {
+    const Node* view = g.producer(path.weight);
     if (view == nullptr || !keeps_numbers(*view)) {
-      return cat(label(g, path.constant), ", its weight, is computed in the run");
+      return cat(label(g, path.weight), ", its weight, is computed in the run");
     }
-    if (g.uses(path.constant) != 1) {
-      return cat("its weight ", label(g, path.constant), " is also read elsewhere");
+    if (g.uses(path.weight) != 1) {
+      return cat("its weight ", label(g, path.weight), " is also read elsewhere");
     }
     const auto above = axis_above(g, *view, path.axis);
     if (!above) return cat("its weight's channels are no axis of ", label(g, view->inputs[0]));
     path = {view->inputs[0], {view->id, 0, source_of(*view)}, *above};
   }
-  if (dtype_of(g, path.constant) != DType::f32) {
-    return cat("its weight is ", dtype_of(g, path.constant), ", not f32");
+  if (dtype_of(g, path.weight) != DType::f32) {
+    return cat("its weight is ", dtype_of(g, path.weight), ", not f32");
   }
   if (path.first.source < 0) return std::string("it stands inside a function of the model");
   return path;

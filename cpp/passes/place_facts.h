@@ -27,12 +27,15 @@ class PlaceFacts {
 
 bool is_weighted_op(const Node& n);  // MatMul, Gemm, Conv, ConvTranspose
 
-// A constant that reaches a weighted op, perhaps through views of it.
+// A constant that reaches a weighted op, perhaps through views of it. One that is stored in half
+// precision is taken as the result of the Cast that makes it f32.
 struct WeightPath {
-  ValueId constant = kAbsent;
-  PlacedUse first;    // who reads the constant
-  int64_t axis = -1;  // of the constant: along the channels of the op's result
+  ValueId weight = kAbsent;
+  PlacedUse first;    // who reads the weight
+  int64_t axis = -1;  // of the weight: along the channels of the op's result
 };
+// The constant itself or the f16 or bf16 one that a Cast to f32 makes the value of; else kAbsent.
+ValueId stored_weight(const Graph& g, ValueId v);
 // The path of the op's weight, or why the op has none that int8 could use.
 std::variant<WeightPath, std::string> weight_path(const Graph& g, const Node& n);
 

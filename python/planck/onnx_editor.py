@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+FLOAT32 = 1  # ONNX's numbers of types
+HALVES = (10, 16)  # float16, bfloat16
+
 
 def loaded(model: Any, purpose: str) -> Any:
     """An onnx.ModelProto that is the caller's to change, with all weights inside.
@@ -71,6 +74,7 @@ class Editor:
         self.taken |= {v.name for v in self.graph.input}
         self._array = numpy_helper.to_array
         self._tensors: dict[str, Any] | None = None
+        self._halves: dict[str, str] = {}  # what a Cast makes of a constant in half precision
 
     def fresh(self, name: str) -> str:
         """The name, or with a number where it is taken."""
@@ -82,18 +86,26 @@ class Editor:
         return spelled
 
     def values(self, name: str) -> Array | None:
-        """The contents of an initializer or Constant node; None for other tensors."""
+        """The contents of an initializer or Constant node, or of one in half precision that a Cast
+        makes float32; None for other tensors.
+        """
         if self._tensors is None:
             self._tensors = {t.name: t for t in self.graph.initializer}
             for node in self.graph.node:
                 for attribute in node.attribute:
                     if node.op_type == "Constant" and attribute.name == "value":
                         self._tensors[node.output[0]] = attribute.t
-        tensor = self._tensors.get(name)
+            self._halves = {
+                node.output[0]: node.input[0]
+                for node in self.graph.node
+                if is_cast_of_half(node, self._tensors)
+            }
+        half = self._halves.get(name)
+        tensor = self._tensors.get(name if half is None else half)
         if tensor is None:
             return None
         values: Array = self._array(tensor)
-        return values
+        return values if half is None else values.astype("float32")
 
     def constant(self, name: str, values: Array) -> str:
         """A new initializer; returns its name."""
@@ -138,8 +150,12 @@ class Editor:
             if at not in dropped:
                 nodes.append(node)
         nodes.extend(self.before.get(len(self.graph.node), ()))
-        read = {output.name for output in self.graph.output} | _read_names(nodes)
-        unread = set(replaced) - read
+        outputs = {output.name for output in self.graph.output}
+        unread = set(replaced) - outputs - _read_names(nodes)
+        casts = [n for n in nodes if n.op_type == "Cast" and unread & set(n.output)]
+        if casts:  # of weights in half precision, which go with them
+            nodes = [n for n in nodes if n.op_type != "Cast" or not unread & set(n.output)]
+            unread |= {n.input[0] for n in casts} - outputs - _read_names(nodes)
         kept = [n for n in nodes if n.op_type != "Constant" or not unread & set(n.output)]
         kept = [copied(node) for node in kept]
         del self.graph.node[:]
@@ -149,6 +165,14 @@ class Editor:
             del field[:]
             field.extend(stay)
         return self.proto
+
+
+def is_cast_of_half(node: Any, constants: Mapping[str, Any]) -> bool:
+    """Whether the node makes float32 of a constant in float16 or bfloat16."""
+    if node.op_type != "Cast" or node.input[0] not in constants:
+        return False
+    to = next((a.i for a in node.attribute if a.name == "to"), 0)
+    return to == FLOAT32 and constants[node.input[0]].data_type in HALVES
 
 
 def _counted(graph: Any, functions: Mapping[tuple[str, str], Any]) -> list[int]:

@@ -195,6 +195,55 @@ TEST(Place, InsertedPairsAreSharedAndServe) {
   EXPECT_THROW(place(g, grids_of(g), {}), UsageError);  // it is quantised now
 }
 
+// Stored in half precision: the integers take the place of what the Cast gives.
+constexpr const char* kHalves = R"(graph(%x: f32[N,32]) {
+  %h1 = const f16[32,64] normal(1)
+  %h2 = const bf16[16,64] normal(2)
+  %w1 = Cast(%h1) {"to":1}
+  %w2 = Cast(%h2) {"to":1}
+  %t = Transpose(%w2) {"perm":[1,0]}
+  %a = MatMul(%x, %w1)
+  %b = MatMul(%a, %t)
+  %m = ReduceMean(%x) {"keepdims":1}
+  %y = Mul(%b, %m)
+  %other = Mul(%w1, %w1)
+  return %y, %other
+})";
+
+TEST(Place, WeightsInHalfPrecision) {
+  Graph g = graph(kHalves);
+  Grids grids{{"x", u8_grid(0.05F, 128)}, {"a", u8_grid(0.05F, 128)}};
+  grids["w1"] = u8_grid(0.5F, 3);  // as calibration gives it; weights have grids of their own
+  const Placement p = place(g, grids, {});
+  ASSERT_EQ(names_of(p.weights), (std::vector<std::string>{"w1", "w2"}));
+  EXPECT_EQ(p.weights[0].grid.scale.size(), 64U);
+  EXPECT_EQ(p.weights[1].grid.axis, 0);
+  grids["h2"] = {DType::s8, std::vector<float>(16, 0.25F), std::vector<int32_t>(16, 0), 0, 0};
+  EXPECT_EQ(place(g, grids, {}).weights[1].grid, grids["h2"]);
+  apply(g, p);
+  int64_t casts = 0;
+  for (const Node& n : g.nodes()) casts += n.is("Cast") ? 1 : 0;
+  EXPECT_EQ(casts, 1);  // the one that is also read elsewhere
+}
+
+TEST(Place, BoundLayersAreQuantisedWhateverTheRecipeKeeps) {
+  const Graph g = graph(kProducts);
+  const Placement head = place(g, grids_of(g), {.bound = {"w3"}});
+  EXPECT_EQ(names_of(head.weights), std::vector<std::string>{"w3"});
+  EXPECT_EQ(reason(g, head, "a"), "the scales are not for its layer");
+  EXPECT_THROW(place(g, grids_of(g), {.exclude = {"logits"}, .bound = {"w3"}}), PrecisionError);
+
+  const Graph net = graph(kResidual);
+  const Placement p = place(net, grids_of(net), {.bound = {"w0", "w2", "wd"}});
+  EXPECT_EQ(names_of(p.weights), (std::vector<std::string>{"w0", "w2", "wd"}));
+  // What a sum adds is not of a bound layer.
+  EXPECT_EQ(names_of(p.activations), (std::vector<std::string>{"x", "r1", "r2"}));
+
+  const Graph halves = graph(kHalves);
+  const Placement half = place(halves, grids_of(halves), {.bound = {"h2"}});
+  EXPECT_EQ(names_of(half.weights), std::vector<std::string>{"w2"});
+}
+
 // --- grids of weights ------------------------------------------------------------------------
 
 double squared_error(const std::vector<float>& w, std::span<const int64_t> shape,

@@ -122,11 +122,6 @@ def test_calibration_text_is_shown(
     assert "43 samples in 4 batches" in text and "SQNR dB" in text and "entropy" in text
 
 
-@pytest.mark.xfail(
-    "scales" not in (planck.build.__kwdefaults__ or {}),
-    reason="planck.build(scales=) is not there yet",
-    strict=False,
-)
 def test_int8_by_every_file_that_calibrate_writes(model: Path, data: Path, tmp_path: Path) -> None:
     files = {"-o": tmp_path / "x.calibration", "--scales": tmp_path / "x.json"}
     files["--cache"] = tmp_path / "x.cache"

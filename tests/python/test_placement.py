@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,59 @@ def test_only_bound_layers(bert):
     placed = planck.placement(bert, bound)
     assert [w.name for w in placed.weights] == [weight]
     assert any(k.reason == "the scales are not for its layer" for k in placed.kept)
+
+
+def trained_ranges(name):
+    """The committed ranges of a training that simulated int8."""
+    return Path(__file__).parents[2] / "bench" / "train" / "ranges" / f"{name}_qat.npz"
+
+
+def products_of(plan):
+    """Names of the products and convolutions, and of those that run on integers."""
+    ops = ("MatMul", "Gemm", "Conv")
+    every = {node for node in plan.nodes if node.endswith(ops)}
+    steps = [step for step in plan.steps if step.family == "qproduct"]
+    # After its own product a step names the one for which it quantises its result.
+    return every, {next(n for n in step.nodes if n.endswith(ops)) for step in steps}
+
+
+def both_ways(path, scales):
+    """The plan of the scales, and that of the file that `planck.quantize` writes with them."""
+    written = planck.quantize(path, scales).SerializeToString()
+    return (
+        planck.build(path, precision="int8", scales=scales),
+        planck.build(written, precision="int8"),
+    )
+
+
+def test_every_bound_product_of_digits_runs_on_integers(model_path):
+    """Its first convolution, its products with one row and its logits too: they are bound."""
+    path = model_path("digits", trained="qat")
+    scales = planck.import_scales(trained_ranges("digits"), model=path)
+    direct, written = both_ways(path, scales)
+    for plan in (direct, written):
+        every, on_integers = products_of(plan)
+        assert len(every) == 6 and every == on_integers
+    feeds = planck.models.feeds("digits", (4,), size="mini")
+    one, two = direct.run(feeds), written.run(feeds)
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    without = planck.placement(path, scales, exclude=["/fc2/*"])
+    assert [(k.node, k.reason) for k in without.kept] == [("/fc2/Gemm", "excluded by name")]
+
+
+def test_of_wenet_the_feed_forward_parts_alone_are_bound(model_path):
+    path = model_path("wenet_encoder", trained="qat")
+    scales = planck.import_scales(trained_ranges("wenet_encoder"), model=path)
+    direct, written = both_ways(path, scales)
+    for plan in (direct, written):
+        every, on_integers = products_of(plan)
+        bound = {node for node in every if "/feed_forward" in node}
+        assert len(bound) == 8 and bound == on_integers
+    kept = planck.placement(path, scales).kept
+    assert {k.reason for k in kept} == {
+        "the scales are not for its layer",
+        "both operands are computed in the run",
+    }
 
 
 def test_bad_calls(bert, tmp_path):

@@ -17,6 +17,7 @@ MODELS = [
     ("bert_encoder", {"size": "mini", "opset": 17}, (2, 5)),
     ("minilm", {"size": "mini"}, (2, 5)),
     ("resnet50", {"size": "mini"}, (1, 64, 64)),
+    ("bert_classifier", {"size": "mini"}, (2, 5)),  # weights in half precision
 ]
 
 
@@ -70,6 +71,53 @@ def test_only_weights_that_are_left_stay(model_path):
     nodes = [node.name for node in model.graph.node if node.op_type.endswith("QuantizeLinear")]
     assert len(set(nodes)) == len(nodes) and len(nodes) == 8
     assert all(node.endswith("_QuantizeLinear") for node in nodes)
+
+
+@pytest.mark.parametrize("recipe", ["auto", "dynamic"])
+def test_weights_in_half_precision_go_with_their_casts(recipe, model_path):
+    path = model_path("bert_classifier")
+    feeds = planck.models.feeds("bert_classifier", (2, 5), size="mini")
+    scales = None if recipe == "dynamic" else scales_of(path, feeds)
+    model = planck.quantize(path, scales, recipe=recipe)
+    onnx.checker.check_model(model)
+    weights = {w.name for w in planck.placement(path, scales, recipe=recipe).weights}
+    names = {o for node in model.graph.node for o in node.output}
+    assert len(weights) == 13 and not weights & names  # results of Casts, all gone
+    left = [t for t in model.graph.initializer if t.data_type == 10 and len(t.dims) == 2]
+    before = [t for t in onnx.load(path).graph.initializer if t.data_type == 10]
+    assert len(left) == sum(len(t.dims) == 2 for t in before) - 13  # embeddings and the head
+    got = planck.build(model.SerializeToString()).run(feeds)
+    want = planck.build(path).run(feeds)
+    assert all(sqnr(got[name], want[name]) > 20 for name in want)
+
+
+def test_calibration_leaves_constants_in_half_precision_out(model_path):
+    path = model_path("bert_classifier")
+    feeds = planck.models.feeds("bert_classifier", (2, 5), size="mini")
+    products = planck.calibrate(path, feeds)
+    assert not [name for name in products.names if "Cast" in name]
+    scales = planck.calibrate(path, feeds, tensors="all").solve()
+    assert [name for name in scales if "Cast" in name]  # as activations, not as weights
+    assert {w.dtype for w in planck.placement(path, scales).weights} == {"s8"}
+
+
+def test_smoothing_and_correction_of_weights_in_half_precision(model_path):
+    path = model_path("bert_classifier")
+    feeds = planck.models.feeds("bert_classifier", (2, 5), size="mini")
+    smoothed = planck.smooth(path, [feeds], alpha=0.5)
+    onnx.checker.check_model(smoothed)
+    new = [t for t in smoothed.graph.initializer if "Cast" in t.name and "smoothed" in t.name]
+    assert new and {t.data_type for t in new} == {1}
+    want = planck.build(path).run(feeds)
+    got = planck.build(smoothed.SerializeToString()).run(feeds)
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-3, atol=1e-4)
+    quantised = planck.quantize(path, scales_of(path, feeds))
+    corrected = planck.correct_bias(quantised, path, [feeds])
+    onnx.checker.check_model(corrected)
+    nodes = [node.op_type for node in quantised.graph.node]
+    gone = nodes.count("Cast") - [n.op_type for n in corrected.graph.node].count("Cast")
+    assert gone == 13 and len(corrected.graph.node) == len(nodes) - gone  # biases, no node more
 
 
 def test_the_given_model_stays_as_it_is(model_path):

@@ -23,11 +23,6 @@ from planck.cli import main
 from planck.trt._calibrator import Batches
 
 SCRIPT = Path(__file__).parent / "data" / "trt8_calibrator_script.py"
-NEEDS_INT8 = pytest.mark.xfail(
-    "scales" not in (planck.build.__kwdefaults__ or {}),
-    reason="planck.build(scales=) is not there yet",
-    strict=False,
-)
 HEADER = b"TRT-8600-EntropyCalibration2\n"
 
 
@@ -799,7 +794,6 @@ def test_a_script_runs_after_a_change_of_its_import(
     assert len(calibrations) == 4 and (tmp_path / "calibration.cache").read_bytes() == cache
 
 
-@NEEDS_INT8
 def test_a_script_builds_int8(tmp_path: Path, samples: Any) -> None:
     script(tmp_path, samples)(str(tmp_path))
     engine = planck.load(tmp_path / "model.engine")
@@ -810,7 +804,6 @@ def test_a_script_builds_int8(tmp_path: Path, samples: Any) -> None:
     assert planck.import_scales(tmp_path / "calibration.cache", model=small_model()).names[0] == "x"
 
 
-@NEEDS_INT8
 def test_layer_precisions_in_int8(samples: Any) -> None:
     """Between x and y, which stay float by default, lie two layers; one is told to be float."""
     model = onnx.load_from_string(small_model())
