@@ -173,7 +173,8 @@ def eight_bits(path: Path, plan: planck.Plan) -> None:
 def _nearest(embeddings: NDArray[Any]) -> NDArray[Any]:
     scores = embeddings @ embeddings.T
     np.fill_diagonal(scores, -2)
-    return scores.argmax(axis=1)
+    nearest: NDArray[Any] = scores.argmax(axis=1)
+    return nearest
 
 
 def _seconds(plan: planck.Plan, feeds: dict[str, NDArray[Any]]) -> float:
