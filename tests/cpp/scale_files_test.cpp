@@ -70,7 +70,9 @@ TEST(TrtCache, EncoderFixtures) {
   const double half_bin = 1 + 0.5 / 2048;
   const auto digits = [](double threshold) {
     Scales scales;
-    scales.tensors.push_back({"x", {.scale = {symmetric_scale(threshold)}, .zero_point = {0}}});
+    TensorScale& x = scales.tensors.emplace_back();
+    x.name = "x";
+    x.params = {.scale = {symmetric_scale(threshold)}, .zero_point = {0}};
     return scales_to_trt_cache(scales).substr(std::string(kHeader).size());
   };
   EXPECT_EQ(digits(255 * half_bin), "x: 4000890a\n");
@@ -170,11 +172,12 @@ TEST(TrtCache, HeadersThatAreNone) {
         << line;
   }
   EXPECT_TRUE(says(failure<ParseError>("x: 3c010204\ny: 3c01020a\n"), "which is missing"));
-  EXPECT_TRUE(says(failure<UsageError>([] { write_trt_cache({.header = "TRT-8"}); }), "header"));
-  EXPECT_NE(failure<UsageError>([] {
-              write_trt_cache({.header = "TRT-8600-LegacyCalibration", .entries = {{"a\nb", 1}}});
-            }),
-            "");
+  TrtCache written;
+  written.header = "TRT-8";
+  EXPECT_TRUE(says(failure<UsageError>([&] { write_trt_cache(written); }), "header"));
+  written.header = "TRT-8600-LegacyCalibration";
+  written.entries = {{"a\nb", 1}};
+  EXPECT_NE(failure<UsageError>([&] { write_trt_cache(written); }), "");
 }
 
 TEST(ScaleFiles, RangeOrScaleFollowsFromTheFormat) {
