@@ -177,6 +177,14 @@ class Placer {
     return nullptr;
   }
 
+  void check_axis(ValueId v, const QParams& grid) const {
+    const auto rank = static_cast<int64_t>(dims_of(graph_, v).size());
+    if (grid.axis < rank) return;
+    throw with(CalibrationError("the grid of ", label(graph_, v), " lies along axis ", grid.axis,
+                                "; the tensor has ", rank, " axes"),
+               {.expected = cat("an axis below ", rank), .got = cat(grid.axis)});
+  }
+
   std::string place_input(const PlacedUse& use) {
     const ValueId v = graph_.node(use.node).inputs[static_cast<size_t>(use.input)];
     const QParams* grid = grid_of(v);
@@ -184,7 +192,9 @@ class Placer {
       missing_.push_back(graph_.value(v).name);
       return cat("its input ", label(graph_, v), " has no scale");
     }
-    if (grid->axis >= 0) return cat("its input ", label(graph_, v), " has a scale per channel");
+    check_axis(v, *grid);
+    if (grid->axis >= 0 || grid->scale.size() > 1)
+      return cat("its input ", label(graph_, v), " has a scale per channel");
     const auto same = [&](const PlacedTensor& a) { return a.value == v; };
     auto it = std::ranges::find_if(out_.activations, same);
     if (it == out_.activations.end()) {
@@ -252,7 +262,7 @@ class Placer {
       return &it->second;
     }
     const auto it = grids_.find(w.name);
-    return it != grids_.end() && it->second.axis >= 0 ? &it->second : nullptr;
+    return it != grids_.end() && it->second.scale.size() > 1 ? &it->second : nullptr;
   }
 
   void find_weights() {
@@ -274,14 +284,19 @@ class Placer {
     const int64_t channels = t.shape()[static_cast<size_t>(w.grid.axis)];
     QParams grid = given;
     grid.axis = given.scale.size() == 1 ? -1 : w.grid.axis;
-    const bool fits = grid.axis < 0 || static_cast<int64_t>(given.scale.size()) == channels;
+    const int64_t axis =
+        given.axis < 0 ? given.axis + static_cast<int64_t>(t.shape().size()) : given.axis;
+    const bool fits = grid.axis < 0 ||
+                      (axis == grid.axis && static_cast<int64_t>(given.scale.size()) == channels);
     const bool symmetric = given.dtype == DType::s8 &&
                            std::ranges::all_of(given.zero_point, [](int32_t z) { return z == 0; });
     if (fits && symmetric) return grid;
     throw with(CalibrationError("the grid of the weight '", w.name, "' does not fit it: ",
-                                given.scale.size(), " scales of ", given.dtype, " for ", channels,
-                                " channels; expected one scale or one a channel, s8, zero point 0"),
-               {.expected = cat(channels, " scales"), .got = cat(given.scale.size(), " scales")});
+                                given.scale.size(), " scales of ", given.dtype, " along axis ",
+                                given.axis, " for ", channels, " channels along axis ", w.grid.axis,
+                                "; expected one scale or one a channel, s8, ", "zero point 0"),
+               {.expected = cat(channels, " scales along axis ", w.grid.axis),
+                .got = cat(given.scale.size(), " scales along axis ", given.axis)});
   }
 
   const Graph& graph_;

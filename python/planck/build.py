@@ -120,6 +120,11 @@ def _int8_options(
         raise _core.UsageError("both scales and calibration are given; expected one of them")
     if scales is None and calibration is None:
         return {"placement": core_placement(placement or PlacementOptions(), None)}
+    if calibration is not None and not hasattr(calibration, "solve"):
+        raise _core.UsageError(
+            f"calibration is {type(calibration).__name__}; expected a planck.Calibration "
+            "(scales= takes planck.Scales and the paths of files)"
+        )
     read = as_scales(calibration.solve() if scales is None else scales, model)
     if not read:
         raise _core.CalibrationError("the scales are empty; expected a scale by tensor name")

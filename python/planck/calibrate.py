@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
 
 Method = Literal["auto", "entropy", "minmax", "percentile", "mse", "legacy"]
 SLICE = 16  # samples of one run where an .npz file holds many
+FEW = 32  # samples: below it calibration warns
 
 
 def calibrate(
@@ -58,6 +60,7 @@ def calibrate(
     progress: True draws a bar on stderr; a callback gets (stage, fraction) and cancels by returning
     False. threads, dims, limits, external_data_dir: as for `planck.build`.
 
+    Fewer than 32 samples are warned of.
     Errors: CalibrationError (no data; NaN or infinities, with tensor and batch), UsageError (an
     option; an unknown tensor, with the nearest names), FeedError (names the input and the batch),
     CancelledError, and those of `planck.build`.
@@ -114,7 +117,18 @@ def calibrate(
         if exact:
             core.start_second_pass()
             stream.run(report, again=True)
-    return Calibration(core)
+    done = Calibration(core)
+    if done.samples == 0:
+        raise _core.CalibrationError(
+            f"the data gave {done.batches} batches of 0 samples: nothing can be calibrated"
+        )
+    if done.samples < FEW:
+        logging.getLogger("planck").warning(
+            "calibrated on %d samples; fewer than %d rarely show what tensors hold",
+            done.samples,
+            FEW,
+        )
+    return done
 
 
 def _chosen(

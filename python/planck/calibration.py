@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
 
@@ -192,6 +192,14 @@ class Scales(Mapping[str, TensorScale]):
             note = "" if absmax > 0 else "dead"
             tensors.append(_grid(name, [scale], [0], "s8", None, float(absmax), note))
         return cls(tensors, kind=kind, method=method)
+
+    def solve(self, method: str | None = None, **options: Any) -> NoReturn:
+        """Scales hold no histograms, so that no other method can be tried. Errors: UsageError."""
+        raise _core.UsageError(
+            f"these scales ({self.kind}, {len(self)} tensors) have no histograms to solve"
+            + (f" by {method!r}" if method else "")
+            + "; planck.calibrate and planck.Calibration.load give what has them"
+        )
 
     def _to_dict(self) -> dict[str, Any]:
         return {
@@ -409,9 +417,14 @@ class Calibration:
     def merge(self, other: Calibration) -> Calibration:
         """The statistics of both data sets together; neither changes.
 
-        Errors: CalibrationError names what differs (model, options, tensors), or for exact=True a
-        tensor whose ranges differ.
+        Errors: UsageError for anything but a Calibration; CalibrationError names what differs
+        (model, options, tensors), or for exact=True a tensor whose ranges differ.
         """
+        if not isinstance(other, Calibration):
+            raise _core.UsageError(
+                f"merge takes a planck.Calibration, not {type(other).__name__}: scales alone "
+                "have no histograms"
+            )
         merged = self._core.copy()
         merged.merge(other._core)
         return Calibration(merged)
