@@ -19,6 +19,12 @@ Graph graph(const std::string& text) { return parse_graph(text, builtin_ops()); 
 
 QParams u8_grid(float scale, int32_t zero) { return {DType::u8, {scale}, {zero}, -1, 0}; }
 
+PlacementOptions of_recipe(const char* recipe) {
+  PlacementOptions options;
+  options.recipe = recipe;
+  return options;
+}
+
 // A grid for every value with a name.
 Grids grids_of(const Graph& g) {
   Grids out;
@@ -117,7 +123,7 @@ TEST(Place, GridsOfWeightsThatAreGiven) {
 TEST(Place, NothingToQuantise) {
   const Graph g = graph("graph(%x: f32[N,8]) {\n  %y = Relu(%x)\n  return %y\n}");
   EXPECT_THROW(place(g, {{"x", u8_grid(1, 0)}}, {}), PrecisionError);
-  EXPECT_THROW(place(g, {}, {.recipe = "fast"}), UsageError);
+  EXPECT_THROW(place(g, {}, of_recipe("fast")), UsageError);
 }
 
 constexpr const char* kResidual = R"(graph(%x: f32[N,3,16,16]) {
@@ -155,9 +161,9 @@ TEST(Place, SkipInputsOfSumsAfterConvolutions) {
   EXPECT_EQ(reason(g, p, "d"), "a depthwise convolution");
   ASSERT_EQ(p.weights.size(), 3U);  // w4 serves two convolutions
   EXPECT_EQ(p.weights[2].uses.size(), 2U);
-  const Placement flat = place(g, grids_of(g), {.recipe = "transformer"});
+  const Placement flat = place(g, grids_of(g), of_recipe("transformer"));
   EXPECT_EQ(flat.activations[0].uses.size(), 1U);
-  const Placement all = place(g, grids_of(g), {.recipe = "all"});
+  const Placement all = place(g, grids_of(g), of_recipe("all"));
   EXPECT_TRUE(all.kept.empty());
 }
 
