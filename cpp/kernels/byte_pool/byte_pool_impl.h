@@ -1,27 +1,15 @@
 #pragma once
 // Vectors of bytes, as many as fit kPoolBytes: included by each ISA file after it has defined that.
 #include "kernels/byte_pool/byte_pool.h"
+#include "kernels/simd/taps.h"
 
 namespace planck {
 namespace {
 
-struct ByteTaps {
-  int64_t from, to;
-};
-// Taps of an axis that lie inside for the place at `first` of its first tap.
-inline ByteTaps byte_taps(const WindowSteps& axis, int64_t first) {
-  const int64_t d = axis.dilation;
-  int64_t from = first < 0 ? (-first + d - 1) / d : 0;
-  int64_t to = axis.in - first <= 0 ? 0 : (axis.in - first + d - 1) / d;
-  if (to > axis.kernel) to = axis.kernel;
-  if (from > to) from = to;
-  return {from, to};
-}
-
 // The places that one output reads.
 struct ByteWindow {
   const uint8_t* x;  // first tap, perhaps outside
-  ByteTaps rows, columns;
+  Taps rows, columns;
   int64_t row_step, column_step;
 };
 
@@ -86,14 +74,14 @@ void run_tile(const BytePoolArgs& a, int64_t tile) {
   const int64_t top = y * a.rows.stride - a.rows.begin;
   const uint8_t* picture = a.x + image * a.image_step + top * a.rows.step;
   ByteWindow w{nullptr,
-               byte_taps(a.rows, top),
+               taps_inside(a.rows, top),
                {},
                a.rows.dilation * a.rows.step,
                a.columns.dilation * a.columns.step};
   for (int64_t x = first; x < last; ++x) {
     const int64_t left = x * a.columns.stride - a.columns.begin;
     w.x = picture + left * a.columns.step;
-    w.columns = byte_taps(a.columns, left);
+    w.columns = taps_inside(a.columns, left);
     uint8_t* out = a.out + (line * a.columns.out + x) * a.out_stride;
     a.is_signed ? pool<int8_t>(a, w, out) : pool<uint8_t>(a, w, out);
   }

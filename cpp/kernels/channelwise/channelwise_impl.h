@@ -3,23 +3,10 @@
 // piece of one row of the output with all its channels.
 #include "kernels/channelwise/channelwise.h"
 #include "kernels/simd/row_sums.h"
+#include "kernels/simd/taps.h"
 
 namespace planck {
 namespace {
-
-// Taps [from, to) of an axis that lie inside for the place at `first` of its first tap.
-struct Taps {
-  int64_t from, to;
-};
-PLANCK_INLINE Taps taps_inside(const WindowSteps& axis, int64_t first) {
-  const int64_t d = axis.dilation;
-  const int64_t inside = axis.in - first;
-  int64_t from = first < 0 ? (d == 1 ? -first : (-first + d - 1) / d) : 0;
-  int64_t to = inside <= 0 ? 0 : d == 1 ? inside : (inside + d - 1) / d;
-  if (to > axis.kernel) to = axis.kernel;
-  if (from > to) from = to;
-  return {from, to};
-}
 
 // What a group of neighbouring outputs reads and writes. Plain numbers, apart from the arguments:
 // stores of vectors may alias those, so that the compiler would read them again after each.

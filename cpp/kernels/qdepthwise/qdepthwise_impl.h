@@ -8,22 +8,10 @@
 // sums go on as int32.
 #include "kernels/qdepthwise/qdepthwise.h"
 #include "kernels/simd/row_sums.h"
+#include "kernels/simd/taps.h"
 
 namespace planck {
 namespace {
-
-// Taps [from, to) of an axis that lie inside for the place at `first` of its first tap.
-struct Taps {
-  int64_t from, to;
-};
-PLANCK_INLINE Taps taps_inside(const WindowSteps& axis, int64_t first) {
-  const int64_t d = axis.dilation;
-  int64_t from = first < 0 ? (-first + d - 1) / d : 0;
-  int64_t to = axis.in - first <= 0 ? 0 : (axis.in - first + d - 1) / d;
-  if (to > axis.kernel) to = axis.kernel;
-  if (from > to) from = to;
-  return {from, to};
-}
 
 PLANCK_INLINE I16 load_byte_lanes(const uint8_t* p, int64_t lanes) {
   if (lanes == 16) return load_u8(p);
