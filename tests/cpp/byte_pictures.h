@@ -2,12 +2,11 @@
 // Pictures of bytes and windows over them, for the tests of integer kernels.
 #include <cstdint>
 #include <limits>
-#include <ostream>
 #include <random>
 #include <type_traits>
 
 #include "guarded.h"
-#include "kernels/window.h"
+#include "pictures.h"
 
 namespace planck {
 
@@ -23,39 +22,6 @@ inline void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
     to[i] = values != Values::extreme ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
     if (values == Values::small && std::is_signed_v<T>) to[i] /= 2;
   }
-}
-
-// Pictures [images, rows, columns, channels], with gaps between places as windows of larger buffers
-// have them.
-struct Picture {
-  int64_t images = 1, channels = 1, gap = 0;
-  WindowSteps y, x;
-
-  void set_steps() { x.step = place(), y.step = x.in * place(); }
-  int64_t place() const { return channels + gap; }
-  int64_t bytes() const { return images * y.in * x.in * place() - gap; }
-  int64_t outputs() const { return images * y.out * x.out; }
-  int64_t taps() const { return y.kernel * x.kernel; }
-  int64_t image_step() const { return y.in * x.in * place(); }
-
-  // The element that a tap of a window reads, -1 in the padding.
-  int64_t at(int64_t output, int64_t tap) const {
-    const int64_t image = output / (y.out * x.out);
-    const int64_t row = output / x.out % y.out * y.stride - y.begin + tap / x.kernel * y.dilation;
-    const int64_t column = output % x.out * x.stride - x.begin + tap % x.kernel * x.dilation;
-    if (row < 0 || row >= y.in || column < 0 || column >= x.in) return -1;
-    return image * image_step() + row * y.step + column * x.step;
-  }
-};
-
-inline std::ostream& operator<<(std::ostream& out, const Picture& p) {
-  const auto axis = [&](const WindowSteps& a) {
-    out << " " << a.in << "->" << a.out << " k" << a.kernel << " s" << a.stride << " d"
-        << a.dilation << " b" << a.begin;
-  };
-  out << p.images << " x " << p.channels << " gap " << p.gap;
-  axis(p.y), axis(p.x);
-  return out;
 }
 
 inline WindowSteps axis_of(std::mt19937& random, int64_t most) {

@@ -43,7 +43,7 @@ struct Problem {
       : p(picture),
         end(what),
         program(compile(program_of(what))),
-        x(p.bytes()),
+        x(p.size()),
         codes(p.taps() * p.channels),
         w(p.taps() * p.channels),
         offset(p.channels),

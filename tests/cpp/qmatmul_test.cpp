@@ -469,7 +469,7 @@ struct Convolution {
       : p(picture),
         c(test),
         windows{p.y, p.x, p.channels, p.image_step()},
-        x(p.bytes()),
+        x(p.size()),
         w(windows.k() * c.n),
         end(c, p.outputs()) {
     randomize(x, c.values, c.seed), randomize(w, c.values, c.seed + 1);
