@@ -8,7 +8,7 @@ FUZZ_JOBS ?= $(JOBS)
 
 APT := g++ cmake ninja-build make git ccache protobuf-compiler libprotobuf-dev libeigen3-dev \
        nlohmann-json3-dev libxxhash-dev libxbyak-dev libgtest-dev libbenchmark-dev \
-       clang-format clang-tidy python3-venv python3-dev
+       binutils clang-format clang-tidy python3-venv python3-dev
 
 .PHONY: help deps venv install demo test test-full fuzz bench lint docs clean
 

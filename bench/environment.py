@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from bench import masking
 from bench.peers import ROOT, import_planck
 
 CPU = Path("/sys/devices/system/cpu")
@@ -110,9 +111,10 @@ def record() -> dict[str, Any]:
     flags = set(info.get("flags", "").split())
     return {
         "cpu": info.get("model name", platform.processor() or "unknown"),
-        "cpu_class": classify(flags),
+        "cpu_class": masking.hidden() or classify(flags),
         "goal_classes": list(goal_classes()),
         "flags": [flag for flag in FLAGS if flag in flags],
+        "engines_limited_to": masking.hidden(),
         "cpus": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)),
         "threads_per_core": _threads_per_core(),

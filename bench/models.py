@@ -33,7 +33,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # a script's path has only bench/
 
-from bench import environment, forms, report
+from bench import environment, forms, masking, report
 from bench.cases import Case, Thresholds, load_cases, load_thresholds
 from bench.peers import ROOT, Array, Problem, cosine, import_planck, relative_error
 from bench.protocol import Build, Built, Failure, Round
@@ -355,6 +355,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="rounds per engine (at least 6)")
     parser.add_argument("--engines", help="comma-separated, instead of each row's own")
     parser.add_argument("--threads", type=int, help="instead of each row's own count")
+    parser.add_argument("--isa", choices=masking.LEVELS, help="hide more from all engines")
     parser.add_argument("--json", metavar="PATH", help="record; - for stdout")
     parser.add_argument("--no-evict", action="store_true", help="leave the caches alone")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer")
@@ -398,6 +399,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.rounds < 6:
         print("fewer than six rounds: a trial, not a result to quote", file=sys.stderr)
+    if options.isa:
+        os.environ |= masking.variables(options.isa)
     method = Method(options.rounds, not options.no_evict, options.timeout)
     before = environment.record()
     results = run_cases(
