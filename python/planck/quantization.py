@@ -6,6 +6,7 @@ Which tensors are quantised is decided by one piece of code for this function an
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from planck import _core
 from planck.arguments import by_name, model_of, names_in, wrong
-from planck.calibration import Scales, TensorScale
+from planck.calibration import Scales, TensorScale, model_hash
 from planck.onnx_editor import Editor, copied, loaded
 from planck.opset import entry_of, raised
 
@@ -170,12 +171,17 @@ def placement(
 def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale]:
     """Scales of any spelling by tensor name; a scale file is bound to the tensors of `model`.
 
-    Errors: UsageError; those of `planck.import_scales`.
+    Scales of another model file are warned of. Errors: UsageError; those of `planck.import_scales`.
     """
     if isinstance(scales, (str, os.PathLike)):
         from planck.scale_files import import_scales
 
         return import_scales(scales, model=model)
+    if _are_of_another(scales, model):
+        logging.getLogger("planck").warning(
+            "the scales were made for another model file, or for another export of it; scales "
+            "from before planck.smooth do not fit the model after it"
+        )
     if isinstance(scales, Mapping):
         for name, scale in scales.items():
             if not isinstance(scale, TensorScale):
@@ -187,6 +193,13 @@ def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale
         f"scales is {type(scales).__name__}; expected planck.Scales or a path",
         hint="its solve() gives planck.Scales" if hasattr(scales, "solve") else "",
     )
+
+
+def _are_of_another(scales: ScalesLike, model: Any) -> bool:
+    """Whether the scales say that they belong to another model file."""
+    if model is None or not isinstance(scales, Scales) or not scales.model_hash:
+        return False
+    return scales.model_hash != model_hash(model_of(model))
 
 
 def core_scales(scales: Mapping[str, TensorScale]) -> dict[str, tuple[Any, ...]]:

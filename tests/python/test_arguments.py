@@ -213,6 +213,21 @@ def test_placements(digits: Path) -> None:
     assert "solve()" in error.value.hint
 
 
+def test_scales_of_another_model_are_warned_of(
+    digits: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibration = planck.calibrate(digits, BATCHES)
+    planck.build(digits, precision="int8", calibration=calibration)
+    assert "another model file" not in caplog.text
+    other = onnx.load(digits)
+    other.producer_name = "other"
+    planck.build(other, precision="int8", calibration=calibration)
+    assert "another model file" in caplog.text
+    caplog.clear()
+    planck.quantize(other, calibration.solve())
+    assert "another model file" in caplog.text
+
+
 def test_placements_as_text(digits: Path) -> None:
     placed = planck.placement(digits, planck.calibrate(digits, BATCHES).solve())
     assert f"{len(placed.kept)} products and convolutions stay float" in str(placed)
