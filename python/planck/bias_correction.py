@@ -8,10 +8,12 @@ after layer, as each correction changes what the next layer sees. Source: M. Nag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planck import _core
+from planck.arguments import wrong
+from planck.data import Batches, expect_data
 from planck.onnx_editor import Editor, loaded
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
 LAYERS = ("MatMul", "Gemm", "Conv")
 
 
-def correct_bias(quantised: Any, model: Any, data: Iterable[Mapping[str, Array]]) -> Any:
+def correct_bias(quantised: Any, model: Any, data: Any) -> Any:
     """Returns the quantised model with biases under which its layers err by nothing on average.
 
     quantised: what `planck.quantize` made of `model`, an onnx.ModelProto, path or bytes; it stays
-    as it is, and the result is an onnx.ModelProto. model: the float one. data: feeds by input
-    name; all of it is kept in memory and run once for each layer in a row. Layers without a bias
-    get one. Means are over all places of a tensor, padding included.
+    as it is, and the result is an onnx.ModelProto. model: the float one. data: what
+    `planck.calibrate` takes; all of it is kept in memory and run once for each layer in a row.
+    Layers without a bias get one. Means are over all places of a tensor, padding included.
 
     Errors: CalibrationError (no data), UsageError (the two models do not belong together, or
     nothing is quantised), those of `planck.build`; ImportError without the package onnx.
@@ -44,16 +46,20 @@ def correct_bias(quantised: Any, model: Any, data: Iterable[Mapping[str, Array]]
     """
     from planck.build import build
 
+    expect_data(data)
     proto = loaded(quantised, "planck.correct_bias")
     original = loaded(model, "planck.correct_bias")
-    batches = list(data)
-    if not batches:
-        raise _core.CalibrationError("the data have no samples; expected at least one")
     stages = _stages(proto.graph)
     if not stages:
-        raise _core.UsageError("the model has no quantised product or convolution")
+        raise wrong(
+            "the model has no quantised product or convolution",
+            hint="correct_bias(quantised, model, data): planck.quantize gives the first",
+        )
     names = [name for stage in stages for name in stage]
     plan = build(original.SerializeToString())
+    batches = list(Batches(data, plan.inputs))
+    if not batches:
+        raise _core.CalibrationError("the data have no samples; expected at least one")
     missing = [name for name in names if name not in plan.tensors]
     if missing:
         raise _core.UsageError(

@@ -79,6 +79,8 @@ def _with_names(scales: Scales, outline: Outline, digest: str) -> Scales:
                 grid = replace(grid, name=name)
             _check_axis(grid, outline)
             found[name] = grid
+    if not len(scales):
+        raise _error("the file has no scales", hint="write it again; calibration was cut short")
     if not found:
         raise _nothing_bound(scales.names, tensors)
     if scales.model_hash and scales.model_hash != digest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.arguments import by_name, model_of, names_in, thread_count, wrong
 from planck.limits import LimitsLike, as_dict
 from planck.plan import Plan
 
@@ -20,7 +20,7 @@ Progress = Callable[[str, float], object]
 
 
 def build(
-    model: str | os.PathLike[str] | bytes,
+    model: Any,
     *,
     device: str = "cpu",
     precision: Precision = "graph",
@@ -41,11 +41,11 @@ def build(
 ) -> Plan:
     """Builds a plan that serves every shape the model allows.
 
-    model: path of an ONNX file, or its bytes. precision: "graph" takes the types of the graph,
-    "fp32" the same for a float32 model; "fp32-fast" lets the relative rms error of a product or
-    convolution grow to 1e-5 where that saves time (3x3 convolutions by Winograd's F(4x4, 3x3));
-    "int8" quantises products and convolutions by scales, or takes a model that is quantised
-    already; others raise PrecisionError as long as no kernel exists.
+    model: path of an ONNX file, its bytes, or an onnx.ModelProto. precision: "graph" takes the
+    types of the graph, "fp32" the same for a float32 model; "fp32-fast" lets the relative rms error
+    of a product or convolution grow to 1e-5 where that saves time (3x3 convolutions by Winograd's
+    F(4x4, 3x3)); "int8" quantises products and convolutions by scales, or takes a model that is
+    quantised already; others raise PrecisionError as long as no kernel exists.
     scales: for "int8", planck.Scales, TensorScale by tensor name, or the path of a scale file.
     calibration: a planck.Calibration in its place, solved by its own method. placement: what of
     the model is quantised, a dict of the options of `planck.quantize` such as {"recipe": "cnn",
@@ -79,31 +79,30 @@ def build(
         "precision": precision,
         "device": device,
         "fallback": fallback,
-        "disabled_passes": list(disabled_passes),
+        "disabled_passes": names_in("disabled_passes", disabled_passes),
         "stop_after_patch": stop_after_patch,
-        "dims": {} if dims is None else dict(dims),
-        "initializers": {} if initializers is None else dict(initializers),
-        "fed_initializers": set(fed_initializers),
+        "dims": by_name("dims", dims, "sizes"),
+        "initializers": by_name("initializers", initializers, "arrays"),
+        "fed_initializers": set(names_in("fed_initializers", fed_initializers)),
         "limits": as_dict(limits),
     }
+    given, team = model_of(model), thread_count(threads)
     if scales is not None or calibration is not None or placement is not None:
-        options.update(_int8_options(model, precision, scales, calibration, placement))
+        options.update(_int8_options(given, precision, scales, calibration, placement))
     if cancel is not None:
         options["cancel"] = cancel
     if external_data_dir is not None:
         options["external_data_dir"] = external_data_dir
-    if threads is not None and threads < 1:
-        raise _core.UsageError(f"threads is {threads}; expected at least 1")
     with Bar(progress) as report:
-        if isinstance(model, bytes):
-            core = _core.build_bytes(model, options, threads or 0, report)
+        if isinstance(given, bytes):
+            core = _core.build_bytes(given, options, team, report)
         else:
-            core = _core.build_file(os.fspath(model), options, threads or 0, report)
+            core = _core.build_file(given, options, team, report)
     return Plan(core)
 
 
 def _int8_options(
-    model: str | os.PathLike[str] | bytes,
+    model: str | bytes,
     precision: str,
     scales: ScalesLike | None,
     calibration: Any,
@@ -118,6 +117,12 @@ def _int8_options(
         )
     if scales is not None and calibration is not None:
         raise _core.UsageError("both scales and calibration are given; expected one of them")
+    options = by_name("placement", placement, "options of planck.quantize")
+    if options.get("recipe") == "dynamic":
+        raise wrong(
+            "the recipe 'dynamic' changes the model before it is built",
+            hint='planck.build(planck.quantize(model, None, recipe="dynamic"), precision="int8")',
+        )
     if scales is None and calibration is None:
         return {"placement": core_placement(placement or PlacementOptions(), None)}
     if calibration is not None and not hasattr(calibration, "solve"):
@@ -138,6 +143,11 @@ class Bar:
     WIDTH = 30
 
     def __init__(self, progress: bool | Progress, label: str = "build") -> None:
+        """Errors: UsageError for what is neither a bool nor a callback."""
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise _core.UsageError(
+                f"progress is {progress!r}; expected True, False or a callback (stage, fraction)"
+            )
         self._progress = progress
         self._label = label
 

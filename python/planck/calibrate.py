@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.arguments import by_name, model_of, names_in, thread_count
 from planck.build import Bar, Progress
 from planck.calibration import Calibration, model_hash
+from planck.data import Batches, expect_data
 from planck.limits import LimitsLike, as_dict
-from planck.plan import Plan, Port
+from planck.plan import Plan
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     from numpy.typing import NDArray
@@ -20,12 +20,11 @@ if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     Array = NDArray[Any]
 
 Method = Literal["auto", "entropy", "minmax", "percentile", "mse", "legacy"]
-SLICE = 16  # samples of one run where an .npz file holds many
 FEW = 32  # samples: below it calibration warns
 
 
 def calibrate(
-    model: str | os.PathLike[str] | bytes,
+    model: Any,
     data: Any,
     method: Method = "auto",
     *,
@@ -44,11 +43,12 @@ def calibrate(
 ) -> Calibration:
     """Runs a model in float on all of `data` and keeps a histogram of each tensor.
 
-    model: path of an ONNX file, or its bytes. data: an iterable of feeds (dictionaries of arrays
-    by input name, or arrays in the order of the inputs), so a DataLoader too; one dictionary; the
-    path of an .npz file, whose arrays are cut along the batch; a callable that gives any of these,
-    or one batch a call until None; a calibration reader with get_next(). Nothing is sampled or
-    dropped, and memory does not grow with the data.
+    model: path of an ONNX file, its bytes, or an onnx.ModelProto. data: an iterable of feeds
+    (dictionaries of arrays by input name, or arrays in the order of the inputs), so a DataLoader
+    too; one dictionary; the path of an .npz file, whose arrays are cut along the batch, or of a
+    folder of them; a callable that gives any of these, or one batch a call until None; a
+    calibration reader with get_next(). Nothing is sampled or dropped, and memory does not grow
+    with the data.
     method, percentile (of 100), zero_policy: what `Calibration.solve` takes unless told otherwise.
     exact: a second pass for entropy with 2048 equal bins up to the maximum, as other tools' caches
     have them; data must then be readable twice. one_by_one: one sample a run. nonfinite: NaN and
@@ -77,16 +77,15 @@ def calibrate(
     True
     """
     options: dict[str, Any] = {
-        "dims": {} if dims is None else dict(dims),
+        "dims": by_name("dims", dims, "sizes"),
         "limits": as_dict(limits),
     }
     if external_data_dir is not None:
         options["external_data_dir"] = external_data_dir
-    if threads is not None and threads < 1:
-        raise _core.UsageError(f"threads is {threads}; expected at least 1")
+    given, team = model_of(model), thread_count(threads)
+    expect_data(data)
     if nonfinite not in ("error", "ignore"):
         raise _core.UsageError(f"nonfinite is {nonfinite!r}; expected 'error' or 'ignore'")
-    given = model if isinstance(model, bytes) else os.fspath(model)
     floats, others = _core.activations(given, options)
     rows, skipped = _chosen(floats, others, tensors)
     _mark_channels(rows, per_channel)
@@ -97,21 +96,21 @@ def calibrate(
         "nonfinite": nonfinite,
         "exact": exact,
         "skipped": skipped,
-        "model_hash": model_hash(model),
+        "model_hash": model_hash(given),
     }
     core = _core.Calibration(facts, rows)
     options["extra_outputs"] = [row["name"] for row in rows if not row["input"]]
     if isinstance(given, bytes):
-        plan = Plan(_core.build_bytes(given, options, threads or 0))
+        plan = Plan(_core.build_bytes(given, options, team))
     else:
-        plan = Plan(_core.build_file(given, options, threads or 0))
-    batches = _Data(data, plan.inputs, one_by_one)
+        plan = Plan(_core.build_file(given, options, team))
+    batches = Batches(data, plan.inputs, one_by_one=one_by_one)
     if exact and not batches.repeatable:
         raise _core.UsageError(
             "exact=True reads the data twice, and this can be read only once; "
             "give a list, a path, or a callable that begins anew"
         )
-    stream = _Stream(plan, core, batches, threads or 0)
+    stream = _Stream(plan, core, batches, team)
     with Bar(progress or False, "calibrate") as report:
         stream.run(report, again=False)
         if exact:
@@ -141,16 +140,17 @@ def _chosen(
         return floats, others
     if isinstance(tensors, str):
         raise _core.UsageError(f"tensors is {tensors!r}; expected 'all' or a list of names")
-    wanted = dict.fromkeys(tensors)
+    wanted = dict.fromkeys(names_in("tensors", tensors))
+    if not wanted:
+        raise _core.UsageError("tensors names nothing; expected at least one name, 'all' or None")
     known = [row["name"] for row in floats]
     _expect_known("tensors", wanted, [*known, *others])
     return [row for row in floats if row["name"] in wanted], [n for n in others if n in wanted]
 
 
 def _mark_channels(rows: list[dict[str, Any]], per_channel: bool | Sequence[str] | None) -> None:
-    if isinstance(per_channel, str):
-        raise _core.UsageError(f"per_channel is {per_channel!r}; expected a list of names")
     if per_channel is not None and not isinstance(per_channel, bool):
+        per_channel = names_in("per_channel", per_channel)
         _expect_known("per_channel", per_channel, [row["name"] for row in rows])
     for row in rows:
         row["axis"] = 1 if row.pop("windows") and not row["channels"] else -1
@@ -174,7 +174,7 @@ def _expect_known(option: str, names: Iterable[str], known: list[str]) -> None:
 class _Stream:
     """Batches through the plan into the statistics."""
 
-    def __init__(self, plan: Plan, core: _core.Calibration, data: _Data, threads: int) -> None:
+    def __init__(self, plan: Plan, core: _core.Calibration, data: Batches, threads: int) -> None:
         self._plan = plan
         self._core = core
         self._data = data
@@ -207,145 +207,3 @@ class _Stream:
             raise
         held = {**outputs, **feeds}
         return [(i, held[name]) for name, i in self._index.items()]
-
-
-class _Data:
-    """Any form of calibration data as feeds, a batch at a time.
-
-    repeatable: it can be read from the start again. length: batches, where known.
-    """
-
-    def __init__(self, data: Any, ports: Sequence[Port], one_by_one: bool) -> None:
-        self._ports = ports
-        self._data = data
-        self._one_by_one = one_by_one
-        self._symbol = _batch_symbol(ports)
-        if isinstance(data, (str, os.PathLike)):
-            if not os.fspath(data).endswith(".npz"):
-                raise _core.UsageError(f"data is '{os.fspath(data)}'; expected the path of an .npz")
-            from planck.cli.feeds import read_npz
-
-            self._data = self._slices(read_npz(os.fspath(data)))
-        elif isinstance(data, Mapping):
-            self._data = [data]
-        elif not (hasattr(data, "get_next") or callable(data) or isinstance(data, Iterable)):
-            raise _core.UsageError(
-                f"data is {type(data).__name__}; expected an iterable of feeds, the path of an "
-                ".npz, a callable, or a reader with get_next()"
-            )
-        if one_by_one:
-            self._check_one_by_one()
-
-    @property
-    def repeatable(self) -> bool:
-        if hasattr(self._data, "get_next"):
-            return hasattr(self._data, "rewind")
-        return callable(self._data) or not isinstance(self._data, Iterator)
-
-    @property
-    def length(self) -> int | None:
-        try:
-            return None if self._one_by_one else len(self._data)
-        except TypeError:
-            return None
-
-    def __iter__(self) -> Iterator[dict[str, Array]]:
-        for index, item in enumerate(self._items()):
-            feeds = self._feeds(index, item)
-            if self._one_by_one:
-                yield from self._singles(feeds)
-            else:
-                yield feeds
-
-    def samples(self, feeds: Mapping[str, Array]) -> int:
-        """How many samples a batch holds: the extent of the batch axis."""
-        arrays = [feeds[p.name] for p in self._ports if self._batched(p) and p.name in feeds]
-        return int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
-
-    def _batched(self, port: Port) -> bool:
-        if not port.shape:
-            return False
-        return port.shape[0] == self._symbol if self._symbol is not None else self._fixed == 1
-
-    @property
-    def _fixed(self) -> int:
-        """How many different first extents there are, of a model without symbols there."""
-        return len({port.shape[0] for port in self._ports if port.shape})
-
-    def _items(self) -> Iterator[Any]:
-        data = self._data
-        if hasattr(data, "get_next"):
-            if hasattr(data, "rewind"):
-                data.rewind()
-            yield from _until_none(data.get_next)
-        elif callable(data) and not isinstance(data, Iterable):
-            first = data()
-            if first is not None and not isinstance(first, Mapping):
-                yield from first
-            elif first is not None:
-                yield first
-                yield from _until_none(data)
-        else:
-            yield from data
-
-    def _feeds(self, index: int, item: Any) -> dict[str, Array]:
-        if isinstance(item, Mapping):
-            return {str(name): _array(value) for name, value in item.items()}
-        values = list(item) if isinstance(item, (list, tuple)) else [item]
-        if isinstance(item, (str, bytes)) or len(values) != len(self._ports):
-            names = ", ".join(port.name for port in self._ports)
-            raise _core.FeedError(
-                f"batch {index} of the calibration data is {type(item).__name__} of {len(values)}; "
-                f"expected a dictionary of arrays for {names}"
-            )
-        return {p.name: _array(v) for p, v in zip(self._ports, values, strict=True)}
-
-    def _singles(self, feeds: dict[str, Array]) -> Iterator[dict[str, Array]]:
-        batched = [port.name for port in self._ports if self._batched(port)]
-        for i in range(self.samples(feeds)):
-            one = {name: feeds[name][i : i + 1] for name in batched if name in feeds}
-            yield {**feeds, **one}
-
-    def _slices(self, arrays: dict[str, Array]) -> list[dict[str, Array]]:
-        """Views of the arrays along the batch, as many samples as the model takes."""
-        batched = [p for p in self._ports if self._batched(p) and p.name in arrays]
-        if not batched:
-            return [arrays]
-        extent = batched[0].shape[0]
-        step = SLICE if isinstance(extent, str) else max(1, extent)
-        count = max(len(arrays[p.name]) for p in batched)
-        return [
-            {**arrays, **{p.name: arrays[p.name][at : at + step] for p in batched}}
-            for at in range(0, count, step)
-        ]
-
-    def _check_one_by_one(self) -> None:
-        extents = {port.shape[0] for port in self._ports if self._batched(port)}
-        if self._symbol is None and extents != {1}:
-            raise _core.UsageError(
-                "one_by_one=True needs a model whose batch is symbolic or 1; its inputs begin with "
-                f"{sorted(map(str, extents)) or 'extents that differ'}"
-            )
-
-
-def _batch_symbol(ports: Sequence[Port]) -> str | None:
-    """The symbol that most inputs have as their first extent."""
-    firsts: Counter[str] = Counter()
-    for port in ports:
-        if port.shape and isinstance(port.shape[0], str):
-            firsts[port.shape[0]] += 1
-    return firsts.most_common(1)[0][0] if firsts else None
-
-
-def _until_none(call: Callable[[], Any]) -> Iterator[Any]:
-    while (item := call()) is not None:
-        yield item
-
-
-def _array(value: Any) -> Array:
-    """A NumPy array of anything that has one; a torch tensor leaves its graph and device."""
-    import numpy as np
-
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    return np.asarray(value)

@@ -82,6 +82,20 @@ class TensorScale:
     def _error(self, what: str) -> _core.Error:
         return _core.CalibrationError(f"tensor {self.name!r} {what}")
 
+    def __repr__(self) -> str:
+        """One line, however many scales there are.
+
+        >>> TensorScale("x", [0.5], [3], "u8")
+        TensorScale('x', u8, scale 0.5, zero point 3)
+        """
+        note = f", {self.note}" if self.note else ""
+        if self.axis is None:
+            grid = f"scale {self.scale[0]:.6g}, zero point {self.zero_point[0]}"
+        else:
+            low, high = self.scale.min(), self.scale.max()
+            grid = f"{self.scale.size} scales {low:.3g} to {high:.3g} along axis {self.axis}"
+        return f"TensorScale({self.name!r}, {self.dtype}, {grid}{note})"
+
     def __eq__(self, other: object) -> bool:
         """The same grid for the same tensor, bit for bit."""
         if not isinstance(other, TensorScale):

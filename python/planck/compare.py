@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.arguments import expect_plan, thread_count
+from planck.data import Batches
 from planck.plan import Plan
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
@@ -266,7 +268,7 @@ def clean(text: str, width: int = 60) -> str:
 def compare(
     plan: Plan,
     reference: Reference = "double",
-    data: Feeds | Iterable[Feeds] = (),
+    data: Any = (),
     *,
     model: str | os.PathLike[str] | None = None,
     min_sqnr_db: float | None = None,
@@ -276,7 +278,8 @@ def compare(
 ) -> CompareReport:
     """Compares every tensor of the original model with a reference; the plan stays as it is.
 
-    plan: built or loaded. data: one dictionary of feeds or several.
+    plan: built or loaded. data: one dictionary of feeds, or what `planck.calibrate` takes; each
+    batch is held in memory.
     reference: "double" evaluates the original model in double precision, from the plan alone;
     "onnxruntime" runs `model` (by default the file that the plan was built from) with
     optimisations off; a dictionary gives tensors by ONNX name (for one sample); a Plan is tapped.
@@ -299,7 +302,8 @@ def compare(
     >>> report.ok, report.first_bad
     (True, None)
     """
-    samples: Sequence[Feeds] = [data] if isinstance(data, Mapping) else list(data)
+    plan = expect_plan(plan)
+    samples = list(Batches(data, plan.inputs, what="data"))
     if not samples:
         raise _core.UsageError("compare needs data: a dictionary of feeds, or several")
     source = _source(plan, reference, model)
@@ -308,7 +312,7 @@ def compare(
         step = _scaled(progress, index, len(samples))
         tensors = source.start(feeds)
         for row in _core.compare_tensors(
-            plan._core, dict(feeds), tensors, isolated, threads or 0, step
+            plan._core, feeds, tensors, isolated, thread_count(threads), step
         ):
             merged.setdefault(row["name"], _Merge(row)).add(row)
     if source.partial and not merged:
@@ -327,7 +331,7 @@ def compare(
 def assert_accuracy(
     plan: Plan,
     reference: Reference = "double",
-    data: Feeds | Iterable[Feeds] = (),
+    data: Any = (),
     **options: Any,
 ) -> CompareReport:
     """`compare`, for tests: AssertionError with the table unless the report is ok.

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.arguments import by_name, expect_plan
 from planck.compare import clean, plain_table, write_json
 from planck.plan import Plan, Step
 
@@ -215,11 +216,17 @@ def int8_report(
     >>> report.share("integer products"), {row.kind for row in report.rows}
     (0.0, {'float product'})
     """
+    plan = expect_plan(plan)
     if runs < 1:
         raise _core.UsageError(f"runs is {runs}; expected at least 1")
-    for symbol, size in (sizes or {}).items():
-        if size < 0:
-            raise _core.UsageError(f"sizes[{symbol!r}] is {size}; expected at least 0")
+    ports = (*plan.inputs, *plan.outputs)
+    symbols = {extent for port in ports for extent in port.shape if isinstance(extent, str)}
+    for symbol, size in by_name("sizes", sizes, "sizes").items():
+        if symbol not in symbols:
+            known = ", ".join(map(repr, sorted(symbols))) or "none"
+            raise _core.UsageError(f"sizes: the plan has no symbol {symbol!r}; it has {known}")
+        if not isinstance(size, int) or size < 0:
+            raise _core.UsageError(f"sizes[{symbol!r}] is {size!r}; expected at least 0")
     bandwidth = 0.0
     if feeds is None:
         bandwidth = _bandwidth()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
+from planck.arguments import by_name, names_in, path_of, thread_count
 from planck.limits import LimitsLike, as_dict
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     import mmap
+    import os
 
     from numpy.typing import NDArray
 
@@ -150,8 +152,8 @@ class Plan:
         for name, given in (("feeds", feeds), ("out", {} if out is None else out)):
             if not isinstance(given, Mapping):
                 raise _core.FeedError(f"{name} is {type(given).__name__}; expected arrays by name")
-        if timeout is not None and not timeout > 0:
-            raise _core.UsageError(f"timeout is {timeout}; expected more than 0 seconds")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise _core.UsageError(f"timeout is {timeout!r}; expected more than 0 seconds")
         outputs = None if out is None else dict(out)
         rows: list[tuple[float, float]] | None = None if times is None else []
         results = self._core.run(dict(feeds), outputs, timeout or 0.0, cancel, rows)
@@ -174,13 +176,28 @@ class Plan:
         >>> planck.load(folder / "bert.plan").sha256 == plan.sha256
         True
         """
-        self._core.save(os.fspath(path))
+        self._core.save(path_of(path))
 
     def to_bytes(self) -> bytes:
         """What `save` writes, in memory; `planck.load` takes it back."""
         pieces: list[bytes] = []
         self._core.write(lambda piece: pieces.append(bytes(piece)))
         return b"".join(pieces)
+
+    def __copy__(self) -> Plan:
+        """The plan itself: it never changes, and any number of threads may use it."""
+        return self
+
+    def __deepcopy__(self, memo: Mapping[int, object]) -> Plan:
+        """The plan itself."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Limits and the team of threads are not in a plan file. Errors: TypeError says so."""
+        raise TypeError(
+            "a plan is not pickled: write it with plan.save(path), and let each process call "
+            "planck.load(path) with its own limits and threads; they share its weights then"
+        )
 
     def taps(
         self, feeds: Mapping[str, Array], names: Sequence[str] | None = None
@@ -201,7 +218,7 @@ class Plan:
         >>> plan.taps(feeds, [scores])[scores].shape
         (2, 4, 5, 5)
         """
-        wanted = None if names is None else set(names)
+        wanted = None if names is None else set(names_in("names", names))
         taps = _core.tap_tensors(self._core, dict(feeds), wanted, 0)
         for name in names or ():
             if name not in taps:
@@ -260,7 +277,10 @@ class Plan:
         >>> plan.stats.arena_bytes == need.arena_bytes >= need.packed_bytes
         True
         """
-        given = {name: tuple(map(int, shape)) for name, shape in shapes.items()}
+        given = {
+            name: _extents(name, shape)
+            for name, shape in by_name("shapes", shapes, "the shapes of inputs").items()
+        }
         row = self._core.memory(_with_known(self.inputs, given))
         tensors = tuple(TensorMemory(*tensor) for tensor in row.pop("tensors"))
         return Memory(**row, threads=self.threads, tensors=tensors)
@@ -371,7 +391,7 @@ def load(
 ) -> Plan:
     """Loads a plan file. Safe for a plan from anyone: it gives a plan or a typed error.
 
-    plan: path or bytes. The file is mapped and not copied if it belongs to us or root and nobody
+    plan: path or bytes. A file is mapped and not copied if it belongs to us or root and nobody
     else may write it. Structure, metadata and meaning are checked on every load; verify=True also
     hashes the weights. expect_sha256: hexadecimal digest that the whole file must have.
     repack: for a plan of another instruction set, "auto" chooses kernels and packs weights anew if
@@ -387,15 +407,17 @@ def load(
     Traceback (most recent call last):
     planck.CorruptError: this is not a Planck plan: it does not begin with the magic bytes
     """
-    if threads is not None and threads < 1:
-        raise _core.UsageError(f"threads is {threads}; expected at least 1")
+    team = thread_count(threads)
+    if not isinstance(expect_sha256, (str, type(None))):
+        raise _core.UsageError(f"expect_sha256 is {expect_sha256!r}; expected hexadecimal text")
     bounds = as_dict(limits)
-    if isinstance(plan, bytes):
+    if isinstance(plan, (bytes, bytearray, memoryview)):
+        plan = bytes(plan)
         _check_digest(plan, expect_sha256)
-        return Plan(_core.load_bytes(plan, verify, repack, threads or 0, bounds))
-    path = os.fspath(plan)
+        return Plan(_core.load_bytes(plan, verify, repack, team, bounds))
+    path = path_of(plan, "plan")
     if expect_sha256 is None:
-        return Plan(_core.load_file(path, verify, repack, threads or 0, bounds))
+        return Plan(_core.load_file(path, verify, repack, team, bounds))
     import mmap
 
     # One open file is hashed and loaded, so that nobody can swap it in between.
@@ -403,11 +425,21 @@ def load(
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
             opened = f"/proc/self/fd/{file.fileno()}"
-            return Plan(_core.load_file(opened, verify, repack, threads or 0, bounds, path))
+            return Plan(_core.load_file(opened, verify, repack, team, bounds, path))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise
         raise _core.FileError(f"cannot read '{path}': {error}") from error
+
+
+def _extents(name: str, shape: Any) -> tuple[int, ...]:
+    """The extents of an input. Errors: FeedError for what is no whole number."""
+    try:
+        return tuple(operator.index(extent) for extent in shape)
+    except TypeError:
+        raise _core.FeedError(
+            f"the shape of input {name!r} is {shape!r}; expected whole numbers"
+        ) from None
 
 
 def _check_digest(plan: bytes | mmap.mmap, expected: str | None) -> None:

@@ -6,13 +6,15 @@ Which tensors are quantised is decided by one piece of code for this function an
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from planck import _core
-from planck.calibration import Scales, TensorScale
+from planck.arguments import by_name, model_of, names_in, wrong
+from planck.calibration import Scales, TensorScale, model_hash
 from planck.onnx_editor import Editor, copied, loaded
 from planck.opset import entry_of, raised
 
@@ -58,12 +60,22 @@ class Placement:
     """What a recipe quantises: activations and weights by tensor name, the ops by node name.
 
     recipe: as it was chosen, never "auto". kept: every product and convolution that stays float.
+    As text it is a line for each of them.
     """
 
     recipe: str
     activations: tuple[TensorScale, ...]
     weights: tuple[TensorScale, ...]
     kept: tuple[KeptFloat, ...]
+
+    def __str__(self) -> str:
+        """How much is quantised, and a line for each op that stays float."""
+        lines = [
+            f"recipe {self.recipe}: {len(self.activations)} activations and {len(self.weights)} "
+            f"weights on grids, {len(self.kept)} products and convolutions stay float"
+        ]
+        lines += [f"  {kept.node} ({kept.op_type}): {kept.reason}" for kept in self.kept]
+        return "\n".join(lines)
 
     @property
     def plot(self) -> PlacementPlots:
@@ -142,13 +154,12 @@ def placement(
 
     model: a path or bytes, or an onnx.ModelProto. Errors: as for `quantize`.
     """
-    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales, model)
-    if isinstance(model, bytes):
-        rows = _core.place_bytes(model, options)
-    elif isinstance(model, (str, os.PathLike)):
-        rows = _core.place_file(os.fspath(model), options)
+    given = model_of(model)
+    options = _options(recipe, weights, weight_method, include, exclude, depthwise, scales, given)
+    if isinstance(given, bytes):
+        rows = _core.place_bytes(given, options)
     else:
-        rows = _core.place_bytes(loaded(model, "planck.quantize").SerializeToString(), options)
+        rows = _core.place_file(given, options)
     return Placement(
         rows["recipe"],
         tuple(_scale_of(row) for row in rows["activations"]),
@@ -160,12 +171,17 @@ def placement(
 def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale]:
     """Scales of any spelling by tensor name; a scale file is bound to the tensors of `model`.
 
-    Errors: UsageError; those of `planck.import_scales`.
+    Scales of another model file are warned of. Errors: UsageError; those of `planck.import_scales`.
     """
     if isinstance(scales, (str, os.PathLike)):
         from planck.scale_files import import_scales
 
         return import_scales(scales, model=model)
+    if _are_of_another(scales, model):
+        logging.getLogger("planck").warning(
+            "the scales were made for another model file, or for another export of it; scales "
+            "from before planck.smooth do not fit the model after it"
+        )
     if isinstance(scales, Mapping):
         for name, scale in scales.items():
             if not isinstance(scale, TensorScale):
@@ -173,7 +189,17 @@ def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale
                     f"scales[{name!r}] is {type(scale).__name__}; expected planck.TensorScale"
                 )
         return scales
-    raise _core.UsageError(f"scales is {type(scales).__name__}; expected planck.Scales or a path")
+    raise wrong(
+        f"scales is {type(scales).__name__}; expected planck.Scales or a path",
+        hint="its solve() gives planck.Scales" if hasattr(scales, "solve") else "",
+    )
+
+
+def _are_of_another(scales: ScalesLike, model: Any) -> bool:
+    """Whether the scales say that they belong to another model file."""
+    if model is None or not isinstance(scales, Scales) or not scales.model_hash:
+        return False
+    return scales.model_hash != model_hash(model_of(model))
 
 
 def core_scales(scales: Mapping[str, TensorScale]) -> dict[str, tuple[Any, ...]]:
@@ -191,12 +217,9 @@ def core_scales(scales: Mapping[str, TensorScale]) -> dict[str, tuple[Any, ...]]
 
 def core_placement(options: PlacementOptions, scales: object) -> dict[str, Any]:
     """Options of placement as the core takes them; its errors name those that do not exist."""
-    out: dict[str, Any] = dict(options)
+    out = by_name("placement", options, "options of planck.quantize")
     for name in ("include", "exclude"):
-        given = out.get(name, ())
-        if isinstance(given, str):
-            raise _core.UsageError(f"{name} is one text; expected a list of names or patterns")
-        out[name] = list(given)
+        out[name] = names_in(name, out.get(name, ()))
     out["bound"] = set(getattr(scales, "layers", ()))
     return out
 
@@ -211,9 +234,16 @@ def _options(
     scales: ScalesLike | None,
     model: Any,
 ) -> dict[str, Any]:
-    if (scales is None) != (recipe == "dynamic"):
-        need = "takes no scales" if recipe == "dynamic" else "needs scales"
-        raise _core.UsageError(f"the recipe {recipe!r} {need}")
+    if scales is None and recipe != "dynamic":
+        raise wrong(
+            f"the recipe {recipe!r} needs scales",
+            hint='planck.calibrate(model, data).solve() gives them; recipe="dynamic" needs none',
+        )
+    if scales is not None and recipe == "dynamic":
+        raise wrong(
+            "the recipe 'dynamic' takes no scales: grids are found in each run",
+            hint="give None in their place",
+        )
     read = {} if scales is None else as_scales(scales, model)
     placed = PlacementOptions(
         recipe=recipe,

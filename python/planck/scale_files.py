@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planck import _core
+from planck.arguments import model_of, path_of
 from planck.calibration import Scales, TensorScale, model_hash
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def import_scales(
             f"no scale file has the kind {kind!r}",
             expected=", ".join(["auto", *scale_kinds()]),
         )
-    data = source if isinstance(source, bytes) else _read(source)
+    data = source if isinstance(source, bytes) else _read(path_of(source, "source"))
     scales = _parsed(data, kind)
     if model is None:
         if scales.kind == "qat_amax":
@@ -73,7 +74,7 @@ def import_scales(
         return scales
     from planck.bind_scales import bound
 
-    content = model if isinstance(model, (str, os.PathLike, bytes)) else model.SerializeToString()
+    content = model_of(model)
     return bound(scales, content, model_hash(content))
 
 
@@ -138,8 +139,10 @@ def _parsed(data: bytes, kind: str) -> Scales:
         if kind not in ("auto", "qat_amax"):
             raise _error(_core.ParseError, f"this is an .npz file, not {kind}", expected=kind)
         return _from_npz(data, kind)
-    if kind == FLATBUFFERS or (kind == "auto" and b"\0" in data):
+    if kind == FLATBUFFERS:
         return _from_flatbuffers(data, kind)
+    if kind == "auto" and b"\0" in data:
+        return _from_binary(data)
     if (_core.scale_kind(data) if kind == "auto" else kind) == "planck":
         return Scales.from_json(data.decode("utf-8", "backslashreplace"))
     return _scales_of(_core.read_scales(data, kind))
@@ -269,6 +272,20 @@ class _Flat:
         if at + 4 + size > len(self._data):
             raise IndexError(at)
         return self._data[at + 4 : at + 4 + size].decode("utf-8")
+
+
+def _from_binary(data: bytes) -> Scales:
+    """A binary file of the one kind that is none of text, .npz and ours."""
+    try:
+        return _from_flatbuffers(data, "auto")
+    except _core.ParseError as error:
+        raise _error(
+            _core.ParseError,
+            f"this is no scale file that Planck knows: {len(data)} bytes of binary data, and no "
+            "calibration table of ONNX Runtime either",
+            expected=", ".join(scale_kinds()),
+            hint="a model is no scale file: planck.calibrate(model, data).solve() gives its scales",
+        ) from error
 
 
 def _from_flatbuffers(data: bytes, kind: str) -> Scales:

@@ -8,11 +8,13 @@ Quantization for Large Language Models", ICML 2023; s_j = max|x_j|^a / max|w_j|^
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
+from planck.arguments import names_in
+from planck.data import Batches, expect_data
 from planck.onnx_editor import loaded
 from planck.quantization import Writer
 
@@ -54,7 +56,7 @@ class _Seen:
 
 def smooth(
     model: Any,
-    data: Iterable[Mapping[str, Array]],
+    data: Any,
     *,
     alpha: Alpha = "search",
     groups: Groups = "norms",
@@ -64,7 +66,7 @@ def smooth(
 
     The result is an onnx.ModelProto that computes the same up to rounding; calibrate and quantise
     it in place of the model. model: a path, bytes, or an onnx.ModelProto, which stays as it is.
-    data: feeds by input name, as `planck.calibrate` takes them; a few dozen samples are enough.
+    data: what `planck.calibrate` takes; a few dozen samples are enough.
     alpha: how much of a channel's range moves, 0 to 1; "search" takes, for each activation, the one
     of 0.5, 0.55 .. 0.95, or none, that has the least squared error of what the products give in
     int8. groups: "norms" smooths what a layer normalisation gives, "all" every input of a product.
@@ -88,8 +90,13 @@ def smooth(
         raise _core.UsageError(f"alpha is {alpha!r}; expected 'search' or a number from 0 to 1")
     if groups not in ("norms", "all"):
         raise _core.UsageError(f"groups is {groups!r}; expected 'norms' or 'all'")
+    expect_data(data)
     proto = loaded(model, "planck.smooth")
-    placement = {"recipe": "dynamic", "weight_method": "max", "exclude": list(exclude)}
+    placement = {
+        "recipe": "dynamic",
+        "weight_method": "max",
+        "exclude": names_in("exclude", exclude),
+    }
     rows = _core.place_bytes(proto.SerializeToString(), {"placement": placement})
     smoother = _Smoother(proto, rows)
     products = smoother.products(groups)
@@ -207,7 +214,7 @@ class _Smoother(Writer):
 
 
 def _observed(
-    proto: Any, products: Mapping[str, Sequence[_Product]], data: Iterable[Mapping[str, Array]]
+    proto: Any, products: Mapping[str, Sequence[_Product]], data: Any
 ) -> dict[str, _Seen]:
     """Largest |x| and some rows of each activation over all samples."""
     import numpy as np
@@ -218,7 +225,7 @@ def _observed(
     stream = np.random.Generator(np.random.PCG64(0))
     largest: dict[str, Array] = {}
     rows: dict[str, list[Array]] = {name: [] for name in products}
-    for feeds in data:
+    for feeds in Batches(data, plan.inputs):
         for name, value in plan.taps(feeds, list(products)).items():
             x = value.reshape(-1, value.shape[-1])
             top = np.abs(x).max(axis=0, initial=0.0)

@@ -104,6 +104,14 @@ def test_box_head_is_not_zero() -> None:
     assert 0.01 < last[0].make().std() < 0.03
 
 
+def test_classes_are_rare_at_first() -> None:
+    """As published: a relative error of a logit means something, since none is close to zero."""
+    graph = models.build("dab_detr", "mini")
+    [bias] = [t for t in graph.initializers if t.name.endswith("class_embed.bias")]
+    assert bias.shape == (91,)
+    np.testing.assert_array_equal(bias.make(), np.float32(-np.log(0.99 / 0.01)))
+
+
 def test_dynamic_batch_grows_by_picture() -> None:
     one, two, five = (models.build("dab_detr", dynamic_batch=count).nodes for count in (1, 2, 5))
     assert len(two) - len(one) == PER_PICTURE

@@ -285,6 +285,8 @@ def test_engines_of_tensorrt_are_refused() -> None:
     with pytest.raises(planck.VersionError, match="written by TensorRT") as error:
         trt.Runtime(log).deserialize_cuda_engine(b"ftrt" + bytes(100))
     assert "ONNX" in error.value.hint and log.says("TensorRT", trt.Logger.ERROR)
+    with pytest.raises(planck.UsageError, match="the engine is NoneType"):
+        trt.Runtime(log).deserialize_cuda_engine(None)
     with pytest.raises(planck.CorruptError) as corrupt:
         trt.Runtime(log).deserialize_cuda_engine(b"something else")
     assert "build the plan from the ONNX model" in corrupt.value.hint
@@ -705,6 +707,20 @@ def test_batches_that_do_not_fit(item: Any, match: str, calibrations: list[dict[
         int8_build(Entropy([[item]]))
     with pytest.raises(planck.FeedError, match="2 items for the 1 inputs"):
         int8_build(Entropy([[item, item]]))
+
+
+@pytest.mark.parametrize("batch", [4096, np.zeros((8, 8), np.float32), {"x": 1}])
+def test_batches_that_are_no_list(batch: Any, calibrations: list[dict[str, Any]]) -> None:
+    with pytest.raises(planck.FeedError, match="expected a list of one address or array") as error:
+        int8_build(Entropy([batch]))
+    assert "return [batch]" in error.value.hint
+
+
+def test_caches_that_are_no_bytes(calibrations: list[dict[str, Any]]) -> None:
+    with pytest.raises(planck.UsageError, match="gave str; expected bytes or None"):
+        int8_build(Entropy([], HEADER.decode()))
+    with pytest.raises(planck.CalibrationError, match="the file has no scales"):
+        int8_build(Entropy([], HEADER))
 
 
 def test_batches_may_be_tensors() -> None:

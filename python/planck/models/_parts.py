@@ -52,19 +52,20 @@ def linear(
     outputs: int,
     kind: Kind = "weight",
     has_bias: bool = True,
+    bias: Kind = "bias",
 ) -> str:
     """[..., inputs] -> [..., outputs]: MatMul by the transposed weight, then Add, bias first."""
     with w.scope(module):
         if not has_bias:
             return w.node("MatMul", x, w.transposed("weight", (outputs, inputs), kind))
-        return affine(w, x, linear_parameters(w, inputs, outputs, kind))
+        return affine(w, x, linear_parameters(w, inputs, outputs, kind, bias))
 
 
 def linear_parameters(
-    w: GraphWriter, inputs: int, outputs: int, kind: Kind = "weight"
+    w: GraphWriter, inputs: int, outputs: int, kind: Kind = "weight", bias: Kind = "bias"
 ) -> tuple[str, str]:
     """Weight f32 [inputs, outputs] and bias f32 [outputs] of a Linear that may serve twice."""
-    return w.transposed("weight", (outputs, inputs), kind), w.parameter("bias", (outputs,), "bias")
+    return w.transposed("weight", (outputs, inputs), kind), w.parameter("bias", (outputs,), bias)
 
 
 def affine(w: GraphWriter, x: str, parameters: tuple[str, str]) -> str:

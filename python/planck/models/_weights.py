@@ -14,7 +14,17 @@ from planck.models._optional import require
 
 Array = NDArray[Any]
 Kind = Literal[
-    "weight", "bias", "he", "lecun", "sharp", "unit", "scale", "residual_scale", "variance", "slope"
+    "weight",
+    "bias",
+    "he",
+    "lecun",
+    "sharp",
+    "unit",
+    "scale",
+    "residual_scale",
+    "variance",
+    "slope",
+    "rare",
 ]
 
 # Normal distributions by their deviation; biases are not zero, since that would hide a lost Add.
@@ -28,6 +38,8 @@ _RANGES = {
     "variance": (0.8, 1.25),
     "slope": (0.15, 0.35),
 }
+# The logit of a class that one query in a hundred shows, with which training begins.
+_RARE = -math.log((1 - 0.01) / 0.01)
 
 
 class WeightSource(Protocol):
@@ -43,6 +55,7 @@ class Generated:
 
     "lecun" has the variance 1 / fan-in, which keeps a signal's strength, "he" 2 / fan-in, which
     keeps it through a ReLU, and "sharp" 4 / fan-in, with which attention prefers some keys.
+    "rare" is the constant -log(0.99 / 0.01): the bias of a class that 1 % of the queries show.
     Every tensor has a stream of its own, keyed by its name. So a tensor keeps its values when
     other tensors come, go or are written in another order, and all variants of a model agree.
     """
@@ -54,6 +67,8 @@ class Generated:
 
     def tensor(self, name: str, shape: tuple[int, ...], kind: Kind) -> Array:
         """Return f32 [shape]; the same bits for the same seed, name and shape."""
+        if kind == "rare":
+            return np.full(shape, _RARE, dtype=np.float32)
         key = np.random.SeedSequence(self._seed, spawn_key=(zlib.crc32(name.encode()),))
         stream = np.random.Generator(np.random.PCG64(key))
         values: Array

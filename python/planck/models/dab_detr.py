@@ -567,5 +567,6 @@ def _heads(
     # The decoder holds the box head too; for a parameter of two modules the exporter adds Identity.
     tied = [(weight, w.node("Identity", bias)) for weight, bias in box_head]
     boxes = _moved(w, _mlp(w, states, "bbox_embed", tied), 4, references)
-    logits = linear(w, states, "class_embed", config.width, config.classes, "lecun")
+    # As the original begins: it keeps logits away from zero, where a relative error says nothing.
+    logits = linear(w, states, "class_embed", config.width, config.classes, "lecun", bias="rare")
     return pick(w, logits, 0, -1), pick(w, boxes, 0, -1)

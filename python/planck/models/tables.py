@@ -330,8 +330,9 @@ def detr_table(images: Sequence[DetrImage]) -> str:
             )
     mean = float(np.mean([image.ms for image in images]))
     lines.append(
-        f"{len(images)} images, {mean:.3f} ms each; relative: |x - ref| / (|ref| + "
-        f"{_DETR_EPSILON:.0e}); soft: rtol {_SOFT_RTOL:.0e}, atol {_SOFT_ATOL:.0e}"
+        f"{len(images)} image{'s' * (len(images) > 1)}, {mean:.3f} ms each; "
+        f"relative: |x - ref| / (|ref| + {_DETR_EPSILON:.0e}); "
+        f"soft: rtol {_SOFT_RTOL:.0e}, atol {_SOFT_ATOL:.0e}"
     )
     return "\n".join(lines)
 

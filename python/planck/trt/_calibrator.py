@@ -139,10 +139,24 @@ def scales_by(given: Any, target: CalibrationTarget) -> Scales:
         options["cutoff"] = float(given.get_regression_cutoff())
         if given.read_histogram_cache(0):
             notes.append("the histogram cache was not read: its format is TensorRT's own")
-    cached = given.read_calibration_cache()
-    if cached is not None and len(cached) > 0:
-        return _from_cache(bytes(cached), algorithm, target)
+    cached = _bytes(given.read_calibration_cache())
+    if cached:
+        return _from_cache(cached, algorithm, target)
     return _from_batches(given, algorithm, batch_size, target, options, notes)
+
+
+def _bytes(cached: Any) -> bytes:
+    """What read_calibration_cache gave. Errors: UsageError for what holds no bytes."""
+    if cached is None:
+        return b""
+    try:
+        return bytes(memoryview(cached))
+    except TypeError:
+        error = _core.UsageError(
+            f"read_calibration_cache gave {type(cached).__name__}; expected bytes or None"
+        )
+        error.hint = 'open the cache with "rb"'
+        raise error from None
 
 
 def _from_cache(cached: bytes, algorithm: CalibrationAlgoType, target: CalibrationTarget) -> Scales:
@@ -210,6 +224,8 @@ class Batches:
         """Asks for batches until the calibrator has none."""
         while True:
             batch = self._calibrator.get_batch(list(self._inputs))
+            if batch is not None and not isinstance(batch, (list, tuple)):
+                raise self._no_list(batch)
             if batch is None or len(batch) == 0:
                 if self.count == 0:
                     raise _nothing()
@@ -222,6 +238,14 @@ class Batches:
             self.count += 1
             rows = zip(self._inputs.items(), batch, strict=True)
             yield {name: _array(name, item, *want) for (name, want), item in rows}
+
+    def _no_list(self, batch: Any) -> _core.Error:
+        error = _core.FeedError(
+            f"get_batch gave {type(batch).__name__}; expected a list of one address or array for "
+            f"each of the inputs {', '.join(self._inputs)}"
+        )
+        error.hint = "return [batch], and None after the last one"
+        return error
 
 
 def _filled(name: str, shape: Dims, batch_size: int) -> Dims:

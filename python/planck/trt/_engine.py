@@ -96,7 +96,13 @@ def _foreign() -> _core.VersionError:
 
 def _bytes_of(source: Any) -> bytes:
     if not hasattr(source, "read"):
-        return bytes(memoryview(source))
+        try:
+            return bytes(memoryview(source))
+        except TypeError:
+            raise _core.UsageError(
+                f"the engine is {type(source).__name__}; expected the bytes of a plan file, or a "
+                "stream that reads them"
+            ) from None
     pieces: list[bytes] = []
     while piece := source.read(1 << 24):
         pieces.append(bytes(piece))

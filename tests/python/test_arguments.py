@@ -1,0 +1,260 @@
+"""Arguments of the wrong kind: one typed sentence each, and every form of a model and of data."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import planck
+import planck.models
+
+onnx = pytest.importorskip("onnx")
+
+BATCHES = [planck.models.feeds("digits", (8,), size="mini", seed=s) for s in range(4)]
+ONE = BATCHES[0]
+PLAN_SAYS = r"expected a planck.Plan"
+DATA_SAYS = r"expected an iterable of feeds"
+MODEL_SAYS = r"expected the path of an ONNX file, its bytes or an onnx.ModelProto"
+
+
+@pytest.fixture(scope="module")
+def digits(model_path: Callable[..., Path]) -> Path:
+    return model_path("digits")
+
+
+@pytest.fixture(scope="module")
+def plan(digits: Path) -> planck.Plan:
+    return planck.build(digits)
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def test_every_form_of_a_model_gives_the_same_plan(digits: Path, plan: planck.Plan) -> None:
+    data = digits.read_bytes()
+    want = plan.run(ONE)["logits"].tobytes()
+    for form in (str(digits), digits, data, bytearray(data), memoryview(data), onnx.load(digits)):
+        assert planck.build(form).run(ONE)["logits"].tobytes() == want
+        assert planck.calibrate(form, BATCHES).samples == 32
+
+
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "build": lambda model, data: planck.build(model),
+    "calibrate": planck.calibrate,
+    "placement": lambda model, data: planck.placement(model, {}),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("model", [None, 3, [ONE]])
+def test_what_is_no_model(call: str, model: Any) -> None:
+    with pytest.raises(planck.UsageError, match=MODEL_SAYS):
+        CALLS[call](model, BATCHES)
+
+
+def test_hints_at_what_was_meant(digits: Path, plan: planck.Plan) -> None:
+    with digits.open("rb") as file, pytest.raises(planck.UsageError, match=MODEL_SAYS) as error:
+        planck.build(file)
+    assert "model.read()" in error.value.hint
+    with pytest.raises(planck.UsageError, match="model is Plan") as error:
+        planck.calibrate(plan, BATCHES)
+    assert "built already" in error.value.hint
+
+
+@pytest.mark.parametrize("what", [None, "digits.onnx", ONE])
+def test_what_is_no_plan(what: Any) -> None:
+    for call in (planck.compare, planck.int8_report):
+        with pytest.raises(planck.UsageError, match=PLAN_SAYS) as error:
+            call(what, "double", ONE) if call is planck.compare else call(what)
+        assert "planck.build(model)" in error.value.hint
+    if not isinstance(what, str):
+        with pytest.raises(planck.UsageError, match="expected the path of a file"):
+            planck.load(what)
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+class Indexed:
+    """A data set that is read by index, as torch's are."""
+
+    def __getitem__(self, index: int) -> Any:
+        return BATCHES[index]
+
+    def __len__(self) -> int:
+        return len(BATCHES)
+
+
+class Reader:
+    """A calibration reader; `end` says how it ends."""
+
+    def __init__(self, end: str) -> None:
+        self._feeds = iter(BATCHES)
+        self._end = end
+
+    def get_next(self) -> Any:
+        return next(self._feeds) if self._end == "raises" else next(self._feeds, None)
+
+
+def generated() -> Iterator[Any]:
+    yield from BATCHES
+
+
+def test_every_form_of_data_gives_the_same_counts(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for index, feeds in enumerate(BATCHES):
+        np.savez(folder / f"{index}.npz", **feeds)
+    images = [feeds["image"] for feeds in BATCHES]
+    np.savez(tmp_path / "all.npz", image=np.concatenate(images))
+    shards = sorted(folder.iterdir())
+    want = planck.calibrate(digits, BATCHES).solve("minmax")
+    for data in (
+        generated(), Indexed(), Reader("None"), Reader("raises"), folder, str(folder), shards,
+        tmp_path / "all.npz", images, np.stack(images), generated, list(BATCHES),
+    ):  # fmt: skip
+        calibration = planck.calibrate(digits, data)
+        assert calibration.samples == 32
+        assert calibration.solve("minmax") == want
+
+
+@pytest.mark.parametrize("data", [None, 3, b"data.npz"])
+def test_what_is_no_data(digits: Path, plan: planck.Plan, data: Any) -> None:
+    calls: dict[str, Callable[[], Any]] = {
+        "calibrate": lambda: planck.calibrate(digits, data),
+        "compare": lambda: planck.compare(plan, "double", data),
+        "smooth": lambda: planck.smooth(digits, data),
+        "correct_bias": lambda: planck.correct_bias(digits, digits, data),
+    }
+    for call in calls.values():
+        with pytest.raises(planck.UsageError, match=DATA_SAYS):
+            call()
+
+
+def test_data_that_are_not_there(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(planck.FileError, match=r"nothing\.npz"):
+        planck.calibrate(digits, tmp_path / "nothing.npz")
+    with pytest.raises(planck.CalibrationError, match=r"has no \.npz files"):
+        planck.calibrate(digits, tmp_path)
+    (tmp_path / "data.txt").write_text("1 2 3")
+    with pytest.raises(planck.UsageError, match=r"expected the path of an \.npz file or a folder"):
+        planck.calibrate(digits, tmp_path / "data.txt")
+
+
+def test_items_that_make_no_feeds(digits: Path) -> None:
+    labelled = [(feeds["image"], np.arange(8)) for feeds in BATCHES]
+    with pytest.raises(planck.FeedError, match=r"batch 0 .* is tuple of 2") as error:
+        planck.calibrate(digits, labelled)
+    assert "({'image': x} for x, label in data)" in error.value.hint
+    with pytest.raises(planck.FeedError, match=r"input 'image' in batch 0 .* makes no array"):
+        planck.calibrate(digits, [{"image": [[1.0], [1.0, 2.0]]}])
+
+
+def test_comparisons_take_the_same_data(plan: planck.Plan, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", **ONE)
+    for data in (ONE, [ONE, ONE], generated(), tmp_path / "one.npz", [ONE["image"]]):
+        assert planck.compare(plan, "double", data).ok
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [0, -1, "2", 1.5, True, 2**70])
+def test_threads_that_cannot_be(digits: Path, threads: Any) -> None:
+    plan_bytes = b""
+    for call in (
+        lambda: planck.build(digits, threads=threads),
+        lambda: planck.calibrate(digits, BATCHES, threads=threads),
+        lambda: planck.load(plan_bytes, threads=threads),
+    ):
+        with pytest.raises(planck.UsageError, match="expected a whole number of at least 1"):
+            call()
+
+
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "dims": ([1], "dims is list; expected sizes by name"),
+    "initializers": ("w", "initializers is str; expected arrays by name"),
+    "fed_initializers": ("w", "fed_initializers is 'w'; expected a list of names"),
+    "disabled_passes": ("linear", "disabled_passes is 'linear'; expected a list of names"),
+    "progress": (3, "progress is 3; expected True, False or a callback"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_a_build(digits: Path, name: str) -> None:
+    value, text = OPTIONS[name]
+    with pytest.raises(planck.UsageError, match=text):
+        planck.build(digits, **{name: value})
+
+
+def test_placements(digits: Path) -> None:
+    calibration = planck.calibrate(digits, BATCHES)
+    scales = calibration.solve()
+
+    def built(placement: Any, **options: Any) -> Any:
+        return planck.build(digits, precision="int8", placement=placement, **options)
+
+    for placement in ("cnn", planck.placement(digits, scales)):
+        with pytest.raises(
+            planck.UsageError, match=r"expected options of planck\.quantize by name"
+        ):
+            built(placement, scales=scales)
+    with pytest.raises(planck.UsageError, match="'dynamic' changes the model") as error:
+        built({"recipe": "dynamic"})
+    assert 'planck.quantize(model, None, recipe="dynamic")' in error.value.hint
+    with pytest.raises(planck.UsageError, match="scales is Calibration") as error:
+        planck.quantize(digits, calibration)
+    assert "solve()" in error.value.hint
+
+
+def test_scales_of_another_model_are_warned_of(
+    digits: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibration = planck.calibrate(digits, BATCHES)
+    planck.build(digits, precision="int8", calibration=calibration)
+    assert "another model file" not in caplog.text
+    other = onnx.load(digits)
+    other.producer_name = "other"
+    planck.build(other, precision="int8", calibration=calibration)
+    assert "another model file" in caplog.text
+    caplog.clear()
+    planck.quantize(other, calibration.solve())
+    assert "another model file" in caplog.text
+
+
+def test_placements_as_text(digits: Path) -> None:
+    placed = planck.placement(digits, planck.calibrate(digits, BATCHES).solve())
+    assert f"{len(placed.kept)} products and convolutions stay float" in str(placed)
+    assert all(kept.reason in str(placed) for kept in placed.kept)
+    assert "scales 0.0" in repr(placed) and "array(" not in repr(placed)
+
+
+def test_calls_of_a_plan(plan: planck.Plan) -> None:
+    with pytest.raises(planck.UsageError, match="timeout is '1'; expected more than 0 seconds"):
+        plan.run(ONE, timeout="1")  # type: ignore[arg-type]
+    with pytest.raises(planck.UsageError, match="shapes is str; expected the shapes of inputs"):
+        plan.memory("image")  # type: ignore[arg-type]
+    with pytest.raises(planck.FeedError, match="expected whole numbers"):
+        plan.memory({"image": (1.5, 1, 8, 8)})  # type: ignore[dict-item]
+    with pytest.raises(planck.UsageError, match="names is 'logits'; expected a list of names"):
+        plan.taps(ONE, "logits")
+    with pytest.raises(planck.UsageError, match="the plan has no symbol 'bach'; it has 'batch'"):
+        planck.int8_report(plan, sizes={"bach": 1})
+
+
+def test_plans_are_shared_and_not_pickled(plan: planck.Plan) -> None:
+    assert copy.copy(plan) is plan and copy.deepcopy([plan])[0] is plan
+    with pytest.raises(TypeError, match=r"plan\.save"):
+        pickle.dumps(plan)
+
+
+def test_binary_files_that_are_no_scales(digits: Path) -> None:
+    with pytest.raises(planck.ParseError, match="no scale file that Planck knows") as error:
+        planck.import_scales(digits)
+    assert "planck.calibrate" in error.value.hint
