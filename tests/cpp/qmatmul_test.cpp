@@ -323,6 +323,33 @@ TEST(QmatmulEpilogue, BytesSaturateAndNanIsTheLowest) {
   }
 }
 
+// The same behind a program that divides, by a scale that has an inverse and by one that is too
+// small for that.
+TEST(QmatmulEpilogue, QuotientsSaturateAndNanIsTheLowest) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (const float scale : {0.37F, 1e-36F}) {
+      Problem problem({.m = 9, .n = 6, .k = 8, .bytes = true});
+      TileProgram program;
+      program.operands = {Broadcast::none};
+      const int16_t x = program.apply(TileOp::relu, program.operand(0));
+      program.apply(TileOp::quantize_u8, x, program.constant(scale), program.constant(0));
+      const EltProgram compiled = compile(program);
+      QmatmulArgs args = problem.args(*row);
+      args.requantize = false, args.program = &compiled;
+      const std::vector<float> multiplier(6, 0),
+          bias{kInfinity, -kInfinity, kNotANumber, 3e38F, -3e38F, 10.5F * scale};
+      args.multiplier = multiplier.data(), args.bias = bias.data();
+      const Job job = plan_qmatmul(*row, args);
+      EXPECT_EQ((args.plan.flags & jit::kQInverse) != 0, scale > 1e-30F);
+      run_job(job, args, 1);
+      const std::vector<float> want{255, 0, 0, 255, 0, 10};
+      for (int64_t e = 0; e < 9 * 6; ++e) {
+        EXPECT_EQ(problem.end.out_bytes[e], want[static_cast<size_t>(e % 6)]) << row->name;
+      }
+    }
+  }
+}
+
 TEST(QmatmulEpilogue, TiesGoToEven) {
   for (const QmatmulRow* row : rows_here()) {
     Problem problem({.m = 2, .n = 6, .k = 8, .bytes = true, .out_zero = 10});

@@ -36,23 +36,50 @@ int panels_for(const QgemmRecipe& recipe) {
   return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
 
-int64_t c_bytes(const QgemmTile& tile) { return tile.bytes ? 1 : 4; }
-
+template <class T>
+T* moved(T* pointer, int64_t bytes) {
+  if (pointer == nullptr) return pointer;
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+}
 template <class T>
 void move(T*& pointer, int64_t bytes) {
-  if (pointer == nullptr) return;
-  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
-  pointer = reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+  pointer = moved(pointer, bytes);
 }
 
-void move_columns(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
-  move(call.c, columns * c_bytes(tile));
-  call.offset += columns;
-  call.multiplier += columns;
-  if (call.bias != nullptr) call.bias += columns;
-  if (call.residual != nullptr) call.residual += columns;
-  if (call.byte_residual != nullptr) call.byte_residual += columns;
-}
+struct At {
+  int64_t row, column;
+};
+
+// What a call for the rows and columns from a place on names. The fields of one call are changed
+// rather than calls copied: a copy waits until the stores before it are done, and so one kernel
+// could not begin while the one before ends.
+class Places {
+ public:
+  Places(const QgemmTile& tile, const QgemmBlock& block)
+      : first_(block.call),
+        panel_stride_(block.panel_stride),
+        columns_(tile.columns),
+        c_bytes_(tile.bytes ? 1 : 4) {}
+
+  void put(QgemmCall& call, const At& at) const {
+    constexpr int64_t kFloat = sizeof(float);
+    const QgemmCall& f = first_;
+    call.a = moved(f.a, at.row * f.a_stride);
+    call.b = f.b + at.column / columns_ * panel_stride_;
+    call.c = moved(f.c, at.row * f.c_stride + at.column * c_bytes_);
+    call.offset = f.offset + at.column;
+    call.multiplier = f.multiplier + at.column;
+    call.bias = moved(f.bias, at.column * kFloat);
+    call.residual = moved(f.residual, at.row * f.residual_stride + at.column * kFloat);
+    call.byte_residual = moved(f.byte_residual, at.row * f.byte_residual_stride + at.column);
+  }
+  const QgemmCall& first() const { return first_; }
+
+ private:
+  const QgemmCall& first_;
+  int64_t panel_stride_, columns_, c_bytes_;
+};
 
 // A panel of pairs that is not proven goes through the kernels for any, which are lower.
 void run_kernel(const QgemmTile& tile, const QgemmCall& call, bool masked) {
@@ -99,31 +126,6 @@ void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
   if (tile.bytes) copy_bytes(c_beside, c, call.rows, columns);
 }
 
-// Sums of a row of tiles on the matrix unit, then what becomes of them, a few rows of one panel at
-// a time.
-void call_matrix(const QgemmTile& tile, const QgemmCall& call, int panels, int64_t columns) {
-  alignas(64) int32_t sums[QgemmTile::kMaxRows * kMatrixColumns];
-  const int64_t pitch = panels * kMatrixColumns;  // two panels only of half the rows
-  QgemmCall product = call;
-  product.c = sums;
-  product.c_stride = pitch * int64_t{sizeof(int32_t)};
-  (panels > 1 ? tile.many[call.rows] : tile.one[call.rows][0])(&product);
-  QgemmCall finish = call;
-  for (int panel = 0; panel < panels; ++panel) {
-    const int64_t here = std::min<int64_t>(columns - panel * kMatrixColumns, kMatrixColumns);
-    finish.mask = here < kMatrixColumns ? mask_of(here) : nullptr;
-    QgemmCall rows = finish;
-    rows.a = sums + panel * kMatrixColumns;
-    rows.a_stride = product.c_stride;
-    for (int64_t at = 0; at < call.rows; at += rows.rows) {
-      rows.rows = std::min<int64_t>(call.rows - at, QgemmTile::kFinishRows);
-      tile.finish[rows.rows][finish.mask != nullptr](&rows);
-      move_rows(rows, rows.rows);
-    }
-    move_columns(tile, finish, kMatrixColumns);
-  }
-}
-
 void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   const bool masked = columns < tile.columns;
   call.mask = masked ? mask_of(columns) : nullptr;
@@ -132,27 +134,62 @@ void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
   run_kernel(tile, call, masked);
 }
 
-// One row of tiles over a few panels.
-void multiply_rows(const QgemmTile& tile, const QgemmBlock& block, QgemmCall call,
-                   int64_t columns) {
-  const int wide = tile.panels[call.rows];
-  call.b_stride = block.panel_stride;
-  call.panel_bytes = block.panel_stride;
-  call.mask = nullptr;
-  for (int64_t at = 0; at < columns;) {
-    const int64_t left = columns - at;
-    const bool many = wide > 1 && left >= wide * tile.columns;
-    if (tile.unit == QgemmUnit::tiles) {
-      call_matrix(tile, call, many ? wide : 1, left);
-    } else if (many) {
-      tile.many[call.rows](&call);
-    } else {
-      call_one(tile, call, std::min<int64_t>(left, tile.columns));
-    }
+// One row of tiles over a few panels, as its parts see it.
+struct TileRow {
+  const QgemmTile& tile;
+  const Places& places;
+  const At at;
+  QgemmCall& call;
+};
+
+// What becomes of the sums that the matrix unit has left for one panel, a few rows at a time.
+void finish_panel(const TileRow& r, const int32_t* sums, const At& at, int64_t rows,
+                  int64_t columns) {
+  const bool masked = columns < kMatrixColumns;
+  r.call.mask = masked ? mask_of(columns) : nullptr;
+  for (int64_t i = 0; i < rows; i += r.call.rows) {
+    r.call.rows = std::min<int64_t>(rows - i, QgemmTile::kFinishRows);
+    r.places.put(r.call, {at.row + i, at.column});
+    r.call.a = moved(sums, i * r.call.a_stride);
+    r.tile.finish[r.call.rows][masked](&r.call);
+  }
+}
+
+// Sums on the matrix unit first; the call is as before then, but for its places.
+void call_matrix(const TileRow& r, const At& at, int panels, int64_t columns) {
+  alignas(64) int32_t sums[QgemmTile::kMaxRows * kMatrixColumns];
+  const int64_t pitch = panels * kMatrixColumns;  // two panels only of half the rows
+  const int64_t rows = r.call.rows;
+  r.call.c = sums;
+  r.call.c_stride = pitch * int64_t{sizeof(int32_t)};
+  (panels > 1 ? r.tile.many[rows] : r.tile.one[rows][0])(&r.call);
+  r.call.a_stride = r.call.c_stride;
+  r.call.c_stride = r.places.first().c_stride;
+  for (int panel = 0; panel < panels; ++panel) {
+    const int64_t before = panel * kMatrixColumns;
+    const int64_t here = std::min<int64_t>(columns - before, kMatrixColumns);
+    finish_panel(r, sums + before, {at.row, at.column + before}, rows, here);
+  }
+  r.call.a_stride = r.places.first().a_stride;
+  r.call.rows = rows;
+}
+
+void multiply_rows(const TileRow& r, int64_t columns) {
+  const int wide = r.tile.panels[r.call.rows];
+  for (int64_t done = 0; done < columns;) {
+    const int64_t left = columns - done;
+    const bool many = wide > 1 && left >= wide * r.tile.columns;
     const int panels = many ? wide : 1;
-    move_columns(tile, call, panels * tile.columns);
-    call.b += panels * block.panel_stride;
-    at += panels * tile.columns;
+    const At at{r.at.row, r.at.column + done};
+    r.places.put(r.call, at);
+    if (r.tile.unit == QgemmUnit::tiles) {
+      call_matrix(r, at, panels, left);
+    } else if (many) {
+      r.tile.many[r.call.rows](&r.call);
+    } else {
+      call_one(r.tile, r.call, std::min<int64_t>(left, r.tile.columns));
+    }
+    done += panels * r.tile.columns;
   }
 }
 
@@ -164,11 +201,11 @@ struct Heights {
   int64_t tiles, low, higher;
 };
 
-void prefetch_a(const QgemmCall& call, int64_t group, int64_t rows) {
-  const int64_t bytes = call.groups * group + call.tail;
-  const char* row = static_cast<const char*>(call.a) + call.rows * call.a_stride;
-  for (int64_t i = 0; i < rows; ++i, row += call.a_stride) {
-    for (int64_t j = 0; j < bytes; j += 64) _mm_prefetch(row + j, _MM_HINT_T1);
+void prefetch_a(const QgemmCall& first, int64_t row, int64_t rows, int64_t group) {
+  const int64_t bytes = first.groups * group + first.tail;
+  const char* from = static_cast<const char*>(first.a) + row * first.a_stride;
+  for (int64_t i = 0; i < rows; ++i, from += first.a_stride) {
+    for (int64_t j = 0; j < bytes; j += 64) _mm_prefetch(from + j, _MM_HINT_T1);
   }
 }
 
@@ -268,31 +305,28 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
   const Heights heights(block.rows, tile.rows);
   const int64_t step = tile.panels[heights.low] * tile.columns;
-  QgemmCall column = block.call;
+  const Places places(tile, block);
+  QgemmCall call = block.call;
+  call.b_stride = call.panel_bytes = block.panel_stride;
   // One prefetch for every four groups of every call: spread the bytes over all of them.
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
   const int64_t rate = tile.unit == QgemmUnit::tiles ? 4 * kMatrixPrefetches : 1;
-  const int64_t prefetches = std::max<int64_t>(1, column.groups * rate / 4 * column.lines);
-  const int64_t prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  const int64_t prefetches = std::max<int64_t>(1, call.groups * rate / 4 * call.lines);
+  call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
-  const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
-  column.prefetch_step = prefetch_step;
+  const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   MatrixUse matrix(tile);
-  for (int64_t at = 0; at < block.columns; at += step) {
-    QgemmCall call = column;
-    for (int64_t t = 0; t < heights.tiles; ++t) {
+  for (int64_t column = 0; column < block.columns; column += step) {
+    for (int64_t t = 0, row = 0; t < heights.tiles; row += heights.of(t++)) {
       call.rows = heights.of(t);
       call.prefetch = next;
-      if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
-        prefetch_a(call, group_of(tile.unit), heights.of(t + 1));
+      if (block.a_is_far && column == 0 && t + 1 < heights.tiles) {
+        prefetch_a(block.call, row + call.rows, heights.of(t + 1), group_of(tile.unit));
       }
       matrix.need(call.rows);
-      multiply_rows(tile, block, call, std::min(step, block.columns - at));
-      move_rows(call, call.rows);
-      move(next, prefetch_step * prefetches);
+      multiply_rows({tile, places, {row, column}, call}, std::min(step, block.columns - column));
+      move(next, call.prefetch_step * prefetches);
     }
-    move_columns(tile, column, step);
-    column.b += step / tile.columns * block.panel_stride;
   }
 }
 

@@ -40,6 +40,11 @@ constexpr Words words_of(uint16_t word) {
 }
 constexpr Words kOnes = words_of(1), kEven = words_of(0xFF);
 
+// Behind packing four vectors to bytes, where 16 bytes of each lane hold four of each vector: the
+// places of the first vector's, then of the second's, ...
+alignas(64) constexpr uint32_t kUnpacked[16] = {0, 4, 8,  12, 1, 5, 9,  13,
+                                                2, 6, 10, 14, 3, 7, 11, 15};
+
 #define PLANCK_FIELD(name) qword[call + offsetof(QgemmCall, name)]
 
 // One generator object makes one kernel.
@@ -462,27 +467,42 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     L(none);
   }
 
+  // Emits code that runs where the call has the flag.
+  void where(QgemmFlag flag, const auto& emit) {
+    Xbyak::Label none;
+    test(byte[call + offsetof(QgemmCall, flags)], static_cast<uint8_t>(flag));
+    jz(none, T_NEAR);
+    emit();
+    L(none);
+  }
+
   void add_byte_residual() {
     Xbyak::Label none;
     mov(pointer, PLANCK_FIELD(byte_residual));
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(byte_residual_stride));
-    const Xbyak::Reg64& bytes = count;
     mov(bytes, PLANCK_FIELD(bytes));
+    where(kQCentre, [this, &none] {
+      add_bytes(true);
+      jmp(none, T_NEAR);
+    });
+    add_bytes(false);
+    L(none);
+  }
+  void add_bytes(bool centre) {
     const Xbyak::Xmm x = temporary();
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) {
         const bool some = r_.masked && wide_;
         vpmovzxbd(some ? x | opmask(j) | T_z : x, ptr[pointer + j * lanes_]);
         vcvtdq2ps(x, x);
-        vsubps(x, x, ptr[bytes + offsetof(QgemmBytes, zero)]);
+        if (centre) vsubps(x, x, ptr[bytes + offsetof(QgemmBytes, zero)]);
         vmulps(x, x, ptr[bytes + offsetof(QgemmBytes, scale)]);
         vaddps(sum(i, j), sum(i, j), x);
       }
       add(pointer, pointer_stride);
     }
-    L(none);
   }
 
   void zero(const Xbyak::Xmm& to) {
@@ -494,22 +514,22 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void apply_relu() {
-    Xbyak::Label none;
-    test(byte[call + offsetof(QgemmCall, flags)], kQRelu);
-    jz(none, T_NEAR);
-    zero(temporary());
-    // The second source is returned where one is NaN, so NaN stays NaN.
-    for (int i = 0; i < r_.rows * columns_; ++i) vmaxps(vector(i), temporary(), vector(i));
-    L(none);
+    where(kQRelu, [this] {
+      zero(temporary());
+      // The second source is returned where one is NaN, so NaN stays NaN.
+      each_sum([this](const Xbyak::Xmm& x) { vmaxps(x, temporary(), x); });
+    });
   }
 
   void apply_gelu() {
-    Xbyak::Label none;
-    test(byte[call + offsetof(QgemmCall, flags)], kQGelu);
-    jz(none, T_NEAR);
-    emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, wide_}, pointer);
-    load_masks();  // their registers are among the spare ones
-    L(none);
+    where(kQGelu, [this] {
+      emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, wide_}, pointer);
+      load_masks();  // their registers are among the spare ones
+    });
+  }
+
+  void each_sum(const auto& emit) {
+    for (int i = 0; i < r_.rows * columns_; ++i) emit(vector(i));
   }
 
   void store_floats() {
@@ -530,37 +550,57 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     }
   }
 
-  // Where one is NaN the second source is returned: NaN becomes the lowest value.
   void store_bytes() {
-    const int sums = r_.rows * columns_;
-    Xbyak::Label whole;
-    mov(pointer, PLANCK_FIELD(range));
-    test(byte[call + offsetof(QgemmCall, flags)], kQDivide);
-    jz(whole, T_NEAR);
-    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, divisor)]);
-    for (int i = 0; i < sums; ++i) vdivps(vector(i), vector(i), temporary());
-    L(whole);
-    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, low)]);
-    for (int i = 0; i < sums; ++i) vmaxps(vector(i), vector(i), temporary());
-    vbroadcastss(temporary(), ptr[pointer + offsetof(QgemmRange, high)]);
-    for (int i = 0; i < sums; ++i) {
-      vminps(vector(i), vector(i), temporary());
-      vcvtps2dq(vector(i), vector(i));
-    }
-    vpbroadcastd(temporary(), ptr[pointer + offsetof(QgemmRange, zero)]);
-    for (int i = 0; i < sums; ++i) vpaddd(vector(i), vector(i), temporary());
+    to_integers();
+    if (wide_ && !r_.masked) mov(bytes, reinterpret_cast<size_t>(kUnpacked));
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    if (wide_ && !r_.masked) return store_packed();
+    if (wide_) zero(temporary());
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store_low_bytes(j, sum(i, j));
       add(pointer, pointer_stride);
     }
   }
-  // The lowest byte of each number.
+
+  // To what saturates to the byte. Where one is NaN the second source is returned: the lower bound,
+  // or NaN again, of which a number far below 0 is made, as of what leaves int32 from below.
+  void to_integers() {
+    mov(pointer, PLANCK_FIELD(range));
+    where(kQInverse, [this] { multiply_by_inverse(); });
+    where(kQDivide, [this] {
+      broadcast(offsetof(QgemmRange, divisor));
+      each_sum([this](const Xbyak::Xmm& x) { vdivps(x, x, temporary()); });
+    });
+    where(kQLow, [this] {
+      broadcast(offsetof(QgemmRange, low));
+      each_sum([this](const Xbyak::Xmm& x) { vmaxps(x, x, temporary()); });
+    });
+    broadcast(offsetof(QgemmRange, high));
+    each_sum([this](const Xbyak::Xmm& x) {
+      vminps(x, temporary(), x);
+      vcvtps2dq(x, x);
+    });
+    where(kQZero, [this] {
+      vpbroadcastd(temporary(), ptr[pointer + offsetof(QgemmRange, zero)]);
+      each_sum([this](const Xbyak::Xmm& x) { vpaddd(x, x, temporary()); });
+    });
+  }
+  void broadcast(size_t field) { vbroadcastss(temporary(), ptr[pointer + field]); }
+  void multiply_by_inverse() {
+    broadcast(offsetof(QgemmRange, most));
+    each_sum([this](const Xbyak::Xmm& x) { vminps(x, temporary(), x); });
+    each_sum([this](const Xbyak::Xmm& x) {
+      vmulps(temporary(), x, ptr[pointer + offsetof(QgemmRange, rest)]);
+      vfmadd132ps(x, temporary(), ptr[pointer + offsetof(QgemmRange, inverse)]);
+    });
+  }
+
   void store_low_bytes(int column, const Xbyak::Xmm& value) {
     const Xbyak::Address to = ptr[pointer + column * lanes_];
     if (wide_) {
-      vpmovdb(r_.masked ? to | opmask(column) : to, value);
+      vpmaxsd(value, value, temporary());
+      vpmovusdb(to | opmask(column), value);
       return;
     }
     const Xbyak::Xmm low(value.getIdx()), high(temporary().getIdx());
@@ -570,8 +610,49 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     vmovq(to, low);
   }
 
+  // Four vectors at a time, row after row; the last ones are filled up with the last.
+  void store_packed() {
+    const int sums = r_.rows * columns_;
+    const Xbyak::Zmm places(temporary().getIdx());
+    vmovups(places, ptr[bytes]);
+    for (int at = 0; at < sums; at += kPacked) {
+      const auto source = [&](int i) { return Xbyak::Zmm(std::min(at + i, sums - 1)); };
+      const Xbyak::Zmm first = source(0), third(input(1).getIdx());
+      vpackusdw(third, source(2), source(3));
+      vpackusdw(first, first, source(1));
+      vpackuswb(first, first, third);
+      vpermd(first, places, first);
+      store_lanes(first, at, std::min(kPacked, sums - at));
+    }
+  }
+  // 16 bytes of each of `count` vectors from `at` on, those beside each other in one go.
+  void store_lanes(const Xbyak::Zmm& packed, int at, int count) {
+    for (int lane = 0; lane < count;) {
+      const int column = (at + lane) % columns_;
+      const int run = std::min({columns_ - column, count - lane, lane == 0 ? kPacked : 2});
+      const Xbyak::Address to = ptr[pointer + column * lanes_];
+      const int stored = store_run(to, packed, lane, run);
+      lane += stored;
+      if (column + stored == columns_) add(pointer, pointer_stride);
+    }
+  }
+  int store_run(const Xbyak::Address& to, const Xbyak::Zmm& packed, int lane, int run) {
+    if (run == kPacked) {
+      vmovups(to, packed);
+      return kPacked;
+    }
+    if (run >= 2 && lane % 2 == 0) {
+      lane == 0 ? vmovups(to, Xbyak::Ymm(packed.getIdx())) : vextracti64x4(to, packed, 1);
+      return 2;
+    }
+    lane == 0 ? vmovups(to, Xbyak::Xmm(packed.getIdx()))
+              : vextracti32x4(to, packed, static_cast<uint8_t>(lane));
+    return 1;
+  }
+  static constexpr int kPacked = 4;
+
   const Xbyak::Reg64 call = rdi, count = rax, a_stride = rdx, b_stride = rcx, next = r8,
-                     next_step = r9, pointer = r10, pointer_stride = r11;
+                     next_step = r9, pointer = r10, pointer_stride = r11, bytes = count;
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};

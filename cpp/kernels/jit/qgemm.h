@@ -11,19 +11,24 @@
 
 namespace planck::jit {
 
+inline constexpr int kQLanes = 16;  // of the widest vector, over which constants are repeated
+
 // How floats come back to u8: clamp(rne(x), low, high) + zero, where x is divided first if the call
 // says so. The bounds are whole numbers, so that clamping first gives the same and nothing leaves
-// int32.
+// int32. Kernels of vectors saturate at 0 without being told: they clamp from below where kQLow is
+// set alone, and NaN becomes 0 where it is not.
 struct QgemmRange {
   float low = 0, high = 255;  // before zero is added
   int32_t zero = 0;
   float divisor = 1;
+  // Instead of the division, where kQInverse is set: see ByteQuotient. `most` is x's own bound.
+  float most = 0;
+  alignas(64) float inverse[kQLanes] = {}, rest[kQLanes] = {};
 };
 
-// What bytes of a residual stand for: (byte - zero) * scale; repeated over the widest vector.
+// What bytes of a residual stand for: (byte - zero) * scale.
 struct QgemmBytes {
-  static constexpr int kLanes = 16;
-  alignas(64) float zero[kLanes] = {}, scale[kLanes] = {};
+  alignas(64) float zero[kQLanes] = {}, scale[kQLanes] = {};
 };
 
 // Read by generated code through offsetof: plain 8-byte fields only. Strides count bytes.
@@ -59,6 +64,11 @@ enum QgemmFlag : int64_t {
   kQRelu = 1,
   kQGelu = 2,    // by erf; not in the portable kernel
   kQDivide = 4,  // by the range's divisor
+  // What the portable kernel does in any case.
+  kQInverse = 8,  // the same by the range's inverse
+  kQLow = 16,     // the range's lowest byte is not 0
+  kQZero = 32,    // the range's zero is not 0
+  kQCentre = 64,  // the residual's zero is not 0
 };
 
 // Stored: gelu(relu(float(offset + A x B) * multiplier + bias + residual + byte residual)), in this

@@ -52,7 +52,7 @@ float finish(const QgemmCall& call, int64_t row, int column, uint32_t sum) {
 
 uint8_t to_byte(const QgemmCall& call, float x) {
   const QgemmRange& range = *call.range;
-  if ((call.flags & kQDivide) != 0) x /= range.divisor;
+  if ((call.flags & (kQDivide | kQInverse)) != 0) x /= range.divisor;
   const float above = x > range.low ? x : range.low;  // NaN becomes low
   const float inside = above < range.high ? above : range.high;
   return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + range.zero);

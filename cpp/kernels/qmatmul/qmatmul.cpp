@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "kernels/byte_quotient.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/qpanels.h"
 #include "kernels/qmatmul/byte_windows.h"
@@ -336,9 +337,23 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
   }
 }
 
-// Whole numbers of few bits: exact in fp32.
-jit::QgemmRange range_of(int32_t zero, int32_t low, int32_t high, float divisor) {
-  return {static_cast<float>(low - zero), static_cast<float>(high - zero), zero, divisor};
+// Bytes from low to high. Whole numbers of few bits: exact in fp32.
+void set_range(QmatmulArgs::Plan& plan, int32_t zero, int32_t low, int32_t high) {
+  plan.range.low = static_cast<float>(low - zero);
+  plan.range.high = static_cast<float>(high - zero);
+  plan.range.zero = zero;
+  if (low != 0) plan.flags |= jit::kQLow;
+  if (zero != 0) plan.flags |= jit::kQZero;
+}
+
+void set_divisor(QmatmulArgs::Plan& plan, float scale) {
+  plan.range.divisor = scale;
+  const auto quotient = byte_quotient(scale, plan.range.zero);
+  plan.flags |= quotient ? jit::kQInverse : jit::kQDivide;
+  if (!quotient) return;
+  plan.range.most = quotient->most;
+  std::ranges::fill(plan.range.inverse, quotient->inverse);
+  std::ranges::fill(plan.range.rest, quotient->rest);
 }
 
 // Whether the kernel itself can end as the program does, and where the args say.
@@ -353,20 +368,23 @@ bool knows(const QmatmulRow& row, const QmatmulArgs& args, const QmatmulTail& ta
 
 void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {
   QmatmulArgs::Plan& plan = args.plan;
-  if (tail.relu) plan.flags |= jit::kQRelu;
+  // What is below a zero of 0 becomes 0 in any case, and so does NaN.
+  const bool implied = tail.quantize && tail.zero == 0;
+  if (tail.relu && !implied) plan.flags |= jit::kQRelu;
   if (tail.gelu) plan.flags |= jit::kQGelu;
   plan.byte_residual = tail.residual;
+  if (tail.residual_zero != 0) plan.flags |= jit::kQCentre;
   std::ranges::fill(plan.bytes.zero, tail.residual_zero);
   std::ranges::fill(plan.bytes.scale, tail.residual_scale);
   if (!tail.quantize) return;
-  plan.flags |= jit::kQDivide;
-  plan.range = range_of(static_cast<int32_t>(tail.zero), 0, UINT8_MAX, tail.scale);
+  set_range(plan, static_cast<int32_t>(tail.zero), 0, UINT8_MAX);
+  set_divisor(plan, tail.scale);
 }
 
 // Returns whether the kernel stores bytes.
 bool choose_epilogue(const QmatmulRow& row, QmatmulArgs& args) {
   QmatmulArgs::Plan& plan = args.plan;
-  plan.range = range_of(args.out_zero, args.low, args.high, 1);
+  if (args.requantize) set_range(plan, args.out_zero, args.low, args.high);
   if (args.relu) plan.flags |= jit::kQRelu;
   if (args.program == nullptr) return args.requantize;
   const std::optional<QmatmulTail> tail = tail_of(*args.program);
