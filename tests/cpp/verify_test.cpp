@@ -92,7 +92,7 @@ TEST(Verify, ProofsOfIntegerWeights) {
     bytes[0] = bytes[1] = std::byte{127};  // the first pair: 255 * 127 twice
     plan.constants[0].tensor = forged;
     if (row.unit == QmatmulUnit::pairs) {
-      expect_refused(plan, "'w' is packed for 'qmatmul_u8s8s32_6x16x4_avx2' and says");
+      expect_refused(plan, "'w' is packed for 'qmatmul_u8s8s32_4x16x4_avx2' and says");
     } else {
       verify_plan(plan);  // other weights, but no row that relies on their size
     }

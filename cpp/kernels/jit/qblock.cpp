@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/jit/gemm.h"
-#include "kernels/jit/qpanels.h"
+#include "kernels/jit/qproofs.h"
 #include "kernels/jit/qtiles.h"
 
 namespace planck::jit {
@@ -31,7 +31,7 @@ const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns 
 // With few sums in flight the kernel waits for itself, so that a tile of few rows takes several
 // panels at once. vpdpbusd takes 4 or 5 cycles, a vpaddd behind a product one.
 int panels_for(const QgemmRecipe& recipe) {
-  if (recipe.unit == QgemmUnit::pairs) return 1;  // each may need other kernels
+  if (recipe.unit == QgemmUnit::pairs) return 1;  // each may have a form of its own
   const int sums = recipe.unit == QgemmUnit::vnni ? 12 : 8;
   return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
@@ -81,18 +81,16 @@ class Places {
   int64_t panel_stride_, columns_, c_bytes_;
 };
 
-// A panel of pairs that is not proven goes through the kernels for any, which are lower.
 void run_kernel(const QgemmTile& tile, const QgemmCall& call, bool masked) {
-  if (tile.unit != QgemmUnit::pairs || proven(call.b, call.panel_bytes)) {
-    tile.one[call.rows][masked](&call);
-    return;
+  const QgemmFn(*kernels)[2] = tile.one;
+  if (tile.unit == QgemmUnit::pairs) {
+    const auto form = static_cast<PanelForm>(call.b[call.panel_bytes - kProofBytes]);
+    // Where lines end in the midst of two groups, the next line's two are others than were proven.
+    const bool aligned = call.lines == 1 || call.groups % 2 == 0;
+    if (form == PanelForm::any) kernels = tile.any;
+    if (form == PanelForm::fours && aligned) kernels = tile.fours;
   }
-  QgemmCall part = call;
-  for (int64_t at = 0; at < call.rows; at += part.rows) {
-    part.rows = std::min<int64_t>(call.rows - at, ceil_div(call.rows, 2));
-    tile.exact[part.rows][masked](&part);
-    move_rows(part, part.rows);
-  }
+  kernels[call.rows][masked](&call);
 }
 
 struct ByteRows {
@@ -218,13 +216,13 @@ void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
   recipe.masked = false;
   recipe.panels = tile.panels[r] = panels_for(recipe);
   if (recipe.unit == QgemmUnit::pairs) {
-    QgemmRecipe exact = recipe;
-    exact.unit = QgemmUnit::quads;
-    for (exact.rows = 1; exact.rows <= QgemmTile::kExactRows; ++exact.rows) {
-      for (const bool masked : {false, true}) {
-        exact.masked = masked;
-        tile.exact[exact.rows][masked] = qgemm_kernel(exact);
-      }
+    QgemmRecipe other = recipe;
+    for (const bool masked : {false, true}) {
+      other.masked = masked;
+      other.unit = QgemmUnit::quads;
+      tile.any[r][masked] = qgemm_kernel(other);
+      other.unit = QgemmUnit::fours;
+      tile.fours[r][masked] = qgemm_kernel(other);
     }
   }
   if (recipe.panels > 1) tile.many[r] = qgemm_kernel(recipe);
@@ -280,6 +278,9 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
     add_matrix_kernels(tile);
     return tile;
   }
+  if (unit == QgemmUnit::pairs && rows > QgemmTile::kProvenRows) {
+    throw InternalError("tiles of pairs have up to ", QgemmTile::kProvenRows, " rows");
+  }
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {
@@ -296,6 +297,7 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
 void move_rows(QgemmCall& call, int64_t rows) {
   move(call.a, rows * call.a_stride);
   move(call.c, rows * call.c_stride);
+  move(call.offset, rows * call.offset_stride);
   move(call.residual, rows * call.residual_stride);
   move(call.byte_residual, rows * call.byte_residual_stride);
 }

@@ -16,9 +16,10 @@ struct QgemmTile {
   QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
   QgemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the pipelines
   int panels[kMaxRows + 1] = {};      // 1 where one panel fills them
-  // For the panels that `one` of pairs cannot take: see proven in qpanels.h.
-  static constexpr int kExactRows = 4;
-  QgemmFn exact[kExactRows + 1][2] = {};
+  // For the panels that `one` of pairs cannot take, and for those of which more is proven: see
+  // qproofs.h.
+  static constexpr int kProvenRows = 4;
+  QgemmFn any[kProvenRows + 1][2] = {}, fours[kProvenRows + 1][2] = {};
   // On the matrix unit `one` and `many` give sums, and these finish a few rows of a panel each.
   static constexpr int kFinishRows = 8;
   QgemmFn finish[kFinishRows + 1][2] = {};

@@ -28,8 +28,8 @@ constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2.
 constexpr int kPrefetchAhead = 1024;
 
-// A word for every lane: for pairs the ones that add up neighbours, for quads the mask of even
-// bytes.
+// A word for every lane: for pairs and fours the ones that add up neighbours, for quads the mask of
+// even bytes.
 struct Words {
   alignas(64) uint16_t lanes[16];
 };
@@ -66,11 +66,13 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
  private:
   int registers() const { return wide_ ? 32 : 16; }
   int spare() const { return registers() - r_.rows * columns_; }
-  bool b_resident() const { return r_.rows > columns_ && r_.unit != QgemmUnit::pairs; }
+  bool b_resident() const { return r_.rows > columns_; }
+  bool proven() const { return r_.unit == QgemmUnit::pairs || r_.unit == QgemmUnit::fours; }
   // What one_group holds beside the sums.
   int inputs() const {
     if (r_.unit == QgemmUnit::sums) return 1;
     if (r_.unit == QgemmUnit::pairs) return 3;                 // ones, a value of A, a product
+    if (r_.unit == QgemmUnit::fours) return 2 + 3 * columns_;  // and two groups of B, sums of each
     if (r_.unit == QgemmUnit::quads) return 4 + 2 * columns_;  // mask, product, two halves of each
     const int products = vnni_ ? 0 : 1;
     return std::min(r_.rows, columns_) + 1 + products;
@@ -179,10 +181,18 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(next_step, PLANCK_FIELD(prefetch_step));
   }
 
-  // Every row of sums starts at the columns' offsets.
+  // Every row of sums starts at the columns' offsets, or at its own.
   void start_sums() {
     load_masks();
     mov(pointer, PLANCK_FIELD(offset));
+    if (proven()) {
+      mov(pointer_stride, PLANCK_FIELD(offset_stride));
+      for (int i = 0; i < r_.rows; ++i) {
+        for (int j = 0; j < columns_; ++j) load(sum(i, j), pointer, j);
+        add(pointer, pointer_stride);
+      }
+      return;
+    }
     for (int j = 0; j < columns_; ++j) load(sum(0, j), pointer, j);
     for (int i = 1; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) vmovaps(sum(i, j), sum(0, j));
@@ -233,8 +243,8 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     }
   }
   void load_words() {
-    if (r_.unit != QgemmUnit::pairs && r_.unit != QgemmUnit::quads) return;
-    const Words& words = r_.unit == QgemmUnit::pairs ? kOnes : kEven;
+    if (!proven() && r_.unit != QgemmUnit::quads) return;
+    const Words& words = proven() ? kOnes : kEven;
     mov(pointer, reinterpret_cast<size_t>(&words));
     vmovups(input(0), ptr[pointer]);
   }
@@ -251,7 +261,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   // One group of k; load(to, row) brings the row's part of A.
   void one_group(int step, const auto& load) {
-    if (r_.unit == QgemmUnit::pairs) return one_group_in_pairs(step, load);
+    if (proven()) return one_group_in_pairs(step, load);
     if (r_.unit == QgemmUnit::quads) return one_group_in_quads(step, load);
     if (b_resident()) {
       for (int j = 0; j < columns_; ++j) load_b(input(j), j, step);
@@ -279,6 +289,28 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
         vpmaddubsw(product, a, b_address(j, step));
         vpmaddwd(product, product, ones);
         vpaddd(sum(i, j), sum(i, j), product);
+      }
+    }
+  }
+
+  // Of two groups, four products fit 16 bits. Broadcasts of A are loads, which there is room for
+  // beside so many multiplications; registers there are not.
+  void two_groups_in_fours(int step) {
+    const Xbyak::Xmm ones = input(0), a = input(1);
+    const auto total = [&](int j) { return input(2 + j); };
+    const auto b = [&](int group, int j) { return input(2 + columns_ + group * columns_ + j); };
+    for (int group = 0; group < 2; ++group) {
+      for (int j = 0; j < columns_; ++j) load_b(b(group, j), j, step + group);
+    }
+    for (int i = 0; i < r_.rows; ++i) {
+      load_a(a, i, step);
+      for (int j = 0; j < columns_; ++j) vpmaddubsw(total(j), a, b(0, j));
+      for (int j = 0; j < columns_; ++j) {
+        load_a(a, i, step + 1);
+        vpmaddubsw(a, a, b(1, j));
+        vpaddw(total(j), total(j), a);
+        vpmaddwd(total(j), total(j), ones);
+        vpaddd(sum(i, j), sum(i, j), total(j));
       }
     }
   }
@@ -332,7 +364,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     jl(rest, T_NEAR);
     align(32);
     L(loop);
-    for (int step = 0; step < kUnroll; ++step) one_group(step, load(step));
+    if (r_.unit == QgemmUnit::fours) {
+      for (int step = 0; step < kUnroll; step += 2) two_groups_in_fours(step);
+    } else {
+      for (int step = 0; step < kUnroll; ++step) one_group(step, load(step));
+    }
     prefetch_b();
     prefetcht1(ptr[next]);
     add(next, next_step);

@@ -44,6 +44,7 @@ struct QgemmCall {
   // lies behind; where there are any, there is one line, of at least four elements.
   int64_t groups = 0, lines = 1, line_step = 0, tail = 0;
   const int32_t* offset = nullptr;    // [columns], where the sums start
+  int64_t offset_stride = 0;          // from row to row; of pairs and fours, others share one row
   const float* multiplier = nullptr;  // [columns]
   const float* bias = nullptr;        // [columns], or none
   const float* residual = nullptr;    // [rows, columns], or none
@@ -57,7 +58,7 @@ struct QgemmCall {
   int64_t prefetch_step = 0;          // bytes for every four groups
   int64_t flags = 0;                  // QgemmFlag
   int64_t rows = 0;                   // read by the portable kernel only
-  int64_t panel_bytes = 0;            // read by no kernel: see proven in qpanels.h
+  int64_t panel_bytes = 0;            // read by no kernel: where a panel says its form
 };
 
 enum QgemmFlag : int64_t {
@@ -78,7 +79,8 @@ using QgemmFn = void (*)(const QgemmCall*);
 // What adds products of bytes into int32.
 enum class QgemmUnit : uint8_t {
   widen,  // vpmaddwd on both operands widened to 16 bits: groups of two
-  pairs,  // vpmaddubsw on panels that are proven not to leave 16 bits, groups of four
+  pairs,  // vpmaddubsw on panels that are proven not to leave 16 bits (qproofs.h), groups of four
+  fours,  // the same, two groups added up in 16 bits; pairs where one is left over
   quads,  // vpmaddwd on bytes widened in registers: any panel, groups of four
   vnni,   // vpdpbusd, groups of four
   tiles,  // tdpbusd, groups of 64: see qtiles.h

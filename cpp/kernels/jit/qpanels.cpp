@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/guard.h"
+#include "kernels/jit/qproofs.h"
 
 namespace planck::jit {
 namespace {
@@ -25,22 +26,11 @@ void each(const QPanelShape& s, int64_t row_stride, int64_t column_stride, const
   }
 }
 
-// Packed pairs, as far as the proof.
-bool prove(const int8_t* pairs, int64_t bytes) {
-  constexpr int kMost = 128;
-  for (int64_t i = 0; i < bytes; i += 2) {
-    const int a{pairs[i]}, b{pairs[i + 1]};
-    const int up = std::max(a, 0) + std::max(b, 0), down = std::min(a, 0) + std::min(b, 0);
-    if (up > kMost || down < -kMost) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 int64_t panel_bytes(const QPanelShape& s) {
-  const int64_t weights = checked_mul(s.width, round_up(s.k, s.k_step), "packed weights");
-  return checked_add(weights, s.proves ? kProof : 0, "packed weights");
+  const int64_t depth = round_up(s.k, s.k_step);
+  return s.proves ? ProofLayout(depth).bytes : checked_mul(s.width, depth, "packed weights");
 }
 
 int64_t packed_bytes(const QPanelShape& s) {
@@ -49,9 +39,10 @@ int64_t packed_bytes(const QPanelShape& s) {
 
 bool proofs_hold(const QPanelShape& s, const int8_t* packed) {
   if (!s.proves) return true;
-  const int64_t bytes = panel_bytes(s), all = packed_bytes(s);
-  for (int64_t at = 0; at < all; at += bytes) {
-    if (proven(packed + at, bytes) && !prove(packed + at, bytes - kProof)) return false;
+  const ProofLayout layout(round_up(s.k, s.k_step));
+  for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
+    check_guard();
+    if (!panel_holds(layout, packed)) return false;
   }
   return true;
 }
@@ -61,15 +52,25 @@ void pack_panels(const QPanelShape& s, const int8_t* b, int64_t row_stride, int6
   std::memset(packed, 0, static_cast<size_t>(packed_bytes(s)));
   each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { packed[to] = b[from]; });
   if (!s.proves) return;
-  const int64_t bytes = panel_bytes(s);
-  for (int8_t* panel = packed; panel < packed + packed_bytes(s); panel += bytes) {
-    panel[bytes - kProof] = prove(panel, bytes - kProof) ? 1 : 0;
+  const ProofLayout layout(round_up(s.k, s.k_step));
+  for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
+    check_guard();
+    prove_panel(layout, packed);
   }
 }
 
 void unpack_panels(const QPanelShape& s, const int8_t* packed, int8_t* b, int64_t row_stride,
                    int64_t column_stride) {
   each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { b[from] = packed[to]; });
+  if (!s.proves) return;
+  const ProofLayout layout(round_up(s.k, s.k_step));
+  for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
+    each_correction(layout, packed, [&](int64_t k, int64_t column, int8_t weight) {
+      if (k >= s.k || first + column >= s.n) return;
+      int8_t& to = b[k * row_stride + (first + column) * column_stride];
+      to = static_cast<int8_t>(to + weight);
+    });
+  }
 }
 
 }  // namespace planck::jit

@@ -8,17 +8,11 @@ namespace planck::jit {
 struct QPanelShape {
   int64_t n, k, width, group;
   int64_t k_step;       // k is padded to a multiple of it; a multiple of group
-  bool proves = false;  // a panel ends in kProof bytes that say whether it is proven
+  bool proves = false;  // panels are split as qproofs.h says; of 16 columns in groups of 4
 };
 
-// What vpmaddubsw adds up, 255 times two weights side by side in k, fits 16 bits in every place of
-// the panel: the positive weights of a pair make at most 128, and so do the negative ones.
-inline constexpr int64_t kProof = 64;
-inline bool proven(const int8_t* panel, int64_t panel_bytes) {
-  return panel[panel_bytes - kProof] != 0;
-}
 int64_t panel_bytes(const QPanelShape& shape);
-// Whether every panel that says so is proven.
+// Whether what panels say about themselves is so.
 bool proofs_hold(const QPanelShape& shape, const int8_t* packed);
 
 int64_t packed_bytes(const QPanelShape& shape);

@@ -9,8 +9,9 @@
 #include "base/error.h"
 #include "kernels/byte_quotient.h"
 #include "kernels/eltwise/rows.h"
-#include "kernels/jit/qpanels.h"
+#include "kernels/jit/qproofs.h"
 #include "kernels/qmatmul/byte_windows.h"
+#include "kernels/qmatmul/corrections.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/qmatmul/tail.h"
 
@@ -25,6 +26,9 @@ constexpr int64_t kEnoughTiles = 24;
 constexpr int64_t kFewTiles = 16;
 // Windows are copied again for every group of panels: as few groups as keep a team busy.
 constexpr int64_t kCopyTiles = 8;
+// Rows are turned for corrections once for every group of panels, and the starts of all its sums
+// stay in L2.
+constexpr int64_t kMostCorrected = 8;
 // Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 22;
 
@@ -161,11 +165,6 @@ Item item_of(const QmatmulArgs& args, int64_t index) {
   return item;
 }
 
-int64_t panel_bytes(const QmatmulArgs& args) {
-  const int64_t proof = args.plan.tile.unit == jit::QgemmUnit::pairs ? jit::kProof : 0;
-  return args.plan.packed_k * args.plan.tile.columns + proof;
-}
-
 struct Bytes {
   const int8_t* from;
   int64_t count;
@@ -176,7 +175,7 @@ struct Bytes {
 Bytes next_weights(const QmatmulArgs& args, int64_t tile, const Worker& worker) {
   const QmatmulArgs::Plan& plan = args.plan;
   const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
-  const int64_t next = tile + worker.count, panel = panel_bytes(args);
+  const int64_t next = tile + worker.count, panel = plan.panel_bytes;
   const int64_t bytes = args.cut.panels * panel;
   if (next >= tiles) {
     const int64_t from = std::min((next - tiles) * bytes, args.next.bytes);
@@ -193,7 +192,19 @@ struct TileRun {
   const Item item;
   const Runs runs;
   float* stage;  // floats of a chunk
+  // [panels][rows][columns of a panel]: where the sums of corrected panels start.
+  int32_t* starts;
+  int64_t first_column;  // of the tile
 };
+
+// Of the rows of a tile.
+int64_t pointers_bytes(const QmatmulArgs& args) {
+  constexpr int64_t kLine = 64;
+  return round_up(args.cut.m_block * int64_t{sizeof(void*)}, kLine);
+}
+bool has_corrections(const QmatmulArgs& args) {
+  return args.plan.tile.unit == jit::QgemmUnit::pairs;
+}
 
 void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
   const QmatmulArgs& args = t.args;
@@ -207,6 +218,11 @@ void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
     block.call.c_stride = (args.plan.staged ? args.plan.chunk : args.c_stride) * int64_t{4};
   }
   block.call.offset = args.offset + area.column;
+  if (has_corrections(args) && jit::ProofLayout(args.plan.packed_k).corrected(block.call.b)) {
+    const int64_t panel = (area.column - t.first_column) / args.plan.tile.columns;
+    block.call.offset = t.starts + panel * area.rows * args.plan.tile.columns;
+    block.call.offset_stride = args.plan.tile.columns * int64_t{sizeof(int32_t)};
+  }
   block.call.multiplier = args.multiplier + area.column;
   if (args.bias != nullptr) block.call.bias = args.bias + area.column;
   if (t.item.residual != nullptr) {
@@ -250,7 +266,7 @@ void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
   jit::QgemmBlock block;
   block.rows = runs.rows;
   block.columns = area.columns;
-  block.panel_stride = panel_bytes(t.args);
+  block.panel_stride = t.args.plan.panel_bytes;
   block.call.a = runs.a;
   block.call.a_stride = runs.a_stride;
   block.call.groups = runs.groups;
@@ -287,6 +303,25 @@ Area area_of(const QmatmulArgs& args, int64_t m_block, int64_t group) {
   return area;
 }
 
+// What the panels of the whole tile leave to be added apart.
+void correct(const TileRun& t, const Area& area, uint8_t* scratch) {
+  const QmatmulArgs::Plan& plan = t.args.plan;
+  const Runs& runs = t.runs;
+  const uint8_t** row = reinterpret_cast<const uint8_t**>(scratch);
+  for (int64_t run = 0; run < runs.count; ++run) {
+    for (int64_t i = 0; i < runs.rows; ++i) {
+      row[run * runs.rows + i] = runs.a + run * runs.step + i * runs.a_stride;
+    }
+  }
+  const CorrectedRows rows{row,        area.rows,      runs.groups * plan.group,
+                           runs.lines, runs.line_step, runs.tail};
+  const int64_t first = area.column / plan.tile.columns;
+  const CorrectedPanels panels{jit::ProofLayout(plan.packed_k), t.item.b + first * plan.panel_bytes,
+                               ceil_div(area.columns, plan.tile.columns),
+                               t.args.offset + area.column, area.columns};
+  add_corrections(rows, panels, scratch + pointers_bytes(t.args), t.starts);
+}
+
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const QmatmulArgs*>(raw);
   const QmatmulArgs::Plan& plan = args.plan;
@@ -294,7 +329,13 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
   auto* scratch = reinterpret_cast<uint8_t*>(worker.scratch);
   const Runs runs = runs_of(args, item.a, area, scratch);
-  const TileRun t{args, item, runs, reinterpret_cast<float*>(scratch + plan.stage_offset)};
+  const TileRun t{args,
+                  item,
+                  runs,
+                  reinterpret_cast<float*>(scratch + plan.stage_offset),
+                  reinterpret_cast<int32_t*>(scratch + plan.starts_offset),
+                  area.column};
+  if (has_corrections(args)) correct(t, area, scratch + plan.corrections_offset);
   Bytes next = next_weights(args, tile, worker);
   const int64_t chunks = ceil_div(area.columns, plan.chunk), share = ceil_div(next.count, chunks);
   for (int64_t at = 0; at < area.columns; at += plan.chunk) {
@@ -500,9 +541,11 @@ void choose_cut(QmatmulArgs& args, const Device& device) {
   plan.chunk = wide * plan.tile.columns;
   if (args.cut.panels == 0) {
     const int64_t work = std::max<int64_t>(1, rows * plan.tile.columns * args.k);
-    const int64_t enough = copies(args) ? kCopyTiles : kEnoughTiles;
-    const int64_t most = std::max<int64_t>(1, plan.n_panels * plan.items * plan.m_blocks / enough);
-    const int64_t least = copies(args) ? most : ceil_div(kTileProducts, work);
+    const bool few = copies(args) || has_corrections(args);
+    const int64_t enough = few ? kCopyTiles : kEnoughTiles;
+    int64_t most = std::max<int64_t>(1, plan.n_panels * plan.items * plan.m_blocks / enough);
+    if (has_corrections(args) && !copies(args)) most = std::min(most, kMostCorrected);
+    const int64_t least = few ? most : ceil_div(kTileProducts, work);
     args.cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
   }
   args.cut.panels = std::clamp<int64_t>(args.cut.panels, 1, std::max<int64_t>(1, plan.n_panels));
@@ -525,10 +568,18 @@ void choose_scratch(QmatmulArgs& args) {
     plan.widened_bytes = 2 * plan.scratch_bytes;
     plan.scratch_bytes += plan.widened_bytes;
   }
-  if (!plan.staged) return;
-  plan.stage_offset = plan.scratch_bytes;
-  const int64_t floats = checked_mul(args.cut.m_block, plan.chunk, "rows of a chunk");
-  plan.scratch_bytes += round_up(floats * int64_t{sizeof(float)}, kLine);
+  if (plan.staged) {
+    plan.stage_offset = plan.scratch_bytes;
+    const int64_t floats = checked_mul(args.cut.m_block, plan.chunk, "rows of a chunk");
+    plan.scratch_bytes += round_up(floats * int64_t{sizeof(float)}, kLine);
+  }
+  if (!has_corrections(args)) return;
+  plan.starts_offset = plan.scratch_bytes;
+  const int64_t columns = args.cut.panels * plan.tile.columns;
+  const int64_t starts = checked_mul(args.cut.m_block, columns, "rows of a tile");
+  plan.corrections_offset = plan.starts_offset + starts * int64_t{sizeof(int32_t)};
+  plan.scratch_bytes = plan.corrections_offset + pointers_bytes(args) +
+                       round_up(corrections_scratch(args.cut.panels), kLine);
 }
 
 }  // namespace
@@ -541,6 +592,7 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, bytes);
   plan.items = items(args);
   plan.packed_k = round_up(args.k, row.tile_k);
+  plan.panel_bytes = panel_bytes(row, args.k);
   plan.group = jit::group_of(plan.tile.unit);
   plan.source = choose_source(args, this_device());
   choose_cut(args, this_device());

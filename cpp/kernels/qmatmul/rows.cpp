@@ -65,6 +65,10 @@ int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k) {
   return jit::packed_bytes(shape_of(row, n, k));
 }
 
+int64_t panel_bytes(const QmatmulRow& row, int64_t k) {
+  return jit::panel_bytes(shape_of(row, row.tile_n, k));
+}
+
 void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
             int64_t column_stride, int8_t* packed) {
   jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);

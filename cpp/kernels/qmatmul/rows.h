@@ -42,6 +42,7 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& problem);
 
 // Packed B. Its size depends on n and k alone; 64-byte aligned by the caller.
 int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k);
+int64_t panel_bytes(const QmatmulRow& row, int64_t k);  // of tile_n columns
 // b[i * row_stride + j * column_stride] is B[i, j], so a transposed weight swaps the strides.
 void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
             int64_t column_stride, int8_t* packed);
@@ -121,13 +122,16 @@ struct QmatmulArgs {
     jit::QgemmRange range;
     jit::QgemmBytes bytes;      // of a residual of bytes, which is operand 1 of the program
     int64_t packed_k = 0;       // k of packed weights
+    int64_t panel_bytes = 0;    // of them
     int64_t group = 4;          // elements of k that the kernel takes at a time
     int64_t a_stride = 0;       // of rows and copies
     int64_t widened_bytes = 0;  // of scratch, in front of copies; 0: the kernel reads bytes
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
-    int64_t band_rows = 0;       // band, picture: rows of outputs of one image in a tile
-    int64_t chunk = 0;           // columns of C that are finished before the next ones
-    int64_t stage_offset = 0;    // bytes of scratch in front of the floats of a chunk
+    int64_t band_rows = 0;      // band, picture: rows of outputs of one image in a tile
+    int64_t chunk = 0;          // columns of C that are finished before the next ones
+    int64_t stage_offset = 0;   // bytes of scratch in front of the floats of a chunk
+    int64_t starts_offset = 0;  // and in front of where corrected sums start
+    int64_t corrections_offset = 0;
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool byte_residual = false;
     bool staged = false;  // the program makes bytes out of the floats of a chunk

@@ -1,0 +1,229 @@
+#include "kernels/jit/qproofs.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "base/checked.h"
+
+namespace planck::jit {
+namespace {
+
+constexpr int64_t kColumns = ProofLayout::kColumns;
+constexpr int kMost = 128;  // 255 * 128 = 32640, and one more weight would be too much
+
+int64_t place_of(int64_t k, int64_t column) { return (k / 4 * kColumns + column) * 4 + k % 4; }
+
+// The sums that a proof is about.
+struct Parts {
+  int up = 0, down = 0;
+  void add(int weight) { (weight > 0 ? up : down) += std::abs(weight); }
+  bool fit() const { return up <= kMost && down <= kMost; }
+};
+
+struct Correction {
+  uint8_t pair = 0;
+  int8_t weights[2] = {};
+};
+
+bool fits(const CorrectionGroup& g) {
+  Parts parts;
+  for (const auto& pair : g.weights) parts.add(pair[0]), parts.add(pair[1]);
+  return parts.fit();
+}
+
+// The corrections of one column in a block of k.
+class CorrectionList {
+ public:
+  void clear() { groups_.clear(); }
+  // Into the first group that has room.
+  void add(const Correction& c) {
+    for (Open& open : groups_) {
+      if (put(open, c)) return;
+    }
+    put(groups_.emplace_back(), c);
+  }
+  size_t size() const { return groups_.size(); }
+  void append_to(std::vector<CorrectionGroup>& all) const {
+    for (const Open& open : groups_) all.push_back(open.group);
+  }
+
+ private:
+  struct Open {
+    CorrectionGroup group;
+    int used = 0;
+  };
+  static bool put(Open& open, const Correction& c) {
+    if (open.used == CorrectionGroup::kCount) return false;
+    CorrectionGroup with = open.group;
+    with.pair[open.used] = c.pair;
+    std::ranges::copy(c.weights, with.weights[open.used]);
+    if (!fits(with)) return false;
+    open = {with, open.used + 1};
+    return true;
+  }
+  std::vector<Open> groups_;
+};
+
+// Up to two pairs of one column, whose weights are one set.
+struct WeightSet {
+  int8_t* pairs[2];
+  int64_t k[2];
+  int count;
+
+  int part(int pair, int sign) const {
+    const int8_t* w = pairs[pair];
+    return std::max(sign * w[0], 0) + std::max(sign * w[1], 0);
+  }
+};
+
+// Takes from the pair with the larger part until the rest fits.
+void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
+  const auto excess = [&] {
+    return set.part(0, sign) + (set.count > 1 ? set.part(1, sign) : 0) - kMost;
+  };
+  for (int left = excess(); left > 0; left = excess()) {
+    const int from = set.count > 1 && set.part(1, sign) > set.part(0, sign) ? 1 : 0;
+    left = std::min(left, kMost);  // of a correction
+    Correction c{.pair = static_cast<uint8_t>(set.k[from] % ProofLayout::kBlock / 2)};
+    for (int e = 0; e < 2; ++e) {
+      int8_t& w = set.pairs[from][e];
+      const int taken = std::min(left, std::max(sign * w, 0));
+      c.weights[e] = static_cast<int8_t>(sign * taken);
+      w = static_cast<int8_t>(w - sign * taken);
+      left -= taken;
+    }
+    list.add(c);
+  }
+}
+
+struct Split {
+  std::vector<int8_t> safe;
+  std::vector<CorrectionGroup> groups;
+  std::vector<uint8_t> counts;
+};
+
+// One block of k of one column.
+void split_column(const ProofLayout& layout, PanelForm form, int64_t block, int64_t column,
+                  int8_t* weights, CorrectionList& list) {
+  const int64_t first = block * ProofLayout::kBlock;
+  const int64_t end = std::min(layout.k, first + ProofLayout::kBlock);
+  const auto visit = [&](const WeightSet& set) {
+    make_safe(set, 1, list), make_safe(set, -1, list);
+  };
+  const auto at = [&](int64_t k) { return weights + place_of(k, column); };
+  const int64_t step = form == PanelForm::fours ? 8 : 4;
+  for (int64_t k = first; k < end; k += step) {
+    const bool fours = step == 8 && k + 4 < end;
+    for (const int64_t pair : {k, k + 2}) {
+      visit({{at(pair), fours ? at(pair + 4) : nullptr}, {pair, pair + 4}, fours ? 2 : 1});
+    }
+  }
+}
+
+// Nothing where the corrections do not fit the panel.
+std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8_t* panel) {
+  Split out;
+  out.safe.assign(panel, panel + layout.groups_at);
+  CorrectionList list;
+  for (int64_t block = 0; block < layout.blocks; ++block) {
+    for (int64_t column = 0; column < kColumns; ++column) {
+      list.clear();
+      split_column(layout, form, block, column, out.safe.data(), list);
+      list.append_to(out.groups);
+      if (list.size() > UINT8_MAX || std::ssize(out.groups) > layout.capacity) return std::nullopt;
+      out.counts.push_back(static_cast<uint8_t>(list.size()));
+    }
+  }
+  return out;
+}
+
+// Cycles for 32 rows, as measured: fours take 13 where pairs take 16 and any weights 24.
+double cycles(const ProofLayout& layout, PanelForm form, int64_t groups) {
+  constexpr double kGroup = 7;
+  const double rate = form == PanelForm::fours ? 13 : form == PanelForm::pairs ? 16 : 24;
+  return rate * static_cast<double>(layout.k) + kGroup * static_cast<double>(groups);
+}
+
+// Every set of the form fits.
+bool proven(const ProofLayout& layout, PanelForm form, const int8_t* weights) {
+  const int64_t step = form == PanelForm::fours ? 8 : 4;
+  for (int64_t k = 0; k < layout.k; k += step) {
+    for (int64_t column = 0; column < kColumns; ++column) {
+      for (const int64_t pair : {k, k + 2}) {
+        Parts parts;
+        for (int64_t i = pair; i < std::min(k + step, layout.k); i += 4) {
+          parts.add(weights[place_of(i, column)]), parts.add(weights[place_of(i + 1, column)]);
+        }
+        if (!parts.fit()) return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t groups) {
+  for (int64_t i = 0; i < groups; ++i) {
+    if (!fits(layout.groups(panel)[i])) return false;
+  }
+  std::vector<int16_t> whole(panel, panel + layout.groups_at);
+  bool inside = true;
+  each_correction(layout, panel, [&](int64_t k, int64_t column, int8_t weight) {
+    inside = inside && k < layout.k;
+    if (!inside) return;
+    int16_t& w = whole[static_cast<size_t>(place_of(k, column))];
+    w = static_cast<int16_t>(w + weight);
+    inside = std::abs(w) <= 2 * kMost;  // and never leaves its type
+  });
+  return inside && std::ranges::all_of(whole, [](int16_t w) { return w >= -128 && w <= 127; });
+}
+
+}  // namespace
+
+ProofLayout::ProofLayout(int64_t depth) : k(depth) {
+  constexpr int64_t kSpare = 16;  // narrow columns fill their groups badly
+  blocks = ceil_div(k, kBlock);
+  capacity = k / 4 + kSpare;
+  groups_at = checked_mul(kColumns, k, "packed weights");
+  const auto group = static_cast<int64_t>(sizeof(CorrectionGroup));
+  counts_at = checked_add(groups_at, checked_mul(capacity, group, "corrections"), "corrections");
+  form_at = round_up(checked_add(counts_at, kColumns * blocks, "corrections"), kProofBytes);
+  bytes = checked_add(form_at, kProofBytes, "packed weights");
+}
+
+void prove_panel(const ProofLayout& layout, int8_t* panel) {
+  std::optional<Split> best;
+  PanelForm best_form = PanelForm::any;
+  double least = cycles(layout, best_form, 0);
+  for (const PanelForm form : {PanelForm::pairs, PanelForm::fours}) {
+    std::optional<Split> found = split(layout, form, panel);
+    if (!found) continue;
+    const double cost = cycles(layout, form, std::ssize(found->groups));
+    if (cost > least) continue;
+    best = std::move(found), best_form = form, least = cost;
+  }
+  panel[layout.form_at] = static_cast<int8_t>(best_form);
+  if (!best) return;
+  std::ranges::copy(best->safe, panel);
+  panel[layout.form_at + 1] = best->groups.empty() ? 0 : 1;
+  const size_t bytes = best->groups.size() * sizeof(CorrectionGroup);
+  if (bytes > 0) std::memcpy(panel + layout.groups_at, best->groups.data(), bytes);
+  if (!best->counts.empty()) {
+    std::memcpy(panel + layout.counts_at, best->counts.data(), best->counts.size());
+  }
+}
+
+bool panel_holds(const ProofLayout& layout, const int8_t* panel) {
+  const PanelForm form = layout.form(panel);
+  if (form < PanelForm::any || form > PanelForm::fours) return false;
+  int64_t groups = 0;
+  for (int64_t i = 0; i < layout.blocks * kColumns; ++i) groups += layout.counts(panel)[i];
+  if (groups > layout.capacity || layout.corrected(panel) != (groups > 0)) return false;
+  if (form == PanelForm::any) return groups == 0;
+  return proven(layout, form, panel) && corrections_hold(layout, panel, groups);
+}
+
+}  // namespace planck::jit

@@ -1,0 +1,137 @@
+#include "kernels/qmatmul/corrections.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace planck {
+namespace {
+
+using jit::CorrectionGroup;
+using jit::ProofLayout;
+
+constexpr int64_t kColumns = ProofLayout::kColumns, kBlock = ProofLayout::kBlock;
+constexpr int64_t kPairBytes = 2 * kTurnedRows;
+// A last piece is turned in whole vectors.
+constexpr int64_t kTurnedBytes = (kBlock / 2 + 8) * kPairBytes;
+constexpr int64_t kHalf = kTurnedRows / 2;
+constexpr int64_t kVector = 16;
+
+// Up to 32 rows of A, as they are turned.
+struct Chunk {
+  const uint8_t* row[kTurnedRows];
+  int64_t first, rows;
+  int vectors() const { return rows > kHalf ? 2 : 1; }
+};
+
+Chunk chunk_of(const CorrectedRows& a, int64_t first) {
+  Chunk chunk{{}, first, std::min(kTurnedRows, a.rows - first)};
+  for (int64_t i = 0; i < kTurnedRows; ++i) {
+    chunk.row[i] = a.row[first + std::min(i, chunk.rows - 1)];  // what is not there is any row
+  }
+  return chunk;
+}
+
+// Bytes [from, from + bytes) of every row.
+void turn(const Chunk& chunk, int64_t from, int64_t bytes, uint8_t* to) {
+  const int64_t whole = bytes / kVector * kVector, rest = bytes - whole;
+  for (int v = 0; v < chunk.vectors(); ++v) {
+    const uint8_t* row[kHalf];
+    for (int64_t i = 0; i < kHalf; ++i) row[i] = chunk.row[v * kHalf + i] + from;
+    uint8_t* here = to + v * 2 * kHalf;
+    turn_rows_avx2(row, whole, here);
+    if (rest == 0) continue;
+    alignas(32) uint8_t copy[kHalf][kVector] = {};
+    for (int64_t i = 0; i < kHalf; ++i) {
+      std::memcpy(copy[i], row[i] + whole, static_cast<size_t>(rest));
+      row[i] = copy[i];
+    }
+    turn_rows_avx2(row, kVector, here + whole / 2 * kPairBytes);
+  }
+}
+
+// Elements [k, k + depth) of every row: from one line or several, and from the tail.
+void turn_block(const CorrectedRows& a, const Chunk& chunk, int64_t k, int64_t depth, uint8_t* to) {
+  const int64_t body = a.line_bytes * a.lines, end = std::min(k + depth, body + a.tail);
+  while (k < end) {
+    const int64_t line = k < body ? k / a.line_bytes : a.lines - 1;
+    const int64_t line_end = line + 1 < a.lines ? (line + 1) * a.line_bytes : body + a.tail;
+    const int64_t bytes = std::min(end, line_end) - k;
+    turn(chunk, k + line * a.line_step, bytes, to);
+    to += bytes / 2 * kPairBytes;
+    k += bytes;
+  }
+}
+
+// One block of k into sums [panels][16][32]; done: groups before it, of every panel.
+void add_block(const CorrectedPanels& p, const Chunk& chunk, int64_t block, const uint8_t* turned,
+               int64_t* done, int32_t* sums) {
+  for (int64_t i = 0; i < p.count; ++i) {
+    const int8_t* panel = p.first + i * p.layout.bytes;
+    const uint8_t* counts = p.layout.counts(panel) + block * kColumns;
+    const CorrectionGroup* group = p.layout.groups(panel) + done[i];
+    for (int64_t j = 0; j < kColumns; ++j) {
+      if (counts[j] == 0) continue;
+      sum_corrections_avx2(group, counts[j], chunk.vectors(), turned,
+                           sums + (i * kColumns + j) * kTurnedRows);
+      group += counts[j];
+    }
+    done[i] = group - p.layout.groups(panel);
+  }
+}
+
+void store_panel(const Chunk& chunk, const int32_t* sums, const int32_t* offset, int32_t* starts) {
+  constexpr int64_t kLanes = 8;
+  for (int64_t v = 0; v < 2 * chunk.vectors(); ++v) {
+    const int64_t row = v / 2 * kHalf + v % 2;  // even ones of a vector, then odd ones
+    for (int64_t j = 0; j < kColumns; j += kLanes) {
+      store_starts_avx2(sums + j * kTurnedRows + v * kLanes, offset + j, chunk.rows - row,
+                        starts + row * kColumns + j);
+    }
+  }
+}
+
+// What lies in scratch, one behind the other.
+int64_t sums_bytes(int64_t panels) {
+  return panels * kColumns * kTurnedRows * static_cast<int64_t>(sizeof(int32_t));
+}
+int64_t done_bytes(int64_t panels) { return panels * static_cast<int64_t>(sizeof(int64_t)); }
+
+void add_chunk(const CorrectedRows& a, const CorrectedPanels& p, const Chunk& chunk,
+               uint8_t* scratch, int32_t* starts) {
+  auto* sums = reinterpret_cast<int32_t*>(scratch + kTurnedBytes);
+  auto* done = reinterpret_cast<int64_t*>(scratch + kTurnedBytes + sums_bytes(p.count));
+  std::memset(sums, 0, static_cast<size_t>(sums_bytes(p.count) + done_bytes(p.count)));
+  for (int64_t block = 0; block < p.layout.blocks; ++block) {
+    turn_block(a, chunk, block * kBlock, kBlock, scratch);
+    add_block(p, chunk, block, scratch, done, sums);
+  }
+  for (int64_t i = 0; i < p.count; ++i) {
+    if (!p.layout.corrected(p.first + i * p.layout.bytes)) continue;
+    int32_t offset[kColumns] = {};
+    const int64_t columns = std::min(kColumns, p.columns - i * kColumns);
+    std::copy_n(p.offset + i * kColumns, columns, offset);
+    store_panel(chunk, sums + i * kColumns * kTurnedRows, offset,
+                starts + (i * a.rows + chunk.first) * kColumns);
+  }
+}
+
+}  // namespace
+
+int64_t corrections_scratch(int64_t panels) {
+  return kTurnedBytes + sums_bytes(panels) + done_bytes(panels);
+}
+
+void add_corrections(const CorrectedRows& a, const CorrectedPanels& panels, uint8_t* scratch,
+                     int32_t* starts) {
+  const auto corrected = [&](int64_t i) {
+    return panels.layout.corrected(panels.first + i * panels.layout.bytes);
+  };
+  bool any = false;
+  for (int64_t i = 0; i < panels.count; ++i) any = any || corrected(i);
+  if (!any) return;
+  for (int64_t first = 0; first < a.rows; first += kTurnedRows) {
+    add_chunk(a, panels, chunk_of(a, first), scratch, starts);
+  }
+}
+
+}  // namespace planck
