@@ -6,8 +6,10 @@
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 #include <xbyak/xbyak.h>
+#include <xmmintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -231,6 +233,32 @@ void peak_benchmark(benchmark::State& state, int threads) {
     top = std::max(top, now);
   }
   state.counters["GFLOPs"] = top * 1e-9;
+}
+
+// What the team reads from memory together, in order, as weights are read.
+void read_benchmark(benchmark::State& state, int threads) {
+  constexpr int64_t kAll = int64_t{512} << 20, kTile = 1 << 20, kLine = 64;
+  static const Floats data = random_floats(kAll / 4);
+  static std::atomic<int64_t> sum;  // so that no read is left out
+  const Job job{[](const void* raw, int64_t tile, const Worker&) {
+                  const auto* from = static_cast<const char*>(raw) + tile * kTile;
+                  int64_t total = 0;
+                  for (int64_t at = 0; at < kTile; at += kLine) {
+                    _mm_prefetch(from + at + 4 * 1024, _MM_HINT_T0);
+                    total += from[at];
+                  }
+                  sum += total;
+                },
+                data.get(), kAll / kTile};
+  double top = 0;
+  for ([[maybe_unused]] auto _ : state) {
+    const Clock::time_point start = Clock::now();
+    team_of(threads).run({&job, 1});
+    const double took = seconds(start);
+    state.SetIterationTime(took);
+    top = std::max(top, static_cast<double>(kAll) / took);
+  }
+  state.counters["GBps"] = top * 1e-9;
 }
 
 // --- products --------------------------------------------------------------------------------
@@ -488,6 +516,7 @@ void add_all() {
   const int threads = this_device().cores;
   for (const int t : {1, threads}) {
     add(cat("peak/threads", t), kRounds, [=](auto& state) { peak_benchmark(state, t); });
+    add(cat("read/threads", t), kRounds, [=](auto& state) { read_benchmark(state, t); });
   }
   for (const MatmulRow& row : matmul_rows()) {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;

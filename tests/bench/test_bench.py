@@ -236,8 +236,8 @@ def test_cases_and_thresholds_agree() -> None:
 def test_goals_belong_to_class_and_threads() -> None:
     limits = load_thresholds()
     (case,) = load_cases(only="bert_encoder-1x32-fp32")
-    assert limits.goals_of(case, ["any", "avx2"]) == {PEERS: 1.15}
-    assert limits.goals_of(case, ["any", "portable"]) == {}
+    assert limits.goals_of(case, ["any", "avx2"]) == {PEERS: 1.25}
+    assert limits.goals_of(case, ["any", "portable"]) == {PEERS: 1.0}  # never slower
     (alone,) = load_cases(only="bert_encoder-1x32-fp32", threads=1)
     assert limits.goals_of(alone, ["avx2"]) == {}
     assert limits.goals_of(replace(case, goal=2.0), ["avx2"]) == {PEERS: 2.0}
