@@ -68,7 +68,7 @@ class Places {
     call.a = moved(f.a, at.row * f.a_stride);
     call.b = f.b + at.column / columns_ * panel_stride_;
     call.c = moved(f.c, at.row * f.c_stride + at.column * c_bytes_);
-    call.offset = f.offset + at.column;
+    call.offset = moved(f.offset, at.row * f.offset_stride) + at.column;
     call.multiplier = f.multiplier + at.column;
     call.bias = moved(f.bias, at.column * kFloat);
     call.residual = moved(f.residual, at.row * f.residual_stride + at.column * kFloat);
