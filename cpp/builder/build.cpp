@@ -181,7 +181,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildRep
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
   stage.enter("attaching the source graph", 0.9);
-  attach_source(model, plan);
+  if (options.inspectable) attach_source(model, plan);
   std::ranges::move(plan.report.refusals, std::back_inserter(report.refusals));
   report.lower_ms = watch.ms();
   report.peak_rss_bytes = peak_rss_bytes();

@@ -31,6 +31,7 @@ struct BuildOptions {
   // of is fused no further than they allow.
   std::vector<std::string> extra_outputs;
   Limits limits;                         // build_timeout too
+  bool inspectable = true;               // with the source model, for comparisons and taps
   std::string external_data_dir;         // for build_bytes; a file's own folder otherwise
   std::shared_ptr<const Cancel> cancel;  // from any thread
   // Called with a stage and how much of the build is done, 0 to 1: where a stage begins, and every

@@ -26,7 +26,8 @@ class Atlas {
     if (plan.source.graph.empty()) {
       throw with(UsageError("the plan does not carry its source graph, so its tensors cannot be "
                             "compared"),
-                 {.hint = "models with sub-graphs are not carried yet"});
+                 {.hint = "build it with inspectable=True; models with sub-graphs are not carried "
+                          "yet"});
     }
     archived.emplace(read_archive(plan.source.graph, builtin_ops()));
     for (const Plan::SourceName& n : plan.nodes) {

@@ -99,6 +99,7 @@ constexpr Option kOptions[] = {
      [](BuildOptions& o, const py::handle& v) {
        o.extra_outputs = v.cast<std::vector<std::string>>();
      }},
+    {"inspectable", [](BuildOptions& o, const py::handle& v) { o.inspectable = v.cast<bool>(); }},
     {"external_data_dir",
      [](BuildOptions& o, const py::handle& v) { o.external_data_dir = v.cast<std::string>(); }},
     {"limits",

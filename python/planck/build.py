@@ -35,6 +35,7 @@ def build(
     initializers: Mapping[str, Array] | None = None,
     fed_initializers: Collection[str] = (),
     limits: LimitsLike = "default",
+    inspectable: bool = True,
     external_data_dir: str | None = None,
     progress: bool | Progress = False,
     cancel: _core.Cancel | None = None,
@@ -59,7 +60,9 @@ def build(
     initializers: arrays in place of the model's, of their type. fed_initializers: inputs with an
     initializer, which then has no effect: runs must give them.
     limits: "tight" is for models from strangers; planck.Limits or a dict sets single ones, such as
-    {"build_timeout": 10}. They hold for the plan's runs too. external_data_dir: folder of weight
+    {"build_timeout": 10}. They hold for the plan's runs too. inspectable: False leaves out the
+    source graph and the weights that runs do not read, which `planck.compare` and `Plan.taps` need;
+    an int8 plan of a float model is then a third as large. external_data_dir: folder of weight
     files for a model given as bytes. progress: True draws a bar on stderr; a callback gets (stage,
     fraction) every 20 ms or so and cancels the build by returning False. cancel: a planck.Cancel
     that another thread may ask.
@@ -85,6 +88,7 @@ def build(
         "initializers": by_name("initializers", initializers, "arrays"),
         "fed_initializers": set(names_in("fed_initializers", fed_initializers)),
         "limits": as_dict(limits),
+        "inspectable": inspectable,
     }
     given, team = model_of(model), thread_count(threads)
     if scales is not None or calibration is not None or placement is not None:

@@ -57,6 +57,23 @@ def test_a_convolutional_network_quantises_skips_too(resnet):
     assert not everything.kept
 
 
+def test_a_plan_without_its_source_is_smaller_and_runs_alike(bert, tmp_path):
+    scales = ranges_of(bert)
+    whole = planck.build(bert, precision="int8", scales=scales)
+    lean = planck.build(bert, precision="int8", scales=scales, inspectable=False)
+    assert lean.constant_bytes < 0.6 * whole.constant_bytes
+    lean.save(tmp_path / "lean.plan")
+    loaded = planck.load(tmp_path / "lean.plan")
+    feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
+    for name, value in whole.run(feeds).items():
+        assert np.array_equal(loaded.run(feeds)[name], value)
+    with pytest.raises(planck.UsageError, match="does not carry its source graph") as caught:
+        planck.compare(loaded, data=[feeds])
+    assert "inspectable=True" in caught.value.hint
+    with pytest.raises(planck.UsageError, match="does not carry its source graph"):
+        loaded.taps(feeds)
+
+
 def test_names_and_patterns(bert):
     scales = ranges_of(bert)
     placed = planck.placement(bert, scales, exclude=["*/layer.1/*"], include=["/pooler/*"])

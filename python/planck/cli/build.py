@@ -53,6 +53,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="exit 1 and save nothing if a step did not get the precision that was asked",
     )
     parser.add_argument(
+        "--no-inspect",
+        action="store_true",
+        help="leave out what compare and taps need: an int8 plan is then a third as large",
+    )
+    parser.add_argument(
         "--disable", action="append", default=[], metavar="PASS", help="leave a pass out"
     )
 
@@ -76,6 +81,7 @@ def run(options: argparse.Namespace) -> Result:
         fallback=options.fallback,
         disabled_passes=options.disable,
         limits=options.limits or "default",
+        inspectable=not options.no_inspect,
         progress=options.progress,
         **more,
     )
