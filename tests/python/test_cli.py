@@ -176,7 +176,8 @@ def test_inspect(plan: Path, model: Path, tmp_path: Path) -> None:
     data = result(record, "planck.inspect")
     loaded = planck.load(plan)
     assert data["file"]["sha256"] == loaded.sha256
-    assert data["file"]["bytes"] == plan.stat().st_size and data["file"]["format"] == "1.2"
+    assert data["file"]["bytes"] == plan.stat().st_size
+    assert data["file"]["format"].startswith("1.")
     assert [s["kind"] for s in data["file"]["sections"]] == ["metadata", "graph", "weights"]
     assert len(data["steps"]) == 18 and len(data["tensors"]) == 182
     assert {node for step in data["steps"] for node in step["nodes"]} == set(loaded.nodes)
