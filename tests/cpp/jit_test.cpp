@@ -34,6 +34,13 @@ std::vector<GemmRecipe> recipes() {
         all.push_back(plain);
         all.back().masked = masked;
         all.back().lines = true;
+        if (r > kScatteredRows) continue;
+        for (const bool lines : {false, true}) {
+          all.push_back(plain);
+          all.back().masked = masked;
+          all.back().lines = lines;
+          all.back().scattered = true;
+        }
       }
       all.push_back(plain);
       all.back().panels = std::min(12 / (r * vectors), 6);
@@ -51,7 +58,7 @@ std::vector<GemmRecipe> recipes() {
 std::string name(const GemmRecipe& r) {
   return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
              r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
-             r.lines ? ", lines" : "");
+             r.lines ? ", lines" : "", r.scattered ? ", scattered" : "");
 }
 
 // x Phi(x), with the roundings of the vector function.
@@ -74,7 +81,8 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
   for (int64_t k = 0; k < call.lines * call.k; ++k) {
     const float b = r.strided ? call.b[k * call.b_stride + j]
                               : call.b[j / width * call.b_stride + k * width + j % width];
-    sum = std::fmaf(call.a[i * call.a_stride + k / call.k * call.a_line + k % call.k], b, sum);
+    const int64_t row = r.scattered ? call.a_places[i] : i * call.a_stride;
+    sum = std::fmaf(call.a[row + k / call.k * call.a_line + k % call.k], b, sum);
   }
   if (call.bias != nullptr) sum += call.bias[j];
   if (call.residual != nullptr) sum += call.residual[i * call.residual_stride + j];
@@ -99,6 +107,9 @@ void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
   GemmCall call;
   call.a = a.data(), call.a_stride = a_pitch, call.k = k;
   call.lines = lines, call.a_line = k + 1;
+  std::vector<int64_t> places(r.rows);  // the rows the other way round
+  for (int64_t i = 0; i < r.rows; ++i) places[i] = (r.rows - 1 - i) * a_pitch;
+  if (r.scattered) call.a_places = places.data();
   call.b = b.data(), call.b_stride = r.strided ? b_pitch : k * width;
   call.c = c.data(), call.c_stride = columns;
   if (extras) call.bias = bias.data(), call.residual = residual.data();

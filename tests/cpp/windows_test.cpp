@@ -146,6 +146,34 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
   }
 }
 
+// Lines of outputs of every length, which fill register tiles or do not, with padding and without:
+// then the picture is read where it lies.
+TEST(Convolutions, BandsOfEveryWidthHaveTheSameBits) {
+  for (int i = 0; i < 48; ++i) {
+    Picture p;
+    p.images = 1 + i % 2;
+    p.channels = 9;
+    p.gap = i % 3 == 0 ? 3 : 0;
+    const int64_t kernel = i % 4 == 0 ? 1 : 3, stride = 1 + i / 2 % 2, begin = i / 4 % kernel;
+    const auto axis = [&](int64_t out) {
+      return WindowSteps{(out - 1) * stride + kernel - 2 * begin, out, kernel, stride, 1, begin, 0};
+    };
+    p.x = axis(6 + i % 12), p.y = axis(3 + i % 5);
+    p.x.step = p.place(), p.y.step = p.x.in * p.place();
+    Convolution c(p, 17 + i);
+    SCOPED_TRACE(testing::PrintToString(p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : matmul_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      const std::vector<float> got = c.run(row, 1 + i % 3);
+      c.expect_right();
+      if (testing::Test::HasFatalFailure()) return;
+      if (expected.empty()) expected = got;
+      EXPECT_EQ(got, expected) << row.name;
+    }
+  }
+}
+
 // A scale for each channel and a sum behind it, in the kernels of bands, of gathered windows and as
 // a pass over C.
 TEST(Convolutions, ProgramsHaveTheSameBitsOnEveryRow) {

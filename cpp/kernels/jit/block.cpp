@@ -66,7 +66,11 @@ struct Columns {
 };
 
 void move_rows(GemmCall& call) {
-  call.a += call.rows * call.a_stride;
+  if (call.a_places != nullptr) {
+    call.a_places += call.rows;
+  } else {
+    call.a += call.rows * call.a_stride;
+  }
   call.c += call.rows * call.c_stride;
   call.row += call.rows;
   if (call.residual != nullptr) call.residual += call.rows * call.residual_stride;
@@ -110,6 +114,7 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
   GemmTile tile;
   tile.rows = rows;
   tile.columns = columns;
+  tile.prefetch_k = prefetch_k(isa);
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {
@@ -128,16 +133,18 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
   return tile;
 }
 
-bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
+bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks) {
   GemmTile special;
   special.rows = tile.rows;
   special.columns = tile.columns;
+  special.prefetch_k = tile.prefetch_k;
   const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
     GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
     recipe.panels = panels;
     recipe.masked = masked;
-    recipe.lines = lines;
+    recipe.lines = source.lines;
+    recipe.scattered = source.scattered;
     recipe.epilogue = epilogue;
     slot = gemm_kernel(recipe);
     return slot != nullptr;
@@ -159,6 +166,10 @@ bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
   return true;
 }
 
+bool takes_scattered(const GemmTile& tile, Isa isa) {
+  return isa == Isa::avx2 && tile.rows <= kScatteredRows;
+}
+
 void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {
   constexpr int64_t kLine = 16;
   for (int64_t i = 0; i < rows; ++i, first += stride) {
@@ -175,15 +186,16 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   GemmCall call = block.call;
   Columns column(call);
   call.b_stride = block.panel_stride;
-  // One prefetch for every four k of every call: spread the bytes over all of them.
+  // Spread the bytes over all prefetches of all calls.
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t prefetches = std::max<int64_t>(1, call.k / 4);
+  const int64_t prefetches = std::max<int64_t>(1, call.lines * (call.k / tile.prefetch_k));
   call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   for (int64_t at = 0; at < block.columns; at += step) {
     column.put(call);
     call.a = block.call.a;
+    call.a_places = block.call.a_places;
     call.row = block.call.row;
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);

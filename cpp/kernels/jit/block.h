@@ -9,7 +9,8 @@ namespace planck::jit {
 // The kernels of one register tile for every height up to its own. A plan holds them by value.
 struct GemmTile {
   static constexpr int kMaxRows = 14;
-  int rows = 0, columns = 0;         // of the full tile; a panel has `columns` columns
+  int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
+  int prefetch_k = 4;
   GemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
   GemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the FMA pipelines
   int panels[kMaxRows + 1] = {};     // 1 where one panel fills them
@@ -23,11 +24,17 @@ struct GemmBlocks {
   int64_t rows[2] = {};  // of a block; 0: no such block
   int64_t columns = 0;
 };
-// Puts kernels for A in lines, or that end in an epilogue, in the place of those that such blocks
+// How A lies, where it is no matrix: in lines of taps, its rows anywhere.
+struct GemmSource {
+  bool lines = false, scattered = false;
+};
+// Puts kernels for such an A, or that end in an epilogue, in the place of those that such blocks
 // need; the tile has no others then. False where there are too many kernels with epilogues: the
 // tile is as it was.
-bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
+bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks);
+// Whether a tile has kernels for rows that lie anywhere.
+bool takes_scattered(const GemmTile& tile, Isa isa);
 
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {

@@ -3,6 +3,7 @@
 //     or, where the tile has fewer rows than vectors, the R values of A and scratch for B.
 //   rdi: the call; rax: k left; rdx: row stride of A; a_bases: every third row of A, the two rows
 //     behind it by [base + rdx] and [base + 2 * rdx]; b_bases: the same for the panels of B.
+//     Scattered rows have a register each, and rdx is the way that all of them have come.
 #include "kernels/jit/gemm.h"
 
 #include <xbyak/xbyak.h>
@@ -54,6 +55,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const int inputs = b_resident() ? columns_ + 1 : r_.rows + 1;
     const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
                       columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
+                      (!r_.scattered || scattered_fit()) &&
                       r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit()) &&
                       epilogue_fits();
     if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2 ||
@@ -65,6 +67,10 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
   bool masks_fit() const {
     return evex_ ? columns_ <= (ends_in_epilogue() ? 3 : 7) : spare() >= columns_ + 1;
+  }
+  // The last of their registers is also one for panels.
+  bool scattered_fit() const {
+    return r_.rows < kScatteredRows || (r_.rows == kScatteredRows && r_.panels <= 3);
   }
   int spare() const { return registers() - r_.rows * columns_; }
 
@@ -104,7 +110,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   bool spreads_prefetch() const {
     constexpr int kFew = 12;  // lines, which hold up nothing
     const int lines = r_.rows * (columns_ * vector_bytes() + 63) / 64;
-    return !r_.lines && r_.panels <= 3 && lines > kFew;
+    return !r_.lines && !r_.scattered && r_.panels <= 3 && lines > kFew;
   }
   int spread_k() const { return kUnroll * r_.rows; }
 
@@ -142,11 +148,25 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     }
   }
 
-  void load_pointers() {
+  void load_a() {
+    if (r_.scattered) {
+      mov(pointer, PLANCK_FIELD(a_places));
+      mov(pointer_stride, PLANCK_FIELD(a));
+      for (int i = 0; i < r_.rows; ++i) {
+        mov(a_rows[i], ptr[pointer + 8 * i]);
+        lea(a_rows[i], ptr[pointer_stride + a_rows[i] * 4]);
+      }
+      xor_(a_way, a_way);
+      return;
+    }
     mov(a_stride, PLANCK_FIELD(a_stride));
     shl(a_stride, 2);
     mov(a_bases[0], PLANCK_FIELD(a));
     load_bases(a_bases, r_.rows, a_stride);
+  }
+
+  void load_pointers() {
+    load_a();
     mov(b_stride, PLANCK_FIELD(b_stride));
     shl(b_stride, 2);
     mov(b_bases[0], PLANCK_FIELD(b));
@@ -168,6 +188,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   Xbyak::Address a_address(int row, int step) const {
+    if (r_.scattered) return ptr[a_rows[row] + a_way + 4 * step];
     return ptr[based(a_bases, a_stride, row) + 4 * step];
   }
   Xbyak::Address b_address(int column, int step) const {
@@ -196,8 +217,16 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     if (r_.strided) add(b_bases[0], b_stride);
   }
 
+  void advance_a(const auto& bytes) {
+    if (r_.scattered) {
+      add(a_way, bytes);
+      return;
+    }
+    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], bytes);
+  }
+
   void advance(int steps) {
-    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], 4 * steps);
+    advance_a(4 * steps);
     if (r_.strided) return;
     for (int i = 0; 3 * i < r_.panels; ++i) add(b_bases[i], panel_bytes() * steps);
   }
@@ -225,7 +254,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     shl(a_jump, 2);
     L(line);
     one_line();
-    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], a_jump);
+    advance_a(a_jump);
     dec(lines_left);
     jnz(line, T_NEAR);
   }
@@ -234,9 +263,10 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     for (int step = 0; step < kUnroll; ++step) {
       one_k(step);
       prefetch_b(step);
+      if ((step + 1) % prefetch_k(r_.isa) != 0) continue;
+      prefetcht1(ptr[next]);
+      add(next, next_step);
     }
-    prefetcht1(ptr[next]);
-    add(next, next_step);
     advance(kUnroll);
     sub(count, kUnroll);
   }
@@ -736,6 +766,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
+  const Xbyak::Reg64 a_rows[kScatteredRows] = {rsi, rbx, r12, r13, r14, rbp}, a_way = rdx;
   // In the K loop.
   const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride;
   const Xbyak::Reg64 residual_row = pointer, stride = pointer_stride, c_row = rbp;

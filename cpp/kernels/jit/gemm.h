@@ -27,7 +27,7 @@ struct GemmCall {
   int64_t residual_stride = 0;
   const int32_t* mask = nullptr;   // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;  // any address: a prefetch never faults
-  int64_t prefetch_step = 0;       // bytes for every four k
+  int64_t prefetch_step = 0;       // bytes for every prefetch_k(isa) k
   int64_t flags = 0;               // GemmFlag
   int64_t rows = 0;                // read by the portable kernel only
   // What the epilogue of the recipe reads: element [i, j] of this call is element [row + i,
@@ -37,6 +37,8 @@ struct GemmCall {
   // Recipes with lines: A comes in so many pieces of k columns, whose starts are a_line elements
   // apart; B goes on from one to the next.
   int64_t lines = 1, a_line = 0;
+  // Recipes with scattered rows: row i of A begins a_places[i] elements behind `a`.
+  const int64_t* a_places = nullptr;
 };
 
 enum GemmFlag : int64_t {
@@ -45,6 +47,8 @@ enum GemmFlag : int64_t {
   kGelu = 4,      // by erf; not in the portable kernel
   kEpilogue = 8,  // of the recipe; not in the portable kernel
 };
+
+inline constexpr int kScatteredRows = 6;
 
 // Stored: epilogue(gelu(relu((C or 0) + A x B + bias + residual))), added in this order.
 using GemmFn = void (*)(const GemmCall*);
@@ -58,6 +62,8 @@ struct GemmRecipe {
   bool strided = false;  // B is row-major, read where it lies
   bool masked = false;   // only the columns of the mask are read from and written to C
   bool lines = false;    // A in pieces
+  // At most kScatteredRows rows of A, which lie anywhere: few enough for a register each.
+  bool scattered = false;
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
@@ -70,6 +76,10 @@ GemmFn gemm_kernel(const GemmRecipe& recipe);
 // Floats in a vector; 1 for the portable level.
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
 constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
+
+// Tall tiles of long vectors read a panel in few passes, so that each must prefetch more of what
+// comes next: a step of more than a line would leave out some.
+constexpr int prefetch_k(Isa isa) { return isa >= Isa::avx512 ? 2 : 4; }
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
 void gemm_portable(const GemmCall* call);

@@ -38,7 +38,6 @@ bool fits(const CorrectionGroup& g) {
 // The corrections of one column in a block of k.
 class CorrectionList {
  public:
-  void clear() { groups_.clear(); }
   // Into the first group that has room.
   void add(const Correction& c) {
     for (Open& open : groups_) {
@@ -46,9 +45,9 @@ class CorrectionList {
     }
     put(groups_.emplace_back(), c);
   }
-  size_t size() const { return groups_.size(); }
-  void append_to(std::vector<CorrectionGroup>& all) const {
-    for (const Open& open : groups_) all.push_back(open.group);
+  std::optional<CorrectionGroup> group(size_t index) const {
+    if (index >= groups_.size()) return std::nullopt;
+    return groups_[index].group;
   }
 
  private:
@@ -103,7 +102,7 @@ void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
 struct Split {
   std::vector<int8_t> safe;
   std::vector<CorrectionGroup> groups;
-  std::vector<uint8_t> counts;
+  std::vector<int64_t> counts;  // of groups, in each block
 };
 
 // One block of k of one column.
@@ -124,18 +123,33 @@ void split_column(const ProofLayout& layout, PanelForm form, int64_t block, int6
   }
 }
 
+// Columns take turns: a group need not wait for the sums of the one before.
+void append(const std::array<CorrectionList, kColumns>& lists, std::vector<CorrectionGroup>& all) {
+  for (size_t turn = 0, before = all.size() + 1; before != all.size(); ++turn) {
+    before = all.size();
+    for (size_t column = 0; column < lists.size(); ++column) {
+      auto group = lists[column].group(turn);
+      if (!group) continue;
+      group->column = static_cast<uint8_t>(column);
+      all.push_back(*group);
+    }
+  }
+}
+
 // Nothing where the corrections do not fit the panel.
 std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8_t* panel) {
   Split out;
   out.safe.assign(panel, panel + layout.groups_at);
-  CorrectionList list;
   for (int64_t block = 0; block < layout.blocks; ++block) {
+    std::array<CorrectionList, kColumns> lists;
     for (int64_t column = 0; column < kColumns; ++column) {
-      list.clear();
-      split_column(layout, form, block, column, out.safe.data(), list);
-      list.append_to(out.groups);
-      if (list.size() > UINT8_MAX || std::ssize(out.groups) > layout.capacity) return std::nullopt;
-      out.counts.push_back(static_cast<uint8_t>(list.size()));
+      split_column(layout, form, block, column, out.safe.data(), lists[column]);
+    }
+    const int64_t before = std::ssize(out.groups);
+    append(lists, out.groups);
+    out.counts.push_back(std::ssize(out.groups) - before);
+    if (out.counts.back() > UINT16_MAX || std::ssize(out.groups) > layout.capacity) {
+      return std::nullopt;
     }
   }
   return out;
@@ -167,7 +181,8 @@ bool proven(const ProofLayout& layout, PanelForm form, const int8_t* weights) {
 
 bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t groups) {
   for (int64_t i = 0; i < groups; ++i) {
-    if (!fits(layout.groups(panel)[i])) return false;
+    const CorrectionGroup& g = layout.groups(panel)[i];
+    if (g.column >= kColumns || !fits(g)) return false;
   }
   std::vector<int16_t> whole(panel, panel + layout.groups_at);
   bool inside = true;
@@ -190,7 +205,7 @@ ProofLayout::ProofLayout(int64_t depth) : k(depth) {
   groups_at = checked_mul(kColumns, k, "packed weights");
   const auto group = static_cast<int64_t>(sizeof(CorrectionGroup));
   counts_at = checked_add(groups_at, checked_mul(capacity, group, "corrections"), "corrections");
-  form_at = round_up(checked_add(counts_at, kColumns * blocks, "corrections"), kProofBytes);
+  form_at = round_up(checked_add(counts_at, 2 * blocks, "corrections"), kProofBytes);
   bytes = checked_add(form_at, kProofBytes, "packed weights");
 }
 
@@ -211,8 +226,10 @@ void prove_panel(const ProofLayout& layout, int8_t* panel) {
   panel[layout.form_at + 1] = best->groups.empty() ? 0 : 1;
   const size_t bytes = best->groups.size() * sizeof(CorrectionGroup);
   if (bytes > 0) std::memcpy(panel + layout.groups_at, best->groups.data(), bytes);
-  if (!best->counts.empty()) {
-    std::memcpy(panel + layout.counts_at, best->counts.data(), best->counts.size());
+  for (int64_t block = 0; block < layout.blocks; ++block) {
+    const int64_t count = best->counts[static_cast<size_t>(block)];
+    panel[layout.counts_at + 2 * block] = static_cast<int8_t>(count % 256);
+    panel[layout.counts_at + 2 * block + 1] = static_cast<int8_t>(count / 256);
   }
 }
 
@@ -220,7 +237,7 @@ bool panel_holds(const ProofLayout& layout, const int8_t* panel) {
   const PanelForm form = layout.form(panel);
   if (form < PanelForm::any || form > PanelForm::fours) return false;
   int64_t groups = 0;
-  for (int64_t i = 0; i < layout.blocks * kColumns; ++i) groups += layout.counts(panel)[i];
+  for (int64_t block = 0; block < layout.blocks; ++block) groups += layout.count(panel, block);
   if (groups > layout.capacity || layout.corrected(panel) != (groups > 0)) return false;
   if (form == PanelForm::any) return groups == 0;
   return proven(layout, form, panel) && corrections_hold(layout, panel, groups);

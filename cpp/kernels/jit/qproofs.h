@@ -19,12 +19,13 @@ enum class PanelForm : int8_t {
 // Corrections of one column. The sum of their products fits 16 bits as well.
 struct CorrectionGroup {
   static constexpr int kCount = 4;
-  uint8_t pair[kCount] = {};  // k = block + 2 * pair
   int8_t weights[kCount][2] = {};
+  uint8_t pair[kCount] = {};  // k = block + 2 * pair
+  uint8_t column = 0, unused[3] = {};
 };
 
-// Where things lie in a panel: weights, corrections in order of block of k and column, how many
-// groups each of these has, what is proven.
+// Where things lie in a panel: weights, corrections in order of blocks of k, how many groups each
+// block has, what is proven.
 struct ProofLayout {
   static constexpr int64_t kColumns = 16, kBlock = 512;
   explicit ProofLayout(int64_t k);  // a multiple of 4
@@ -33,8 +34,9 @@ struct ProofLayout {
 
   PanelForm form(const int8_t* panel) const { return static_cast<PanelForm>(panel[form_at]); }
   bool corrected(const int8_t* panel) const { return panel[form_at + 1] != 0; }
-  const uint8_t* counts(const int8_t* panel) const {  // [blocks][kColumns]
-    return reinterpret_cast<const uint8_t*>(panel) + counts_at;
+  int64_t count(const int8_t* panel, int64_t block) const {  // of groups
+    const auto* bytes = reinterpret_cast<const uint8_t*>(panel) + counts_at + 2 * block;
+    return bytes[0] + 256 * bytes[1];
   }
   const CorrectionGroup* groups(const int8_t* panel) const {
     return reinterpret_cast<const CorrectionGroup*>(panel + groups_at);
@@ -50,14 +52,14 @@ bool panel_holds(const ProofLayout& layout, const int8_t* panel);
 // Visits every correction: (k, column, weight to add).
 void each_correction(const ProofLayout& layout, const int8_t* panel, const auto& visit) {
   int64_t group = 0;
-  for (int64_t list = 0; list < layout.blocks * ProofLayout::kColumns; ++list) {
-    const int64_t end = group + layout.counts(panel)[list];
+  for (int64_t block = 0; block < layout.blocks; ++block) {
+    const int64_t end = group + layout.count(panel, block);
     for (; group < end && group < layout.capacity; ++group) {
       const CorrectionGroup& g = layout.groups(panel)[group];
       for (int i = 0; i < CorrectionGroup::kCount; ++i) {
-        const int64_t k = list / ProofLayout::kColumns * ProofLayout::kBlock + 2 * g.pair[i];
+        const int64_t k = block * ProofLayout::kBlock + 2 * g.pair[i];
         for (int e = 0; e < 2; ++e) {
-          if (g.weights[i][e] != 0) visit(k + e, list % ProofLayout::kColumns, g.weights[i][e]);
+          if (g.weights[i][e] != 0) visit(k + e, g.column, g.weights[i][e]);
         }
       }
     }

@@ -254,11 +254,21 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
 
 // --- windows read from a band of lines: a tile is some rows of outputs of one image, times panels
 
-// Windows that overlap and begin inside, so that a band is hardly larger than the picture: what a
-// damaged plan says is not computed with before.
-bool overlaps(const WindowSteps& axis) {
-  return axis.dilation == 1 && axis.stride <= axis.kernel && axis.begin < axis.kernel &&
-         axis.out > 0 && axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
+bool reaches_over(const WindowSteps& axis) {
+  return axis.begin > 0 || (axis.out - 1) * axis.stride + axis.kernel > axis.in;
+}
+
+// Windows that begin inside, so that a band is hardly larger than the picture: what a damaged plan
+// says is not computed with before.
+bool begins_inside(const WindowSteps& axis) {
+  return axis.dilation == 1 && axis.begin >= 0 && axis.begin < axis.kernel && axis.out > 0 &&
+         axis.out - 1 <= (axis.in + 2 * axis.kernel) / axis.stride;
+}
+
+// Without padding the picture itself is a band.
+bool lies_in_place(const MatmulWindows& w) {
+  const bool runs = w.x.kernel == 1 || w.x.step == w.channels;
+  return runs && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
 int64_t band_bytes(const MatmulWindows& w, int64_t rows) {
@@ -268,17 +278,39 @@ int64_t band_bytes(const MatmulWindows& w, int64_t rows) {
 int64_t band_room() { return this_device().l2_bytes / 2; }
 
 // One line of outputs: long ones, such as sequences, would not stay in L2 and make few tiles; short
-// ones do not fill a register tile. Both are gathered.
+// ones do not fill a register tile. Both are gathered, and so are windows with gaps between them.
 bool fits_band(const MatmulArgs& args) {
   constexpr int64_t kShortest = 8;             // summed elements of one line of taps
   constexpr int64_t kFewest = 6, kMost = 240;  // outputs of a line
   constexpr int64_t kManyLines = 32;           // that may be longer
   const MatmulWindows* w = args.windows;
-  if (w == nullptr || args.batch_rank != 0 || !args.b_packed || !overlaps(w->x) ||
-      !overlaps(w->y) || w->x.out < kFewest || w->x.kernel * w->channels < kShortest) {
+  if (w == nullptr || args.batch_rank != 0 || !args.b_packed || !begins_inside(w->x) ||
+      !begins_inside(w->y) || w->x.out < kFewest || w->x.kernel * w->channels < kShortest) {
     return false;
   }
-  return w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(*w, 1) <= band_room());
+  if (lies_in_place(*w)) return true;
+  const bool overlap = w->x.stride <= w->x.kernel && w->y.stride <= w->y.kernel;
+  return overlap &&
+         (w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(*w, 1) <= band_room()));
+}
+
+// Equal parts of `count`, the longer ones first.
+struct Part {
+  int64_t first, count;
+};
+Part part_of(int64_t count, int64_t parts, int64_t index) {
+  const int64_t low = count / parts, longer = count % parts;
+  return {index * low + std::min(index, longer), low + (index < longer)};
+}
+
+// Few groups, since each makes the band anew; as many as divide the panels equally, if they are
+// not many more.
+int64_t band_groups(int64_t panels, int64_t blocks) {
+  const int64_t least = std::clamp<int64_t>(ceil_div(kGatherTiles, blocks), 1, panels);
+  for (int64_t groups = least; groups < 2 * least; ++groups) {
+    if (panels % groups == 0) return groups;
+  }
+  return least;
 }
 
 // About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
@@ -286,57 +318,126 @@ void cut_bands(MatmulArgs& args) {
   constexpr int64_t kRows = 96;
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
+  plan.in_place = lies_in_place(w);
   plan.band_rows = std::clamp<int64_t>(kRows / w.x.out, 1, w.y.out);
-  while (plan.band_rows > 1 && band_bytes(w, plan.band_rows) > band_room()) {
+  while (plan.band_rows > 1 && !plan.in_place && band_bytes(w, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
-  plan.scratch_bytes = round_up(band_bytes(w, plan.band_rows), 64);
+  plan.bands = ceil_div(w.y.out, plan.band_rows);
+  plan.band_rows = ceil_div(w.y.out, plan.bands);
+  if (!plan.in_place) plan.scratch_bytes = round_up(band_bytes(w, plan.band_rows), 64);
   const int64_t images = args.m / (w.x.out * w.y.out);
-  plan.m_blocks = checked_mul(images, ceil_div(w.y.out, plan.band_rows), "rows of windows");
+  plan.m_blocks = checked_mul(images, plan.bands, "rows of windows");
   plan.n_panels = ceil_div(args.n, plan.tile.columns);
-  args.cut.panels =
-      std::clamp<int64_t>(plan.n_panels * plan.m_blocks / kGatherTiles, 1, plan.n_panels);
-  plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
+  plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1));
+  args.cut.panels = ceil_div(plan.n_panels, plan.n_groups);
 }
 
-// One row of outputs, one panel, all taps.
-void multiply_line(const MatmulArgs& args, const Area& line, const float* a, int64_t pitch,
-                   const TileC& c) {
+// Where the windows of a tile are read.
+struct Band {
+  const float* first;
+  int64_t pitch, step;  // floats from line to line and from place to place
+};
+
+Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Worker& worker) {
+  const MatmulWindows& w = *args.windows;
+  const float* picture = args.a + image * w.image_step;
+  if (args.plan.in_place) {
+    return {picture + rows.first * w.y.stride * w.y.step, w.y.step, w.x.step};
+  }
+  const WindowBand band = band_of(w, rows.count);
+  auto* lines = reinterpret_cast<float*>(worker.scratch);
+  copy_band(w, band, picture, rows.first, lines);
+  return {lines, band.pitch, w.channels};
+}
+
+// Where the windows of each output begin.
+const int64_t* places_of(const MatmulArgs& args, const Band& band, int64_t rows,
+                         const Worker& worker) {
+  const MatmulWindows& w = *args.windows;
+  auto* places = reinterpret_cast<int64_t*>(worker.scratch + args.plan.places_offset);
+  int64_t* to = places;
+  for (int64_t y = 0; y < rows; ++y) {
+    for (int64_t x = 0; x < w.x.out; ++x) {
+      *to++ = y * w.y.stride * band.pitch + x * w.x.stride * band.step;
+    }
+  }
+  return places;
+}
+
+jit::GemmBlock band_block(const MatmulArgs& args, const Area& area, const Band& band,
+                          const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
   const MatmulWindows& w = *args.windows;
-  jit::GemmBlock block = block_of(args, {a, args.b, args.c, epilogue.residual, {}}, line, c);
+  jit::GemmBlock block = block_of(args, {nullptr, args.b, args.c, epilogue.residual, {}}, area, c);
   block.call.operands = epilogue.operands;
+  block.call.a = band.first;
   block.call.k = w.x.kernel * w.channels;
-  block.call.a_stride = w.x.stride * w.channels;
+  block.call.a_stride = w.x.stride * band.step;
   block.call.lines = w.y.kernel;
-  block.call.a_line = w.y.dilation * pitch;
-  block.call.b = args.b + line.column * args.k;
+  block.call.a_line = w.y.dilation * band.pitch;
+  block.call.b = args.b + area.column * args.k;
   block.call.flags = last_flags(args);
-  jit::multiply(args.plan.tile, block);
+  return block;
+}
+
+// Rows of outputs times one panel: at once or line by line.
+void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& band) {
+  const MatmulWindows& w = *args.windows;
+  if (block.call.a_places != nullptr) return jit::multiply(args.plan.tile, block);
+  const int64_t lines = block.rows / w.x.out;
+  block.rows = w.x.out;
+  block.prefetch_bytes /= lines;
+  for (int64_t y = 0; y < lines; ++y) {
+    jit::multiply(args.plan.tile, block);
+    block.call.a += w.y.stride * band.pitch;
+    block.call.c += w.x.out * block.call.c_stride;
+    block.call.row += w.x.out;
+    if (block.call.residual != nullptr) {
+      block.call.residual += w.x.out * block.call.residual_stride;
+    }
+    if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes / sizeof(float);
+  }
+}
+
+// What the worker reads next: the panel behind this one, or the first of the tile that it is likely
+// to take.
+void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
+                    jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
+  const int64_t next = tile + worker.count;
+  int64_t floats = block.panel_stride;
+  if (!last) {
+    block.prefetch = block.call.b + floats;
+  } else if (next < plan.m_blocks * plan.n_groups) {
+    const Part panels = part_of(plan.n_panels, plan.n_groups, next % plan.n_groups);
+    block.prefetch = args.b + panels.first * floats;
+  } else {
+    block.prefetch = args.next.weights;
+    floats = std::min(floats, args.next.floats);
+  }
+  block.prefetch_bytes = floats * int64_t{sizeof(float)};
 }
 
 void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const MatmulArgs*>(raw);
   const MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
-  const int64_t blocks = ceil_div(w.y.out, plan.band_rows);  // of an image
-  const int64_t block = tile / plan.n_groups, image = block / blocks;
-  const int64_t first = block % blocks * plan.band_rows;
-  const int64_t rows = std::min(plan.band_rows, w.y.out - first);
-  const WindowBand band = band_of(w, rows);
-  auto* lines = reinterpret_cast<float*>(worker.scratch);
-  copy_band(w, band, args.a + image * w.image_step, first, lines);
-  const int64_t column = tile % plan.n_groups * args.cut.panels * plan.tile.columns;
-  const int64_t columns = std::min(args.cut.panels * plan.tile.columns, args.n - column);
-  const Area all{(image * w.y.out + first) * w.x.out, column, rows * w.x.out, columns};
+  const int64_t block = tile / plan.n_groups, image = block / plan.bands;
+  const Part rows = part_of(w.y.out, plan.bands, block % plan.bands);
+  const Part panels = part_of(plan.n_panels, plan.n_groups, tile % plan.n_groups);
+  const Band band = band_for(args, image, rows, worker);
+  const int64_t* places = plan.scattered ? places_of(args, band, rows.count, worker) : nullptr;
+  const int64_t width = plan.tile.columns, column = panels.first * width;
+  const Area all{(image * w.y.out + rows.first) * w.x.out, column, rows.count * w.x.out,
+                 std::min(panels.count * width, args.n - column)};
   const TileC c = c_of(args, item_of(args, 0), all, worker);
-  for (int64_t at = 0; at < columns; at += plan.tile.columns) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const Area line{all.row + row * w.x.out, column + at, w.x.out,
-                      std::min<int64_t>(plan.tile.columns, columns - at)};
-      multiply_line(args, line, lines + row * w.y.stride * band.pitch, band.pitch,
-                    {c.first + row * w.x.out * c.stride + at, c.stride});
-    }
+  for (int64_t at = 0; at < all.columns; at += width) {
+    const Area panel{all.row, column + at, all.rows, std::min(width, all.columns - at)};
+    jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
+    product.call.a_places = places;
+    prefetch_panel(args, tile, worker, at + width >= all.columns, product);
+    multiply_rows(args, product, band);
   }
   run_program(args, item_of(args, 0), all, c);
 }
@@ -379,7 +480,7 @@ void check(const MatmulArgs& args) {
 
 // The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
 // made for it, or else a pass over each tile of C.
-void plan_kernels(const MatmulRow& row, MatmulArgs& args, bool lines,
+void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
                   const jit::GemmBlocks& blocks) {
   const EltProgram* program = args.epilogue.program;
   const bool made = row.isa != Isa::portable;
@@ -395,10 +496,28 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, bool lines,
       epilogue = jit::generated(*program, args.epilogue.operands).value_or(jit::Epilogue{});
     }
     plan.epilogue =
-        !epilogue.code.empty() && jit::specialize(plan.tile, row.isa, lines, epilogue, blocks);
+        !epilogue.code.empty() && jit::specialize(plan.tile, row.isa, source, epilogue, blocks);
     if (!plan.epilogue && !flag) plan.strip = eltwise_strip(row.isa);
   }
-  if (made && lines && !plan.epilogue) jit::specialize(plan.tile, row.isa, true, {}, blocks);
+  const bool special = source.lines || source.scattered;
+  if (made && special && !plan.epilogue) jit::specialize(plan.tile, row.isa, source, {}, blocks);
+}
+
+Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
+  MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  cut_bands(args);
+  const int64_t rows = checked_mul(plan.band_rows, w.x.out, "outputs of a band");
+  plan.scattered = jit::takes_scattered(plan.tile, row.isa) && w.x.out % row.tile_m != 0;
+  jit::GemmBlocks blocks{{w.x.out, 0}, args.n};
+  if (plan.scattered) {
+    plan.places_offset = plan.scratch_bytes;
+    plan.scratch_bytes += round_up(checked_mul(rows, int64_t{sizeof(int64_t)}, "places"), 64);
+    blocks = {{rows, w.y.out / plan.bands * w.x.out}, args.n};
+  }
+  plan_kernels(row, args, {w.y.kernel > 1, plan.scattered}, blocks);
+  if (args.epilogue.bytes != nullptr) add_c(args, rows);
+  return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
 }
 
 }  // namespace
@@ -409,14 +528,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan = {};
   plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
   plan.items = items(args);
-  if (fits_band(args) && args.m > 0 && args.n > 0) {
-    cut_bands(args);
-    plan_kernels(row, args, true, {{args.windows->x.out, 0}, args.n});
-    if (args.epilogue.bytes != nullptr) {
-      add_c(args, checked_mul(plan.band_rows, args.windows->x.out, "a tile of C"));
-    }
-    return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
-  }
+  if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
   args.cut = choose_cut(args, plan.items, this_device());
   plan.n_panels = ceil_div(args.n, row.tile_n);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
@@ -427,7 +539,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   }
   if (args.windows != nullptr) add_gather(args);
   const int64_t last_rows = args.m - (plan.m_blocks - 1) * args.cut.m_block;
-  plan_kernels(row, args, false, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
+  plan_kernels(row, args, {}, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
   if (args.epilogue.bytes != nullptr) add_c(args, args.cut.m_block);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
   return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};

@@ -109,7 +109,11 @@ struct MatmulArgs {
     int64_t items = 1, m_blocks = 1, n_panels = 1, n_groups = 1, scratch_bytes = 0;
     int64_t gather_pitch = 0, gather_offset = 0;  // floats; where windows are gathered in scratch
     int64_t c_pitch = 0, c_offset = 0;            // floats; where C lies in scratch before bytes
-    int64_t band_rows = 0;       // of outputs in one tile whose windows are read from a band; or 0
+    // Windows that are read from a band: `bands` of an image, each at most `band_rows` of outputs.
+    int64_t bands = 0, band_rows = 0;
+    bool in_place = false;       // the picture itself is the band
+    bool scattered = false;      // kernels take windows of several rows of outputs, by their places
+    int64_t places_offset = 0;   // bytes; where the places lie in scratch
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
     bool epilogue = false;  // the kernels of the tile end in the program

@@ -39,31 +39,42 @@ Wide widen(__m256i x) {
           _mm256_madd_epi16(x, _mm256_set1_epi32(1 << 16))};
 }
 
+// The word of every correction of a group, in all lanes.
+struct Weights {
+  __m256i all[jit::CorrectionGroup::kCount];
+};
+Weights weights_of(const jit::CorrectionGroup& g) {
+  const __m256i four = _mm256_castpd_si256(
+      _mm256_broadcast_sd(reinterpret_cast<const double*>(static_cast<const void*>(g.weights))));
+  Weights out;
+  for (int c = 0; c < jit::CorrectionGroup::kCount; ++c) {
+    const __m256i word = _mm256_set1_epi16(static_cast<int16_t>((2 * c + 1) << 8 | 2 * c));
+    out.all[c] = _mm256_shuffle_epi8(four, word);
+  }
+  return out;
+}
+
 template <int kVectors>
 void sum_groups(const jit::CorrectionGroup* groups, int64_t count, const uint8_t* turned,
                 int32_t* sums) {
-  __m256i sum[2 * kVectors];
-  for (int v = 0; v < 2 * kVectors; ++v) sum[v] = load(sums + 8 * v);
   for (int64_t i = 0; i < count; ++i) {
     const jit::CorrectionGroup& g = groups[i];
+    const Weights weights = weights_of(g);
     __m256i part[kVectors];
     for (int c = 0; c < jit::CorrectionGroup::kCount; ++c) {
-      int16_t pair = 0;
-      __builtin_memcpy(&pair, g.weights[c], sizeof(pair));
-      const __m256i weights = _mm256_set1_epi16(pair);
       const uint8_t* a = turned + g.pair[c] * kPairBytes;
       for (int v = 0; v < kVectors; ++v) {
-        const __m256i products = _mm256_maddubs_epi16(load(a + 32 * v), weights);
+        const __m256i products = _mm256_maddubs_epi16(load(a + 32 * v), weights.all[c]);
         part[v] = c == 0 ? products : _mm256_add_epi16(part[v], products);
       }
     }
+    int32_t* sum = sums + g.column * kTurnedRows;
     for (int v = 0; v < kVectors; ++v) {
       const Wide wide = widen(part[v]);
-      sum[2 * v] = _mm256_add_epi32(sum[2 * v], wide.even);
-      sum[2 * v + 1] = _mm256_add_epi32(sum[2 * v + 1], wide.odd);
+      store(sum + 16 * v, _mm256_add_epi32(load(sum + 16 * v), wide.even));
+      store(sum + 16 * v + 8, _mm256_add_epi32(load(sum + 16 * v + 8), wide.odd));
     }
   }
-  for (int v = 0; v < 2 * kVectors; ++v) store(sums + 8 * v, sum[v]);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 namespace planck {
 namespace {
 
-using jit::CorrectionGroup;
 using jit::ProofLayout;
 
 constexpr int64_t kColumns = ProofLayout::kColumns, kBlock = ProofLayout::kBlock;
@@ -67,15 +66,10 @@ void add_block(const CorrectedPanels& p, const Chunk& chunk, int64_t block, cons
                int64_t* done, int32_t* sums) {
   for (int64_t i = 0; i < p.count; ++i) {
     const int8_t* panel = p.first + i * p.layout.bytes;
-    const uint8_t* counts = p.layout.counts(panel) + block * kColumns;
-    const CorrectionGroup* group = p.layout.groups(panel) + done[i];
-    for (int64_t j = 0; j < kColumns; ++j) {
-      if (counts[j] == 0) continue;
-      sum_corrections_avx2(group, counts[j], chunk.vectors(), turned,
-                           sums + (i * kColumns + j) * kTurnedRows);
-      group += counts[j];
-    }
-    done[i] = group - p.layout.groups(panel);
+    const int64_t count = p.layout.count(panel, block);
+    sum_corrections_avx2(p.layout.groups(panel) + done[i], count, chunk.vectors(), turned,
+                         sums + i * kColumns * kTurnedRows);
+    done[i] += count;
   }
 }
 

@@ -35,8 +35,8 @@ void add_corrections(const CorrectedRows& a, const CorrectedPanels& panels, uint
 inline constexpr int64_t kTurnedRows = 32;
 // 16 rows of `bytes` bytes, a multiple of 16; words from `to` on, kTurnedRows of them a pair.
 void turn_rows_avx2(const uint8_t* const* row, int64_t bytes, uint8_t* to);
-// What a column's groups make of the turned rows, for one or two vectors of 16 rows: sums
-// [2 * vectors][8], of even and odd rows of each.
+// What groups make of the turned rows, for one or two vectors of 16 rows: sums [16 columns][4][8],
+// of even and odd rows of each vector.
 void sum_corrections_avx2(const jit::CorrectionGroup* groups, int64_t count, int vectors,
                           const uint8_t* turned, int32_t* sums);
 // Eight columns of such sums and their offsets, as rows [..][16] of starts: every other one of
