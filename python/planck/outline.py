@@ -112,7 +112,7 @@ def _graph_with(
         name = ""
         if number == _INPUT and inputs:
             stream = io.BytesIO(model[body:after])
-            name = _declared(Message(stream, after - body))[0]
+            name = declared(Message(stream, after - body))[0]
         if name in inputs:
             parts.append(_sized(_INPUT, _value_info(name, inputs[name])))
         else:
@@ -121,7 +121,8 @@ def _graph_with(
     return b"".join(parts)
 
 
-def _guarded(stream: BinaryIO, body: Callable[[Message], None]) -> None:
+def guarded(stream: BinaryIO, body: Callable[[Message], None]) -> None:
+    """Lets `body` read the whole stream. Errors: ParseError for what is no message."""
     end = stream.seek(0, 2)
     stream.seek(0)
     try:
@@ -132,7 +133,7 @@ def _guarded(stream: BinaryIO, body: Callable[[Message], None]) -> None:
 
 def _read(stream: BinaryIO) -> Outline:
     outline = Outline()
-    _guarded(stream, lambda message: _read_model(message, outline))
+    guarded(stream, lambda message: _read_model(message, outline))
     return outline
 
 
@@ -160,7 +161,7 @@ def _read_graph(message: Message, outline: Outline) -> None:
             name, kind = _initializer(message.inner(size))
             outline.initializers[name] = kind
         elif number in tables:
-            name, kind = _declared(message.inner(size))
+            name, kind = declared(message.inner(size))
             tables[number][name] = kind
 
 
@@ -204,7 +205,8 @@ def _initializer(message: Message) -> tuple[str, TensorType]:
     return name, TensorType(element_type, tuple(dims))
 
 
-def _declared(message: Message) -> tuple[str, TensorType]:
+def declared(message: Message) -> tuple[str, TensorType]:
+    """Name and type of an input, output or value; types other than tensors are empty."""
     name, kind = "", TensorType()
     for number, size in message.fields():
         if number == 1:
@@ -228,6 +230,7 @@ def _tensor_type(message: Message) -> TensorType:
 
 
 def _dim(message: Message) -> int | str | None:
+    """An extent, a name, or None where the model says neither (some exporters write -1 or "")."""
     dim: int | str | None = None
     for number, value in message.fields():
         if number == 1:
@@ -255,7 +258,7 @@ def _spans(model: bytes, begin: int, end: int) -> list[tuple[int, int, int, int]
             start = after
 
     stream = io.BytesIO(model)
-    _guarded(stream, collect)
+    guarded(stream, collect)
     return out
 
 

@@ -12,20 +12,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from planck import _core
+from planck.outline import TensorType, declared, guarded
 from planck.wire import Message, signed
 
-Dims = list["int | str | None"]
-
-
 _NO_VERSION = (1 << 63) - 1  # as in ONNX Runtime
-
-
-@dataclass(slots=True)
-class Declared:
-    """The type of an input or output: ONNX's element type, and dims or None for any rank."""
-
-    element_type: int = 0
-    dims: Dims | None = None
 
 
 @dataclass(slots=True)
@@ -47,8 +37,8 @@ class ModelFacts:
 
     ir_version: int = 0
     metadata: ModelMetadata = field(default_factory=ModelMetadata)
-    inputs: dict[str, Declared] = field(default_factory=dict)
-    outputs: dict[str, Declared] = field(default_factory=dict)
+    inputs: dict[str, TensorType] = field(default_factory=dict)
+    outputs: dict[str, TensorType] = field(default_factory=dict)
     initializers: set[str] = field(default_factory=set)
 
 
@@ -74,12 +64,7 @@ def read(stream: BinaryIO) -> ModelFacts:
     'tool'
     """
     facts = ModelFacts()
-    end = stream.seek(0, 2)
-    stream.seek(0)
-    try:
-        _read_model(Message(stream, end), facts)
-    except (IndexError, KeyError) as error:
-        raise _core.ParseError("this is no ONNX model: a field is cut off or unknown") from error
+    guarded(stream, lambda message: _read_model(message, facts))
     return facts
 
 
@@ -116,8 +101,8 @@ def _read_graph(message: Message, facts: ModelFacts) -> None:
         elif number == 10:
             facts.metadata.graph_description = message.text(size)
         elif number in (11, 12):
-            name, declared = _value_info(message.inner(size))
-            (facts.inputs if number == 11 else facts.outputs)[name] = declared
+            name, kind = declared(message.inner(size))
+            (facts.inputs if number == 11 else facts.outputs)[name] = kind
         elif number == 15:
             facts.initializers.add(_sparse_name(message.inner(size)))
 
@@ -129,37 +114,3 @@ def _tensor_name(message: Message) -> str:
 def _sparse_name(message: Message) -> str:
     values = (message.inner(size) for number, size in message.fields() if number == 1)
     return next((_tensor_name(value) for value in values), "")
-
-
-def _value_info(message: Message) -> tuple[str, Declared]:
-    name, declared = "", Declared()
-    for number, size in message.fields():
-        if number == 1:
-            name = message.text(size)
-        elif number == 2:
-            for kind, inner in message.inner(size).fields():
-                if kind == 1:
-                    declared = _tensor_type(message.inner(inner))
-    return name, declared
-
-
-def _tensor_type(message: Message) -> Declared:
-    declared = Declared()
-    for number, value in message.fields():
-        if number == 1:
-            declared.element_type = value
-        elif number == 2:
-            shape = message.inner(value)
-            declared.dims = [_dim(shape.inner(size)) for kind, size in shape.fields() if kind == 1]
-    return declared
-
-
-def _dim(message: Message) -> int | str | None:
-    """An extent, a name, or None where the model says neither (some exporters write -1 or "")."""
-    dim: int | str | None = None
-    for number, value in message.fields():
-        if number == 1:
-            dim = value if value >> 63 == 0 else None
-        elif number == 2:
-            dim = message.text(value) or None
-    return dim

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planck.ort._model import Declared, Dims, ModelFacts
+from planck.ort._model import ModelFacts
 from planck.ort._types import dtype_of_name, type_string, type_string_of_number
+from planck.outline import TensorType
 from planck.plan import Plan, Port
+
+Dims = list["int | str | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +42,20 @@ def overridable(facts: ModelFacts) -> list[NodeArg]:
     if facts.ir_version < 4:
         return []
     return [
-        NodeArg(name, type_string_of_number(declared.element_type), declared.dims or [])
+        NodeArg(name, type_string_of_number(declared.element_type), list(declared.dims or ()))
         for name, declared in facts.inputs.items()
         if name in facts.initializers
     ]
 
 
-def _declared(all_declared: dict[str, Declared], port: Port) -> Dims:
+def _declared(all_declared: dict[str, TensorType], port: Port) -> Dims:
     """The dims of the file. A plan file has no others than its own, whose "?" means no name."""
     declared = all_declared.get(port.name)
     if declared is None and not all_declared:
         return [None if isinstance(dim, str) and dim.startswith("?") else dim for dim in port.shape]
     if declared is None or declared.dims is None or len(declared.dims) != len(port.shape):
         return [None] * len(port.shape)
-    return declared.dims
+    return list(declared.dims)
 
 
 def _node_arg(port: Port, declared: Dims, names: dict[str, str | None]) -> NodeArg:
