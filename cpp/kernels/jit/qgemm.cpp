@@ -614,7 +614,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // or NaN again, of which a number far below 0 is made, as of what leaves int32 from below.
   void to_integers() {
     mov(pointer, PLANCK_FIELD(range));
-    where(kQInverse, [this] { multiply_by_inverse(); });
+    Xbyak::Label bounded;
+    where(kQInverse, [this, &bounded] {
+      multiply_by_inverse();
+      jmp(bounded, T_NEAR);
+    });
     where(kQDivide, [this] {
       broadcast(offsetof(QgemmRange, divisor));
       each_sum([this](const Xbyak::Xmm& x) { vdivps(x, x, temporary()); });
@@ -624,10 +628,9 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       each_sum([this](const Xbyak::Xmm& x) { vmaxps(x, x, temporary()); });
     });
     broadcast(offsetof(QgemmRange, high));
-    each_sum([this](const Xbyak::Xmm& x) {
-      vminps(x, temporary(), x);
-      vcvtps2dq(x, x);
-    });
+    each_sum([this](const Xbyak::Xmm& x) { vminps(x, temporary(), x); });
+    L(bounded);
+    each_sum([this](const Xbyak::Xmm& x) { vcvtps2dq(x, x); });
     where(kQZero, [this] {
       vpbroadcastd(temporary(), ptr[pointer + offsetof(QgemmRange, zero)]);
       each_sum([this](const Xbyak::Xmm& x) { vpaddd(x, x, temporary()); });
