@@ -1,20 +1,21 @@
 #pragma once
 // Division by a scale on the way to a byte, without dividing: a product and a fused one give the
-// same byte for every float.
+// same byte for every float. Plain data, so that ISA files can read it.
 #include <cstdint>
-#include <optional>
 
 namespace planck {
 
-// rne(x / scale) = rne(fma(min(x, most), inverse, min(x, most) * rest)) as far as it leads to a
-// byte: below what becomes 0, and for NaN, both lie there or are no number.
+// rne(x / scale) = rne(fma(t, inverse, t * rest)), t = min(x, most), as far as it makes a byte:
+// what becomes 0 and NaN give any number below, or none.
 struct ByteQuotient {
-  float inverse, rest;  // inverse + rest is 1 / scale, to twice the digits
-  float most;           // becomes 255, and so does all above
+  bool proved = false;          // for all floats; else the rest is not to be used
+  float inverse = 1, rest = 0;  // their sum is 1 / scale, to twice the digits
+  float most = 0;               // becomes 255, and so does all above
+  float zero = 0, low = 0;      // the zero point, a whole number, and what 0 stands for
 };
 
-// Proved for this scale and zero point, from 0 to 255; none where that fails, or where numbers on
-// the way might leave the normal ones.
-std::optional<ByteQuotient> byte_quotient(float scale, int32_t zero);
+// For the zero point `zero`, from 0 to 255. Not proved where numbers on the way might leave the
+// normal ones.
+ByteQuotient byte_quotient(float scale, int32_t zero);
 
 }  // namespace planck

@@ -40,10 +40,11 @@ struct ChannelwiseArgs {
   ChannelwiseAffine before, after;  // the function; not for finish program
   EltProgram program;               // finish program: operand 0 is the sum so far
   EltStripFn strip;                 // runs it
-  // Where the program ends in bytes it writes them here, by out_stride, and the sums of a tile lie
-  // in scratch.
+  // Where the program ends in bytes they are written here, by out_stride: behind the finish, or by
+  // the program, for which the sums of a tile lie in scratch.
   void* bytes;
   EltType bytes_type;
+  bool quantizes;  // the finish, then the program's quotient
   int64_t places;  // of one tile, in one row of the output
 };
 

@@ -13,6 +13,7 @@ namespace {
 struct Group {
   const float *x, *w, *bias, *residual;  // x: first tap of the first output, perhaps outside
   float* out;
+  uint8_t* bytes;  // instead of out
   Taps rows, columns;
   int64_t kernel, channels;       // of a row of taps
   int64_t row_step, column_step;  // from tap to tap
@@ -21,6 +22,7 @@ struct Group {
   float count;  // average: what a sum is divided by
   ChannelwiseFinish finish;
   ChannelwiseAffine before, after;
+  ByteQuotient quotient;
 };
 
 template <ChannelwiseOp op>
@@ -80,13 +82,22 @@ PLANCK_INLINE F16 finished(const Group& g, F16 y) {
   return y;
 }
 
+PLANCK_INLINE void store_byte_lanes(uint8_t* to, F16 x, int64_t lanes) {
+  if (lanes == 16) return store_bytes(to, x);
+  uint8_t part[16];
+  store_bytes(part, x);
+  for (int64_t i = 0; i < lanes; ++i) to[i] = part[i];
+}
+
 // Bias and residual of output i, and what comes last.
 PLANCK_INLINE void put(const Group& g, F16 y, int64_t i, int64_t channel, int64_t lanes) {
   if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
   if (g.residual != nullptr) {
     y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
   }
-  store_lanes(g.out + i * g.out_stride + channel, finished(g, y), lanes);
+  const int64_t place = i * g.out_stride + channel;
+  if (g.bytes == nullptr) return store_lanes(g.out + place, finished(g, y), lanes);
+  store_byte_lanes(g.bytes + place, quantize_by(finished(g, y), g.quotient), lanes);
 }
 
 template <ChannelwiseOp op, int kCount, class Row>
@@ -209,10 +220,11 @@ float count_of(const ChannelwiseArgs& a, const Group& g) {
   return static_cast<float>(a.count_padding ? a.rows.kernel * a.columns.kernel : inside);
 }
 
-// Where the floats of a tile lie.
+// Where the floats of a tile lie, or its bytes.
 struct Sums {
   float* first;
   int64_t stride;
+  uint8_t* bytes;
 };
 
 // Outputs [first, last) of one line.
@@ -225,7 +237,12 @@ struct Piece {
 void move_to(const ChannelwiseArgs& a, const Piece& piece, const float* picture, int64_t x,
              Group& g) {
   g.x = picture + (x * a.columns.stride - a.columns.begin) * a.columns.step;
-  g.out = piece.sums.first + (x - piece.first) * piece.sums.stride;
+  const int64_t place = (x - piece.first) * piece.sums.stride;
+  if (piece.sums.bytes != nullptr) {
+    g.bytes = piece.sums.bytes + place;
+  } else {
+    g.out = piece.sums.first + place;
+  }
   if (a.residual != nullptr) {
     g.residual = a.residual + (piece.line * a.columns.out + x) * a.residual_stride;
   }
@@ -269,6 +286,7 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
           a.bias,
           nullptr,
           nullptr,
+          nullptr,
           taps_inside(a.rows, top),
           {},
           a.columns.kernel,
@@ -281,7 +299,8 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
           1,
           a.finish,
           a.before,
-          a.after};
+          a.after,
+          a.program.quotient};
   LineFn full = nullptr;
   if constexpr (op == ChannelwiseOp::depthwise && kVectors) full = full_line_of(a);
   const WindowSteps& c = a.columns;
@@ -298,6 +317,12 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
   some_outputs<op>(a, piece, picture, to, piece.last, g);
 }
 
+Sums sums_of(const ChannelwiseArgs& a, int64_t place, const Worker& worker) {
+  if (a.bytes == nullptr) return {a.out + place, a.out_stride, nullptr};
+  if (a.quantizes) return {nullptr, a.out_stride, static_cast<uint8_t*>(a.bytes) + place};
+  return {static_cast<float*>(static_cast<void*>(worker.scratch)), a.channels, nullptr};
+}
+
 // kVectors: F16 lies in registers, so that kernels with all their weights in them are worth having.
 template <bool kVectors>
 void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
@@ -305,14 +330,12 @@ void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
   const int64_t line = tile / pieces, first = tile % pieces * a.places;
   const int64_t last = first + a.places < a.columns.out ? first + a.places : a.columns.out;
   const int64_t place = (line * a.columns.out + first) * a.out_stride;
-  const Sums sums = a.bytes != nullptr
-                        ? Sums{static_cast<float*>(static_cast<void*>(worker.scratch)), a.channels}
-                        : Sums{a.out + place, a.out_stride};
-  const Piece piece{line, first, last, sums};
+  const Piece piece{line, first, last, sums_of(a, place, worker)};
   if (a.op == ChannelwiseOp::depthwise) run_piece<ChannelwiseOp::depthwise, kVectors>(a, piece);
   if (a.op == ChannelwiseOp::max) run_piece<ChannelwiseOp::max, kVectors>(a, piece);
   if (a.op == ChannelwiseOp::average) run_piece<ChannelwiseOp::average, kVectors>(a, piece);
   if (a.finish != ChannelwiseFinish::program) return;
+  const Sums& sums = piece.sums;
   const EltOperand operand{sums.first, sums.stride, 1};
   EltStrip strip{&operand, sums.first, sums.stride, last - first, a.channels};
   if (a.bytes != nullptr) {

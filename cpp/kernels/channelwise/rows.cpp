@@ -30,7 +30,7 @@ std::span<const ChannelwiseRow> channelwise_rows() {
 }
 
 int64_t scratch_bytes(const ChannelwiseArgs& args) {
-  if (args.bytes == nullptr) return 0;
+  if (args.bytes == nullptr || args.finish != ChannelwiseFinish::program) return 0;
   const int64_t floats = checked_mul(args.places, args.channels, "sums");
   return checked_mul(floats, int64_t{sizeof(float)}, "sums");
 }
@@ -54,12 +54,14 @@ ChannelwiseAffine affine_of(const EltProgram& program, const EltInstr& instr, ui
   return {true, scale->value, shift->value};
 }
 
-// A chain of at most [affine] function [affine], or one affine alone.
+// A chain of at most [affine] function [affine], or one affine alone; then perhaps bytes by the
+// program's quotient.
 bool is_short(const EltProgram& program, ChannelwiseArgs& args) {
   ChannelwiseAffine before, after;
   ChannelwiseFinish function = ChannelwiseFinish::none;
   uint8_t y = kEltOperandSource;
-  for (int i = 0; i < program.instrs; ++i) {
+  const int steps = program.instrs - (program.quotient.proved ? 1 : 0);
+  for (int i = 0; i < steps; ++i) {
     const EltInstr& instr = program.code[i];
     const bool first = function == ChannelwiseFinish::none;
     const bool reads = first && instr.in[0] == y;
@@ -78,18 +80,20 @@ bool is_short(const EltProgram& program, ChannelwiseArgs& args) {
   args.finish = function;
   args.before = before;
   args.after = after;
-  return true;
+  args.quantizes = program.quotient.proved;
+  return !args.quantizes || program.code[steps].in[0] == y;
 }
 
 void need_program(ChannelwiseArgs& args) {
   args.finish = ChannelwiseFinish::program;
   args.before = args.after = {};
+  args.quantizes = false;
 }
 
 }  // namespace
 
 void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
-  args.program = program;  // also of a short one: who writes bytes runs it
+  args.program = program;  // also of a short one: who writes other bytes runs it
   if (!is_short(program, args)) need_program(args);
 }
 
@@ -100,7 +104,7 @@ void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t taps = std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
   args.places = std::clamp<int64_t>(std::min(kSteps / taps, kFloats) / channels, 8, 1024);
-  if (args.bytes != nullptr) need_program(args);
+  if (args.bytes != nullptr && !args.quantizes) need_program(args);
   if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 

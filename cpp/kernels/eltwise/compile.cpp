@@ -2,6 +2,8 @@
 // pairs, assign registers.
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -184,11 +186,23 @@ class Emitter {
   EltProgram program_{};
 };
 
+void find_quotient(const TileProgram& program, EltProgram& out) {
+  const TileInstr& last = program.body.back();
+  if (last.op != TileOp::quantize_u8) return;
+  const TileInstr& scale = program.body[last.b];
+  const TileInstr& zero = program.body[last.c];
+  if (scale.op != TileOp::constant || zero.op != TileOp::constant) return;
+  if (!(zero.imm >= 0 && zero.imm <= UINT8_MAX) || zero.imm != std::nearbyint(zero.imm)) return;
+  out.quotient = byte_quotient(scale.imm, static_cast<int32_t>(zero.imm));
+}
+
 }  // namespace
 
 EltProgram compile(const TileProgram& program) {
   check(program);
-  return Emitter(Values(program), static_cast<int>(program.operands.size())).program();
+  EltProgram out = Emitter(Values(program), static_cast<int>(program.operands.size())).program();
+  find_quotient(program, out);
+  return out;
 }
 
 }  // namespace planck

@@ -3,6 +3,7 @@
 // files need nothing else; the compiler is declared in eltwise/rows.h.
 #include <cstdint>
 
+#include "kernels/byte_quotient.h"
 #include "kernels/job.h"
 #include "kernels/simd/planes.h"
 
@@ -39,6 +40,8 @@ struct EltProgram {
   int32_t operands, instrs, constants;
   EltInstr code[kEltInstrs];
   EltConstant constant[kEltRegisters];
+  // Proved where the last instruction is quantize_u8 by constants: of that one.
+  ByteQuotient quotient;
 };
 
 // How elements lie in memory; programs compute with floats. Integers are read as the float of the

@@ -241,6 +241,22 @@ Source source_of(const EltOperand& o, const BlockArea& area, float* buffer) {
   return {buffer, area.width};
 }
 
+// The last instruction, straight to bytes in memory.
+void store_quantized(const ByteQuotient& quotient, const Source& from, const BlockArea& area,
+                     void* to, int64_t row_stride) {
+  const ByteQuotient by = quotient;  // stores of bytes might change the program's
+  const int64_t whole = area.columns / 16 * 16;
+  for (int64_t r = 0; r < area.rows; ++r) {
+    const float* x = from.data + r * from.pitch;
+    char* y = static_cast<char*>(to) + r * row_stride;
+    for (int64_t c = 0; c < whole; c += 16) store_bytes(y + c, quantize_by(load(x + c), by));
+    if (whole == area.columns) continue;
+    char part[16];
+    store_bytes(part, quantize_by(load(x + whole), by));
+    for (int64_t c = whole; c < area.columns; ++c) y[c] = part[c - whole];
+  }
+}
+
 void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea& area,
                Buffers& buffers) {
   Source operands[kEltOperands];
@@ -259,6 +275,9 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
       const int from = instr.in[s];
       in[s] = from < kEltRegisters ? Source{buffers.registers[from], area.width}
                                    : operands[from - kEltOperandSource];
+    }
+    if (i + 1 == program.instrs && program.quotient.proved && strip.out_type == EltType::u8) {
+      return store_quantized(program.quotient, in[0], area, place, strip.out_row_stride);
     }
     Target to{buffers.registers[instr.out], area.width};
     if (i + 1 == program.instrs) {

@@ -196,6 +196,8 @@ struct Heights {
   Heights(int64_t rows, int most)
       : tiles(ceil_div(rows, most)), low(rows / tiles), higher(rows % tiles) {}
   int64_t of(int64_t tile) const { return low + (tile < higher); }
+  // Tiles of this height from here on.
+  int64_t alike(int64_t tile) const { return (tile < higher ? higher : tiles) - tile; }
   int64_t tiles, low, higher;
 };
 
@@ -213,6 +215,7 @@ void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
   recipe.masked = true;
   tile.one[r][1] = qgemm_kernel(recipe);
   tile.masks_bytes = masks_bytes(recipe.isa);
+  tile.loops = loops_over_tiles(recipe);
   recipe.masked = false;
   recipe.panels = tile.panels[r] = panels_for(recipe);
   if (recipe.unit == QgemmUnit::pairs) {
@@ -288,8 +291,11 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
       tile.one[r][0] = tile.one[r][1] = bytes ? qgemm_portable_bytes : qgemm_portable;
       continue;
     }
-    const int vectors = columns / vector_floats(isa);
-    add_kernels(tile, {.isa = isa, .unit = unit, .rows = r, .vectors = vectors, .bytes = bytes});
+    const bool half = isa >= Isa::avx512 && columns % vector_floats(isa) != 0;
+    const int vectors = columns / (half ? vector_floats(Isa::avx2) : vector_floats(isa));
+    add_kernels(
+        tile,
+        {.isa = isa, .half = half, .unit = unit, .rows = r, .vectors = vectors, .bytes = bytes});
   }
   return tile;
 }
@@ -319,15 +325,17 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   MatrixUse matrix(tile);
   for (int64_t column = 0; column < block.columns; column += step) {
-    for (int64_t t = 0, row = 0; t < heights.tiles; row += heights.of(t++)) {
+    for (int64_t t = 0, row = 0; t < heights.tiles;
+         t += call.tiles, row += call.rows * call.tiles) {
       call.rows = heights.of(t);
+      call.tiles = tile.loops && !(block.a_is_far && column == 0) ? heights.alike(t) : 1;
       call.prefetch = next;
       if (block.a_is_far && column == 0 && t + 1 < heights.tiles) {
         prefetch_a(block.call, row + call.rows, heights.of(t + 1), group_of(tile.unit));
       }
       matrix.need(call.rows);
       multiply_rows({tile, places, {row, column}, call}, std::min(step, block.columns - column));
-      move(next, call.prefetch_step * prefetches);
+      move(next, call.prefetch_step * prefetches * call.tiles);
     }
   }
 }

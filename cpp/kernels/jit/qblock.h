@@ -12,6 +12,7 @@ struct QgemmTile {
   int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
   QgemmUnit unit = QgemmUnit::vnni;
   bool bytes = false;                 // u8 output
+  bool loops = false;                 // over tiles below each other
   bool masks_bytes = true;            // see qgemm.h
   QgemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
   QgemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the pipelines

@@ -53,18 +53,19 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   QgemmGenerator(const QgemmRecipe& recipe, std::span<uint8_t> buffer)
       : CodeGenerator(buffer.size(), buffer.data()),
         r_(recipe),
-        wide_(recipe.isa >= Isa::avx512),
+        evex_(recipe.isa >= Isa::avx512),
+        wide_(evex_ && !recipe.half),
         vnni_(recipe.unit == QgemmUnit::vnni),
         // AVX-512 machines before AVX-VNNI know the 256-bit form in their own encoding alone.
-        encoding_(!wide_ && this_device().avx_vnni ? Xbyak::VexEncoding : Xbyak::EvexEncoding),
-        lanes_(vector_floats(recipe.isa)),
+        encoding_(!evex_ && this_device().avx_vnni ? Xbyak::VexEncoding : Xbyak::EvexEncoding),
+        lanes_(wide_ ? 16 : 8),
         columns_(recipe.vectors * recipe.panels) {
     check();
     generate();
   }
 
  private:
-  int registers() const { return wide_ ? 32 : 16; }
+  int registers() const { return evex_ ? 32 : 16; }
   int spare() const { return registers() - r_.rows * columns_; }
   bool b_resident() const { return r_.rows > columns_; }
   bool proven() const { return r_.unit == QgemmUnit::pairs || r_.unit == QgemmUnit::fours; }
@@ -92,7 +93,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     return r_.unit == QgemmUnit::vnni || wide_ == (r_.unit == QgemmUnit::sums);
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
-  bool masks_fit() const { return wide_ ? columns_ <= 6 : spare() >= columns_ + 1; }
+  bool masks_fit() const { return evex_ ? columns_ <= 6 : spare() >= columns_ + 1; }
 
   Xbyak::Xmm vector(int index) const {
     if (wide_) return Xbyak::Zmm(index);
@@ -106,15 +107,55 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   int panel_bytes() const { return b_bytes() * r_.vectors; }
 
   void generate() {
+    Xbyak::Label tile;
     push_saved();
+    mov(next, PLANCK_FIELD(prefetch));
+    mov(next_step, PLANCK_FIELD(prefetch_step));
+    start_tiles();
+    L(tile);
     prefetch_output();
     load_pointers();
     r_.unit == QgemmUnit::sums ? add_offset() : multiply();
     epilogue();
     r_.bytes ? store_bytes() : store_floats();
+    next_tile(tile);
     vzeroupper();
     pop_saved();
     ret();
+  }
+
+  // --- tiles below each other: how many are left, and the bytes from the call's places to this
+  // tile's, lie on the stack.
+
+  enum Slot : uint8_t { kTiles, kA, kC, kResidual, kByteResidual, kSlots };
+  static constexpr int kSlotBytes = 8;
+  bool loops() const { return loops_over_tiles(r_); }
+  Xbyak::Address slot(Slot which) { return qword[rsp + which * kSlotBytes]; }
+
+  void start_tiles() {
+    if (!loops()) return;
+    sub(rsp, kSlots * kSlotBytes);
+    mov(count, PLANCK_FIELD(tiles));
+    mov(slot(kTiles), count);
+    xor_(count, count);
+    for (const Slot which : {kA, kC, kResidual, kByteResidual}) mov(slot(which), count);
+  }
+  void next_tile(const Xbyak::Label& tile) {
+    if (!loops()) return;
+    const auto move = [this](Slot which, const Xbyak::Address& stride) {
+      imul(pointer, stride, r_.rows);
+      add(slot(which), pointer);
+    };
+    move(kA, PLANCK_FIELD(a_stride));
+    move(kC, PLANCK_FIELD(c_stride));
+    move(kResidual, PLANCK_FIELD(residual_stride));
+    move(kByteResidual, PLANCK_FIELD(byte_residual_stride));
+    dec(slot(kTiles));
+    jnz(tile, T_NEAR);
+    add(rsp, kSlots * kSlotBytes);
+  }
+  void to_tile(const Xbyak::Reg64& place, Slot which) {
+    if (loops()) add(place, slot(which));
   }
 
   void multiply() {
@@ -138,11 +179,13 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    to_tile(pointer, kResidual);
     prefetch_rows(columns_ * vector_bytes(), [this](const auto& at) { prefetcht0(at); });
     L(none);
     prefetch_byte_residual();
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    to_tile(pointer, kC);
     prefetch_rows(columns_ * lanes_ * (r_.bytes ? 1 : 4),
                   [this](const auto& at) { prefetchw(at); });
   }
@@ -152,6 +195,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(byte_residual_stride));
+    to_tile(pointer, kByteResidual);
     prefetch_rows(columns_ * lanes_, [this](const auto& at) { prefetcht0(at); });
     L(none);
   }
@@ -173,12 +217,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void load_pointers() {
     mov(a_stride, PLANCK_FIELD(a_stride));
     mov(a_bases[0], PLANCK_FIELD(a));
+    to_tile(a_bases[0], kA);
     load_bases(a_bases, r_.rows, a_stride);
     mov(b_stride, PLANCK_FIELD(b_stride));
     mov(b_bases[0], PLANCK_FIELD(b));
     load_bases(b_bases, r_.panels, b_stride);
-    mov(next, PLANCK_FIELD(prefetch));
-    mov(next_step, PLANCK_FIELD(prefetch_step));
   }
 
   // Every row of sums starts at the columns' offsets, or at its own.
@@ -414,7 +457,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     shl(pointer, 3);
     one_group(0, [this](const Xbyak::Xmm& to, int row) {
       shrx(count.cvt32(), dword[based(a_bases, a_stride, row)], pointer.cvt32());
-      if (wide_) {
+      if (evex_) {
         vpbroadcastd(to, count.cvt32());
       } else {
         vmovd(Xbyak::Xmm(to.getIdx()), count.cvt32());
@@ -434,7 +477,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     if (!r_.masked) return;
     mov(pointer, PLANCK_FIELD(mask));
     for (int j = 0; j < columns_; ++j) {
-      if (wide_) {
+      if (evex_) {
         vmovups(temporary(), ptr[pointer + j * vector_bytes()]);
         vptestmd(opmask(j), temporary(), temporary());
       } else {
@@ -447,7 +490,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     const Xbyak::Address from = ptr[row + column * vector_bytes()];
     if (!r_.masked) {
       vmovups(to, from);
-    } else if (wide_) {
+    } else if (evex_) {
       vmovups(to | opmask(column) | T_z, from);
     } else {
       vmaskmovps(to, mask(column), from);
@@ -493,6 +536,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    to_tile(pointer, kResidual);
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) {
         load(temporary(), pointer, j);
@@ -518,6 +562,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(byte_residual_stride));
+    to_tile(pointer, kByteResidual);
     mov(bytes, PLANCK_FIELD(bytes));
     where(kQCentre, [this, &none] {
       add_bytes(true);
@@ -530,7 +575,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     const Xbyak::Xmm x = temporary();
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) {
-        const bool some = r_.masked && wide_;
+        const bool some = r_.masked && evex_;
         vpmovzxbd(some ? x | opmask(j) | T_z : x, ptr[pointer + j * lanes_]);
         vcvtdq2ps(x, x);
         if (centre) vsubps(x, x, ptr[bytes + offsetof(QgemmBytes, zero)]);
@@ -542,7 +587,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void zero(const Xbyak::Xmm& to) {
-    if (wide_) {
+    if (evex_) {
       vpxord(to, to, to);
     } else {
       vxorps(to, to, to);
@@ -559,7 +604,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   void apply_gelu() {
     where(kQGelu, [this] {
-      emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, wide_}, pointer);
+      emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, evex_}, pointer);
       load_masks();  // their registers are among the spare ones
     });
   }
@@ -571,6 +616,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void store_floats() {
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    to_tile(pointer, kC);
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store(ptr[pointer + j * vector_bytes()], j, sum(i, j));
       add(pointer, pointer_stride);
@@ -579,7 +625,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void store(const Xbyak::Address& to, int column, const Xbyak::Xmm& value) {
     if (!r_.masked) {
       vmovups(to, value);
-    } else if (wide_) {
+    } else if (evex_) {
       vmovups(to | opmask(column), value);
     } else {
       vmaskmovps(to, mask(column), value);
@@ -591,8 +637,9 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     if (wide_ && !r_.masked) mov(bytes, reinterpret_cast<size_t>(kUnpacked));
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    to_tile(pointer, kC);
     if (wide_ && !r_.masked) return store_packed();
-    if (wide_) zero(temporary());
+    if (evex_) zero(temporary());
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store_low_bytes(j, sum(i, j));
       add(pointer, pointer_stride);
@@ -603,7 +650,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // or NaN again, of which a number far below 0 is made, as of what leaves int32 from below.
   void to_integers() {
     mov(pointer, PLANCK_FIELD(range));
-    where(kQInverse, [this] { multiply_by_inverse(); });
+    Xbyak::Label bounded;
+    where(kQInverse, [this, &bounded] {
+      multiply_by_inverse();
+      jmp(bounded, T_NEAR);
+    });
     where(kQDivide, [this] {
       broadcast(offsetof(QgemmRange, divisor));
       each_sum([this](const Xbyak::Xmm& x) { vdivps(x, x, temporary()); });
@@ -613,10 +664,9 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       each_sum([this](const Xbyak::Xmm& x) { vmaxps(x, x, temporary()); });
     });
     broadcast(offsetof(QgemmRange, high));
-    each_sum([this](const Xbyak::Xmm& x) {
-      vminps(x, temporary(), x);
-      vcvtps2dq(x, x);
-    });
+    each_sum([this](const Xbyak::Xmm& x) { vminps(x, temporary(), x); });
+    L(bounded);
+    each_sum([this](const Xbyak::Xmm& x) { vcvtps2dq(x, x); });
     where(kQZero, [this] {
       vpbroadcastd(temporary(), ptr[pointer + offsetof(QgemmRange, zero)]);
       each_sum([this](const Xbyak::Xmm& x) { vpaddd(x, x, temporary()); });
@@ -634,9 +684,9 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   void store_low_bytes(int column, const Xbyak::Xmm& value) {
     const Xbyak::Address to = ptr[pointer + column * lanes_];
-    if (wide_) {
+    if (evex_) {
       vpmaxsd(value, value, temporary());
-      vpmovusdb(to | opmask(column), value);
+      vpmovusdb(r_.masked ? to | opmask(column) : to, value);
       return;
     }
     const Xbyak::Xmm low(value.getIdx()), high(temporary().getIdx());
@@ -694,7 +744,9 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
 
   const QgemmRecipe r_;
-  const bool wide_, vnni_;
+  const bool evex_;  // AVX-512's encodings, masks and count of registers
+  const bool wide_;  // and its vectors
+  const bool vnni_;
   const Xbyak::PreferredEncoding encoding_;
   const int lanes_;
   const int columns_;  // vectors of columns in the whole tile

@@ -57,6 +57,7 @@ struct QgemmCall {
   const void* prefetch = nullptr;     // any address: a prefetch never faults
   int64_t prefetch_step = 0;          // bytes for every four groups
   int64_t flags = 0;                  // QgemmFlag
+  int64_t tiles = 1;                  // below each other, where the kernel loops (below)
   int64_t rows = 0;                   // read by the portable kernel only
   int64_t panel_bytes = 0;            // read by no kernel: where a panel says its form
 };
@@ -91,7 +92,8 @@ constexpr int group_of(QgemmUnit unit) {
 }
 
 struct QgemmRecipe {
-  Isa isa = Isa::avx2;  // avx2: 8 sums a vector, avx512: 16
+  Isa isa = Isa::avx2;  // avx2: 8 sums a vector, avx512: 16, or 8 where half
+  bool half = false;
   QgemmUnit unit = QgemmUnit::vnni;
   int rows = 6;         // of the tile
   int vectors = 2;      // columns of a panel
@@ -104,6 +106,12 @@ struct QgemmRecipe {
 // AVX2 cannot load or store some bytes of a register: there a masked recipe takes the byte residual
 // of all columns of the tile, and stores bytes to all of them.
 constexpr bool masks_bytes(Isa isa) { return isa != Isa::avx2; }
+
+// Kernels that take several tiles of their height in one call: where the next one begins while the
+// last one ends, less is lost between them than in calls.
+constexpr bool loops_over_tiles(const QgemmRecipe& recipe) {
+  return recipe.isa >= Isa::avx512 && recipe.unit == QgemmUnit::vnni;
+}
 
 // Generated at the first request, then kept until the process ends. Any thread may ask.
 // Throws InternalError for a recipe that does not fit the registers.

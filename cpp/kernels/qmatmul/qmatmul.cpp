@@ -387,14 +387,12 @@ void set_range(QmatmulArgs::Plan& plan, int32_t zero, int32_t low, int32_t high)
   if (zero != 0) plan.flags |= jit::kQZero;
 }
 
-void set_divisor(QmatmulArgs::Plan& plan, float scale) {
+void set_divisor(QmatmulArgs::Plan& plan, float scale, const ByteQuotient& quotient) {
   plan.range.divisor = scale;
-  const auto quotient = byte_quotient(scale, plan.range.zero);
-  plan.flags |= quotient ? jit::kQInverse : jit::kQDivide;
-  if (!quotient) return;
-  plan.range.most = quotient->most;
-  std::ranges::fill(plan.range.inverse, quotient->inverse);
-  std::ranges::fill(plan.range.rest, quotient->rest);
+  plan.flags |= quotient.proved ? jit::kQInverse : jit::kQDivide;
+  plan.range.most = quotient.most;
+  std::ranges::fill(plan.range.inverse, quotient.inverse);
+  std::ranges::fill(plan.range.rest, quotient.rest);
 }
 
 // Whether the kernel itself can end as the program does, and where the args say.
@@ -419,7 +417,7 @@ void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {
   std::ranges::fill(plan.bytes.scale, tail.residual_scale);
   if (!tail.quantize) return;
   set_range(plan, static_cast<int32_t>(tail.zero), 0, UINT8_MAX);
-  set_divisor(plan, tail.scale);
+  set_divisor(plan, tail.scale, args.program->quotient);
 }
 
 // Returns whether the kernel stores bytes.

@@ -57,7 +57,8 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
   // A full tile is reached only when there are that many rows: a lower one reads B as often.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
   const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
-  const double halves = row.isa == Isa::avx512 && halves_512() ? 2 : 1;
+  const bool wide = row.isa == Isa::avx512 && row.tile_n % 16 == 0;
+  const double halves = wide && halves_512() ? 2 : 1;
   return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
 }
 

@@ -7,6 +7,7 @@
 // of the finished functions are bounded by tests/cpp/eltwise_test.cpp.
 #include <cstdint>
 
+#include "kernels/byte_quotient.h"
 #include "kernels/simd/coefficients.h"
 #include "kernels/simd/gelu_root.h"
 
@@ -218,6 +219,13 @@ PLANCK_INLINE F16 round(F16 x) {  // halves to even; from 2^23 on every float is
 PLANCK_INLINE F16 quantize(F16 x, F16 scale, F16 zero, F16 low, F16 high) {
   const F16 ratio = min2(max2(x / scale, low - zero), high - zero);
   return (ratio + set1(kRound)) - set1(kRound) + zero;
+}
+
+// The same by what byte_quotient.h proves, before the bounds of a byte from above are needed.
+PLANCK_INLINE F16 quantize_by(F16 x, const ByteQuotient& by) {
+  const F16 t = min2(set1(by.most), x);  // keeps NaN
+  const F16 level = max2(fma(t, set1(by.inverse), t * set1(by.rest)), set1(by.low));
+  return (level + set1(kRound)) - set1(kRound) + set1(by.zero);
 }
 
 // x = quarters * pi / 2 + rest, |rest| <= pi / 4; of the quarters only the last two bits count.
