@@ -132,8 +132,6 @@ void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {
 void multiply_rows(const QgemmTile& tile, const QgemmBlock& block, QgemmCall call,
                    int64_t columns) {
   const int wide = tile.panels[call.rows];
-  call.b_stride = block.panel_stride;
-  call.panel_bytes = block.panel_stride;
   call.mask = nullptr;
   for (int64_t at = 0; at < columns;) {
     const int64_t left = columns - at;
@@ -277,6 +275,8 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const void* next = block.prefetch != nullptr ? block.prefetch : column.c;
   column.prefetch_step = prefetch_step;
+  column.b_stride = column.panel_bytes = block.panel_stride;
+  const bool one_panel = step == tile.columns && tile.unit != QgemmUnit::tiles;
   MatrixUse matrix(tile);
   for (int64_t at = 0; at < block.columns; at += step) {
     QgemmCall call = column;
@@ -287,7 +287,12 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
         prefetch_a(call, group_of(tile.unit), heights.of(t + 1));
       }
       matrix.need(call.rows);
-      multiply_rows(tile, block, call, std::min(step, block.columns - at));
+      const int64_t columns = std::min(step, block.columns - at);
+      if (one_panel) {  // without a copy of the call: for a short k that counts
+        call_one(tile, call, columns);
+      } else {
+        multiply_rows(tile, block, call, columns);
+      }
       move_rows(call, call.rows);
       move(next, prefetch_step * prefetches);
     }
