@@ -15,7 +15,8 @@ namespace planck::jit {
 namespace {
 
 constexpr int64_t kColumns = ProofLayout::kColumns;
-constexpr int64_t kGroupBytes = 4 * kColumns, kBlockGroups = ProofLayout::kBlock / 4;
+constexpr int64_t kGroupBytes = 4 * kColumns;
+constexpr int64_t kOrdered = ProofLayout::kOrdered;
 constexpr int kMost = 128;  // 255 * 128 = 32640, and one more weight would be too much
 
 int64_t place_of(int64_t k, int64_t column) { return (k / 4 * kColumns + column) * 4 + k % 4; }
@@ -73,7 +74,7 @@ class CorrectionList {
 // Up to two pairs of one column, whose weights are one set.
 struct WeightSet {
   int8_t* pairs[2];
-  uint8_t number[2];  // of pairs in their block
+  int64_t number[2];  // of pairs in k
   int count;
 
   int part(int pair, int sign) const {
@@ -82,15 +83,19 @@ struct WeightSet {
   }
 };
 
+// Of each block of k.
+using Lists = std::vector<std::array<CorrectionList, kColumns>>;
+
 // Takes from the pair with the larger part until the rest fits.
-void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
+void make_safe(const WeightSet& set, int sign, size_t column, Lists& lists) {
+  constexpr int64_t kPairs = ProofLayout::kBlock / 2;
   const auto excess = [&] {
     return set.part(0, sign) + (set.count > 1 ? set.part(1, sign) : 0) - kMost;
   };
   for (int left = excess(); left > 0; left = excess()) {
     const int from = set.count > 1 && set.part(1, sign) > set.part(0, sign) ? 1 : 0;
     left = std::min(left, kMost);  // of a correction
-    Correction c{.pair = set.number[from]};
+    Correction c{.pair = static_cast<uint8_t>(set.number[from] % kPairs)};
     for (int e = 0; e < 2; ++e) {
       int8_t& w = set.pairs[from][e];
       const int taken = std::min(left, std::max(sign * w, 0));
@@ -98,7 +103,7 @@ void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
       w = static_cast<int8_t>(w - sign * taken);
       left -= taken;
     }
-    list.add(c);
+    lists[static_cast<size_t>(set.number[from] / kPairs)][column].add(c);
   }
 }
 
@@ -109,25 +114,25 @@ struct Split {
   std::vector<int64_t> counts;  // of groups, in each block
 };
 
-// Groups of one block of k in packed order.
-struct BlockGroups {
-  int8_t* weights;
-  const uint8_t* order;
-  int64_t count;
-};
+// Where the group at a place of packed order lies in its own.
+int64_t own_place(const uint8_t* order, int64_t group) {
+  return group / kOrdered * kOrdered + order[group];
+}
 
-// One column of them.
-void split_column(const BlockGroups& block, PanelForm form, int64_t column, CorrectionList& list) {
+// One column of weights in packed order.
+void split_column(std::span<int8_t> weights, const uint8_t* order, PanelForm form, int64_t column,
+                  Lists& lists) {
   const int64_t step = form == PanelForm::fours ? 2 : 1;
-  for (int64_t group = 0; group < block.count; group += step) {
-    const int sets = group + step <= block.count ? static_cast<int>(step) : 1;
+  const int64_t count = std::ssize(weights) / kGroupBytes;
+  for (int64_t group = 0; group < count; group += step) {
+    const int64_t groups = std::min(step, count - group);
     for (int64_t pair = 0; pair < 2; ++pair) {
-      WeightSet set{{}, {}, sets};
-      for (int i = 0; i < sets; ++i) {
-        set.pairs[i] = block.weights + (group + i) * kGroupBytes + column * 4 + pair * 2;
-        set.number[i] = static_cast<uint8_t>(block.order[group + i] * 2 + pair);
+      WeightSet set{{}, {}, static_cast<int>(groups)};
+      for (int64_t i = 0; i < groups; ++i) {
+        set.pairs[i] = weights.data() + (group + i) * kGroupBytes + column * 4 + pair * 2;
+        set.number[i] = own_place(order, group + i) * 2 + pair;
       }
-      make_safe(set, 1, list), make_safe(set, -1, list);
+      for (const int sign : {1, -1}) make_safe(set, sign, static_cast<size_t>(column), lists);
     }
   }
 }
@@ -146,25 +151,14 @@ void order_block(const int8_t* weights, std::span<uint8_t> order) {
   match_groups(groups, kMost, order);
 }
 
-int64_t groups_in(const ProofLayout& layout, int64_t block) {
-  return std::min(kBlockGroups, layout.k / 4 - block * kBlockGroups);
-}
-
 std::vector<uint8_t> order_of(const ProofLayout& layout, PanelForm form, const int8_t* panel) {
   std::vector<uint8_t> order(static_cast<size_t>(layout.k / 4));
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint8_t>(i % kBlockGroups);
-  for (int64_t block = 0; block < layout.blocks && form == PanelForm::fours; ++block) {
-    const int64_t groups = std::min(groups_in(layout, block), layout.whole - block * kBlockGroups);
-    const auto first = static_cast<size_t>(block * kBlockGroups);
-    const auto count = static_cast<size_t>(groups);
-    order_block(panel + block * kBlockGroups * kGroupBytes, std::span(order).subspan(first, count));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint8_t>(i % kOrdered);
+  for (int64_t i = 0; i < layout.whole && form == PanelForm::fours; i += kOrdered) {
+    const auto count = static_cast<size_t>(std::min(kOrdered, layout.whole - i));
+    order_block(panel + i * kGroupBytes, std::span(order).subspan(static_cast<size_t>(i), count));
   }
   return order;
-}
-
-// Where the group at a place of packed order lies in its own.
-int64_t own_place(const uint8_t* order, int64_t group) {
-  return group / kBlockGroups * kBlockGroups + order[group];
 }
 
 // Columns take turns: a group need not wait for the sums of the one before.
@@ -188,16 +182,11 @@ std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8
     const int8_t* group = panel + own_place(out.order.data(), i) * kGroupBytes;
     out.safe.insert(out.safe.end(), group, group + kGroupBytes);
   }
-  for (int64_t block = 0; block < layout.blocks; ++block) {
-    const int64_t first = block * kBlockGroups;
-    const BlockGroups groups{out.safe.data() + first * kGroupBytes, out.order.data() + first,
-                             groups_in(layout, block)};
-    std::array<CorrectionList, kColumns> lists;
-    for (int64_t j = 0; j < kColumns; ++j) {
-      split_column(groups, form, j, lists[static_cast<size_t>(j)]);
-    }
+  Lists lists(static_cast<size_t>(layout.blocks));
+  for (int64_t j = 0; j < kColumns; ++j) split_column(out.safe, out.order.data(), form, j, lists);
+  for (const auto& columns : lists) {
     const int64_t before = std::ssize(out.groups);
-    append(lists, out.groups);
+    append(columns, out.groups);
     out.counts.push_back(std::ssize(out.groups) - before);
     if (out.counts.back() > UINT16_MAX || std::ssize(out.groups) > layout.capacity) {
       return std::nullopt;
@@ -238,14 +227,15 @@ void restore(const ProofLayout& layout, const int8_t* panel, auto* weights) {
   }
 }
 
-// A permutation of every block; of fours alone another than none.
+// A permutation of every kOrdered groups; of fours alone another than none.
 bool order_holds(const ProofLayout& layout, PanelForm form, const uint8_t* order) {
-  for (int64_t block = 0; block < layout.blocks; ++block) {
-    std::array<bool, kBlockGroups> found = {};
-    for (int64_t i = 0; i < groups_in(layout, block); ++i) {
-      const uint8_t place = order[block * kBlockGroups + i];
-      if (place >= groups_in(layout, block) || found[place]) return false;
-      const bool free = form == PanelForm::fours && block * kBlockGroups + i < layout.whole;
+  for (int64_t first = 0; first < layout.k / 4; first += kOrdered) {
+    const int64_t count = std::min(kOrdered, layout.k / 4 - first);
+    std::array<bool, kOrdered> found = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const uint8_t place = order[first + i];
+      if (place >= count || found[place]) return false;
+      const bool free = form == PanelForm::fours && first + i < layout.whole;
       if (!free && place != i) return false;
       found[place] = true;
     }
@@ -276,7 +266,7 @@ bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t gr
 ProofLayout::ProofLayout(int64_t depth) : k(round_up(depth, 4)), whole(depth / 4) {
   constexpr int64_t kSpare = 16;  // narrow columns fill their groups badly
   blocks = ceil_div(k, kBlock);
-  capacity = k / 4 + kSpare;
+  capacity = k / 16 * 3 + kSpare;
   groups_at = checked_mul(kColumns, k, "packed weights");
   const auto group = static_cast<int64_t>(sizeof(CorrectionGroup));
   counts_at = checked_add(groups_at, checked_mul(capacity, group, "corrections"), "corrections");

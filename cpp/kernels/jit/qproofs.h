@@ -25,11 +25,10 @@ struct CorrectionGroup {
 };
 
 // Where things lie in a panel: weights, corrections in order of blocks of k, how many groups of
-// these each block has, the order of the weights' groups of 4, what is proven. The groups of a
-// block of k stay in it, but a panel of fours has them in an order of its own (qmatching.h); one
-// that is not whole is the last.
+// these each block has, the order of the weights' groups of 4, what is proven. A panel of fours has
+// every kOrdered groups in an order of its own (qmatching.h); one that is not whole is the last.
 struct ProofLayout {
-  static constexpr int64_t kColumns = 16, kBlock = 512;
+  static constexpr int64_t kColumns = 16, kBlock = 512, kOrdered = 128;
   explicit ProofLayout(int64_t depth);
   int64_t k, whole;          // rounded up to groups of 4; groups that are whole
   int64_t blocks, capacity;  // capacity: correction groups
@@ -41,7 +40,7 @@ struct ProofLayout {
     const auto* bytes = reinterpret_cast<const uint8_t*>(panel) + counts_at + 2 * block;
     return bytes[0] + 256 * bytes[1];
   }
-  // [k / 4]: which group of its block each group of the weights is.
+  // [k / 4]: which of its kOrdered groups each group of the weights is.
   const uint8_t* order(const int8_t* panel) const {
     return reinterpret_cast<const uint8_t*>(panel) + order_at;
   }

@@ -273,13 +273,13 @@ void list_places(const TileRun& t) {
 
 // The same in the order of a panel of fours.
 void set_places(const TileRun& t, jit::QgemmCall& call) {
-  constexpr int64_t kBlock = jit::ProofLayout::kBlock / 4;
+  constexpr int64_t kOrdered = jit::ProofLayout::kOrdered;
   const jit::ProofLayout layout(t.args.k);
   if (!has_corrections(t.args) || layout.form(call.b) != jit::PanelForm::fours) return;
   const uint8_t* order = layout.order(call.b);
   const int64_t count = t.runs.groups * t.runs.lines;
   int32_t* places = t.places + layout.k / 4;
-  for (int64_t i = 0; i < count; ++i) places[i] = t.places[i / kBlock * kBlock + order[i]];
+  for (int64_t i = 0; i < count; ++i) places[i] = t.places[i / kOrdered * kOrdered + order[i]];
   call.places = places;
   call.place_count = count;
 }
