@@ -85,10 +85,8 @@ void run_kernel(const QgemmTile& tile, const QgemmCall& call, bool masked) {
   const QgemmFn(*kernels)[2] = tile.one;
   if (tile.unit == QgemmUnit::pairs) {
     const auto form = static_cast<PanelForm>(call.b[call.panel_bytes - kProofBytes]);
-    // Where lines end in the midst of two groups, the next line's two are others than were proven.
-    const bool aligned = call.lines == 1 || call.groups % 2 == 0;
     if (form == PanelForm::any) kernels = tile.any;
-    if (form == PanelForm::fours && aligned) kernels = tile.fours;
+    if (form == PanelForm::fours) kernels = tile.fours;
   }
   kernels[call.rows][masked](&call);
 }

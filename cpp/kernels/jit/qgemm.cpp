@@ -3,6 +3,7 @@
 //     loop those are free for the epilogue.
 //   rdi: the call; rax: groups left; rdx: row stride of A; a_bases: every third row of A, the two
 //     rows behind it by [base + rdx] and [base + 2 * rdx]; b_bases: the same for the panels of B.
+//     Fours have a base for each row, and rdx and rcx are the places of two groups.
 #include "kernels/jit/qgemm.h"
 
 #include <xbyak/xbyak.h>
@@ -68,20 +69,23 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   int registers() const { return evex_ ? 32 : 16; }
   int spare() const { return registers() - r_.rows * columns_; }
   bool b_resident() const { return r_.rows > columns_; }
-  bool proven() const { return r_.unit == QgemmUnit::pairs || r_.unit == QgemmUnit::fours; }
+  bool fours() const { return r_.unit == QgemmUnit::fours; }
+  bool proven() const { return r_.unit == QgemmUnit::pairs || fours(); }
+  int rows_of_base() const { return fours() ? 1 : 3; }
   // What one_group holds beside the sums.
   int inputs() const {
     if (r_.unit == QgemmUnit::sums) return 1;
     if (r_.unit == QgemmUnit::pairs) return 3;                 // ones, a value of A, a product
-    if (r_.unit == QgemmUnit::fours) return 2 + 3 * columns_;  // and two groups of B, sums of each
+    if (fours()) return 2 + 3 * columns_;                      // and two groups of B, sums of each
     if (r_.unit == QgemmUnit::quads) return 4 + 2 * columns_;  // mask, product, two halves of each
     const int products = vnni_ ? 0 : 1;
     return std::min(r_.rows, columns_) + 1 + products;
   }
 
   void check() const {
-    const bool fits = r_.rows >= 1 && r_.rows <= 3 * static_cast<int>(std::size(a_bases)) &&
-                      columns_ >= 1 && r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
+    const int most = static_cast<int>(std::size(a_bases)) * rows_of_base();
+    const bool fits = r_.rows >= 1 && r_.rows <= most && columns_ >= 1 &&
+                      r_.panels <= 3 * static_cast<int>(std::size(b_bases)) &&
                       inputs() <= spare() && (!r_.masked || masks_fit());
     if (!fits || r_.isa < Isa::avx2 || !unit_fits()) {
       throw InternalError("no integer kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
@@ -89,7 +93,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     }
   }
   bool unit_fits() const {
-    if (r_.unit == QgemmUnit::tiles) return false;
+    if (r_.unit == QgemmUnit::tiles || (fours() && r_.panels > 1)) return false;
     return r_.unit == QgemmUnit::vnni || wide_ == (r_.unit == QgemmUnit::sums);
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
@@ -161,7 +165,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void multiply() {
     start_sums();
     load_words();
-    lines_loop();
+    fours() ? k_loop() : lines_loop();
     k_tail();
   }
 
@@ -218,10 +222,15 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(a_stride, PLANCK_FIELD(a_stride));
     mov(a_bases[0], PLANCK_FIELD(a));
     to_tile(a_bases[0], kA);
-    load_bases(a_bases, r_.rows, a_stride);
+    if (fours()) {
+      for (int i = 1; i < r_.rows; ++i) lea(a_bases[i], ptr[a_bases[i - 1] + a_stride]);
+    } else {
+      load_bases(a_bases, r_.rows, a_stride);
+    }
     mov(b_stride, PLANCK_FIELD(b_stride));
     mov(b_bases[0], PLANCK_FIELD(b));
     load_bases(b_bases, r_.panels, b_stride);
+    if (fours()) mov(places, PLANCK_FIELD(places));
   }
 
   // Every row of sums starts at the columns' offsets, or at its own.
@@ -270,12 +279,17 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   }
   // A group of A fills 32 bits: four bytes, or two of 16 bits.
   Xbyak::Address a_address(int row, int step) const {
+    if (fours()) return ptr[a_bases[row] + place_of(step)];
     return ptr[based(a_bases, a_stride, row) + 4 * step];
   }
   Xbyak::Address b_address(int column, int step) const {
     const int in_panel = column % r_.vectors * b_bytes();
     return ptr[based(b_bases, b_stride, column / r_.vectors) + (in_panel + step * panel_bytes())];
   }
+
+  // Of the first group of a step, and of the one behind.
+  const Xbyak::Reg64& place_of(int step) const { return step % 2 == 0 ? a_stride : b_stride; }
+  void load_place(int step) { mov(place_of(step).cvt32(), dword[places + 4 * step]); }
 
   void load_a(const Xbyak::Xmm& to, int row, int step) { vpbroadcastd(to, a_address(row, step)); }
   void load_b(const Xbyak::Xmm& to, int column, int step) {
@@ -343,6 +357,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     const auto total = [&](int j) { return input(2 + j); };
     const auto b = [&](int group, int j) { return input(2 + columns_ + group * columns_ + j); };
     for (int group = 0; group < 2; ++group) {
+      load_place(step + group);
       for (int j = 0; j < columns_; ++j) load_b(b(group, j), j, step + group);
     }
     for (int i = 0; i < r_.rows; ++i) {
@@ -383,12 +398,17 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void advance(int steps) {
-    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], 4 * steps);
+    if (fours()) {
+      add(places, 4 * steps);
+    } else {
+      for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], 4 * steps);
+    }
     for (int i = 0; 3 * i < r_.panels; ++i) add(b_bases[i], panel_bytes() * steps);
   }
 
-  // One prefetch a line: of the B that this kernel reads next.
+  // One prefetch a line: of the B that this kernel reads next. Fours leave no room for more loads.
   void prefetch_b() {
+    if (fours()) return;
     const int bytes = panel_bytes() * kUnroll;
     for (int p = 0; p < r_.panels; ++p) {
       for (int line = 0; line < bytes; line += 64) {
@@ -402,12 +422,13 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     const auto load = [this](int step) {
       return [this, step](const Xbyak::Xmm& to, int row) { load_a(to, row, step); };
     };
-    mov(count, PLANCK_FIELD(groups));
+    mov(count,
+        qword[call + (fours() ? offsetof(QgemmCall, place_count) : offsetof(QgemmCall, groups))]);
     sub(count, kUnroll);
     jl(rest, T_NEAR);
     align(32);
     L(loop);
-    if (r_.unit == QgemmUnit::fours) {
+    if (fours()) {
       for (int step = 0; step < kUnroll; step += 2) two_groups_in_fours(step);
     } else {
       for (int step = 0; step < kUnroll; ++step) one_group(step, load(step));
@@ -422,6 +443,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     add(count, kUnroll);
     jz(done, T_NEAR);
     L(rest_loop);
+    if (fours()) load_place(0);
     one_group(0, load(0));
     advance(1);
     dec(count);
@@ -449,14 +471,20 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     sub(pointer, 4);
-    // The lines' loop has stepped once too often.
     mov(pointer_stride, pointer);
-    sub(pointer_stride, PLANCK_FIELD(line_step));
-    for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], pointer_stride);
+    if (fours()) {
+      mov(a_stride, PLANCK_FIELD(place_count));
+      lea(a_stride, ptr[pointer_stride + a_stride * 4]);
+    } else {
+      // The lines' loop has stepped once too often.
+      sub(pointer_stride, PLANCK_FIELD(line_step));
+      for (int i = 0; 3 * i < r_.rows; ++i) add(a_bases[i], pointer_stride);
+    }
     neg(pointer);
     shl(pointer, 3);
     one_group(0, [this](const Xbyak::Xmm& to, int row) {
-      shrx(count.cvt32(), dword[based(a_bases, a_stride, row)], pointer.cvt32());
+      const Xbyak::RegExp at = fours() ? a_bases[row] + place_of(0) : based(a_bases, a_stride, row);
+      shrx(count.cvt32(), dword[at], pointer.cvt32());
       if (evex_) {
         vpbroadcastd(to, count.cvt32());
       } else {
@@ -741,6 +769,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
                      next_step = r9, pointer = r10, pointer_stride = r11, bytes = count;
   const Xbyak::Reg64 a_bases[5] = {rsi, rbx, r12, r13, r14};
   const Xbyak::Reg64 b_bases[2] = {r15, rbp};
+  const Xbyak::Reg64& places = b_bases[1];  // of fours, which have one panel
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
 
   const QgemmRecipe r_;

@@ -43,6 +43,9 @@ struct QgemmCall {
   // end of one to the next. `tail` elements behind them (0 to 3) are read without touching what
   // lies behind; where there are any, there is one line, of at least four elements.
   int64_t groups = 0, lines = 1, line_step = 0, tail = 0;
+  // Of fours: where in a row each group of all lines lies, in the order of B; bytes.
+  const int32_t* places = nullptr;
+  int64_t place_count = 0;
   const int32_t* offset = nullptr;    // [columns], where the sums start
   int64_t offset_stride = 0;          // from row to row; of pairs and fours, others share one row
   const float* multiplier = nullptr;  // [columns]
@@ -81,7 +84,7 @@ using QgemmFn = void (*)(const QgemmCall*);
 enum class QgemmUnit : uint8_t {
   widen,  // vpmaddwd on both operands widened to 16 bits: groups of two
   pairs,  // vpmaddubsw on panels that are proven not to leave 16 bits (qproofs.h), groups of four
-  fours,  // the same, two groups added up in 16 bits; pairs where one is left over
+  fours,  // the same, two groups added up in 16 bits; up to five rows
   quads,  // vpmaddwd on bytes widened in registers: any panel, groups of four
   vnni,   // vpdpbusd, groups of four
   tiles,  // tdpbusd, groups of 64: see qtiles.h

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/guard.h"
@@ -29,8 +30,8 @@ void each(const QPanelShape& s, int64_t row_stride, int64_t column_stride, const
 }  // namespace
 
 int64_t panel_bytes(const QPanelShape& s) {
-  const int64_t depth = round_up(s.k, s.k_step);
-  return s.proves ? ProofLayout(depth).bytes : checked_mul(s.width, depth, "packed weights");
+  if (s.proves) return ProofLayout(s.k).bytes;
+  return checked_mul(s.width, round_up(s.k, s.k_step), "packed weights");
 }
 
 int64_t packed_bytes(const QPanelShape& s) {
@@ -39,7 +40,7 @@ int64_t packed_bytes(const QPanelShape& s) {
 
 bool proofs_hold(const QPanelShape& s, const int8_t* packed) {
   if (!s.proves) return true;
-  const ProofLayout layout(round_up(s.k, s.k_step));
+  const ProofLayout layout(s.k);
   for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
     check_guard();
     if (!panel_holds(layout, packed)) return false;
@@ -52,7 +53,7 @@ void pack_panels(const QPanelShape& s, const int8_t* b, int64_t row_stride, int6
   std::memset(packed, 0, static_cast<size_t>(packed_bytes(s)));
   each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { packed[to] = b[from]; });
   if (!s.proves) return;
-  const ProofLayout layout(round_up(s.k, s.k_step));
+  const ProofLayout layout(s.k);
   for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
     check_guard();
     prove_panel(layout, packed);
@@ -61,15 +62,18 @@ void pack_panels(const QPanelShape& s, const int8_t* b, int64_t row_stride, int6
 
 void unpack_panels(const QPanelShape& s, const int8_t* packed, int8_t* b, int64_t row_stride,
                    int64_t column_stride) {
-  each(s, row_stride, column_stride, [&](int64_t to, int64_t from) { b[from] = packed[to]; });
-  if (!s.proves) return;
-  const ProofLayout layout(round_up(s.k, s.k_step));
+  const auto unpack = [&](const QPanelShape& shape, const int8_t* from, int8_t* to) {
+    each(shape, row_stride, column_stride,
+         [&](int64_t at, int64_t place) { to[place] = from[at]; });
+  };
+  if (!s.proves) return unpack(s, packed, b);
+  const ProofLayout layout(s.k);
+  std::vector<int8_t> whole(static_cast<size_t>(layout.groups_at));
   for (int64_t first = 0; first < s.n; first += s.width, packed += layout.bytes) {
-    each_correction(layout, packed, [&](int64_t k, int64_t column, int8_t weight) {
-      if (k >= s.k || first + column >= s.n) return;
-      int8_t& to = b[k * row_stride + (first + column) * column_stride];
-      to = static_cast<int8_t>(to + weight);
-    });
+    restore_panel(layout, packed, whole.data());
+    QPanelShape one = s;
+    one.n = std::min(s.width, s.n - first);
+    unpack(one, whole.data(), b + first * column_stride);
   }
 }
 

@@ -5,14 +5,18 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/checked.h"
+#include "kernels/jit/qmatching.h"
 
 namespace planck::jit {
 namespace {
 
 constexpr int64_t kColumns = ProofLayout::kColumns;
+constexpr int64_t kGroupBytes = 4 * kColumns;
+constexpr int64_t kOrdered = ProofLayout::kOrdered;
 constexpr int kMost = 128;  // 255 * 128 = 32640, and one more weight would be too much
 
 int64_t place_of(int64_t k, int64_t column) { return (k / 4 * kColumns + column) * 4 + k % 4; }
@@ -70,7 +74,7 @@ class CorrectionList {
 // Up to two pairs of one column, whose weights are one set.
 struct WeightSet {
   int8_t* pairs[2];
-  int64_t k[2];
+  int64_t number[2];  // of pairs in k
   int count;
 
   int part(int pair, int sign) const {
@@ -79,15 +83,19 @@ struct WeightSet {
   }
 };
 
+// Of each block of k.
+using Lists = std::vector<std::array<CorrectionList, kColumns>>;
+
 // Takes from the pair with the larger part until the rest fits.
-void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
+void make_safe(const WeightSet& set, int sign, size_t column, Lists& lists) {
+  constexpr int64_t kPairs = ProofLayout::kBlock / 2;
   const auto excess = [&] {
     return set.part(0, sign) + (set.count > 1 ? set.part(1, sign) : 0) - kMost;
   };
   for (int left = excess(); left > 0; left = excess()) {
     const int from = set.count > 1 && set.part(1, sign) > set.part(0, sign) ? 1 : 0;
     left = std::min(left, kMost);  // of a correction
-    Correction c{.pair = static_cast<uint8_t>(set.k[from] % ProofLayout::kBlock / 2)};
+    Correction c{.pair = static_cast<uint8_t>(set.number[from] % kPairs)};
     for (int e = 0; e < 2; ++e) {
       int8_t& w = set.pairs[from][e];
       const int taken = std::min(left, std::max(sign * w, 0));
@@ -95,32 +103,62 @@ void make_safe(const WeightSet& set, int sign, CorrectionList& list) {
       w = static_cast<int8_t>(w - sign * taken);
       left -= taken;
     }
-    list.add(c);
+    lists[static_cast<size_t>(set.number[from] / kPairs)][column].add(c);
   }
 }
 
 struct Split {
-  std::vector<int8_t> safe;
+  std::vector<uint8_t> order;
+  std::vector<int8_t> safe;  // in this order
   std::vector<CorrectionGroup> groups;
   std::vector<int64_t> counts;  // of groups, in each block
 };
 
-// One block of k of one column.
-void split_column(const ProofLayout& layout, PanelForm form, int64_t block, int64_t column,
-                  int8_t* weights, CorrectionList& list) {
-  const int64_t first = block * ProofLayout::kBlock;
-  const int64_t end = std::min(layout.k, first + ProofLayout::kBlock);
-  const auto visit = [&](const WeightSet& set) {
-    make_safe(set, 1, list), make_safe(set, -1, list);
-  };
-  const auto at = [&](int64_t k) { return weights + place_of(k, column); };
-  const int64_t step = form == PanelForm::fours ? 8 : 4;
-  for (int64_t k = first; k < end; k += step) {
-    const bool fours = step == 8 && k + 4 < end;
-    for (const int64_t pair : {k, k + 2}) {
-      visit({{at(pair), fours ? at(pair + 4) : nullptr}, {pair, pair + 4}, fours ? 2 : 1});
+// Where the group at a place of packed order lies in its own.
+int64_t own_place(const uint8_t* order, int64_t group) {
+  return group / kOrdered * kOrdered + order[group];
+}
+
+// One column of weights in packed order.
+void split_column(std::span<int8_t> weights, const uint8_t* order, PanelForm form, int64_t column,
+                  Lists& lists) {
+  const int64_t step = form == PanelForm::fours ? 2 : 1;
+  const int64_t count = std::ssize(weights) / kGroupBytes;
+  for (int64_t group = 0; group < count; group += step) {
+    const int64_t groups = std::min(step, count - group);
+    for (int64_t pair = 0; pair < 2; ++pair) {
+      WeightSet set{{}, {}, static_cast<int>(groups)};
+      for (int64_t i = 0; i < groups; ++i) {
+        set.pairs[i] = weights.data() + (group + i) * kGroupBytes + column * 4 + pair * 2;
+        set.number[i] = own_place(order, group + i) * 2 + pair;
+      }
+      for (const int sign : {1, -1}) make_safe(set, sign, static_cast<size_t>(column), lists);
     }
   }
+}
+
+// Partners that leave few corrections.
+void order_block(const int8_t* weights, std::span<uint8_t> order) {
+  std::vector<GroupParts> groups(order.size());
+  for (GroupParts& g : groups) {
+    for (int64_t pair = 0; pair < 2 * kColumns; ++pair, weights += 2) {
+      Parts parts;
+      parts.add(weights[0]), parts.add(weights[1]);
+      g.part[static_cast<size_t>(pair)] = static_cast<int16_t>(parts.up);
+      g.part[static_cast<size_t>(pair + 2 * kColumns)] = static_cast<int16_t>(parts.down);
+    }
+  }
+  match_groups(groups, kMost, order);
+}
+
+std::vector<uint8_t> order_of(const ProofLayout& layout, PanelForm form, const int8_t* panel) {
+  std::vector<uint8_t> order(static_cast<size_t>(layout.k / 4));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint8_t>(i % kOrdered);
+  for (int64_t i = 0; i < layout.whole && form == PanelForm::fours; i += kOrdered) {
+    const auto count = static_cast<size_t>(std::min(kOrdered, layout.whole - i));
+    order_block(panel + i * kGroupBytes, std::span(order).subspan(static_cast<size_t>(i), count));
+  }
+  return order;
 }
 
 // Columns take turns: a group need not wait for the sums of the one before.
@@ -139,14 +177,16 @@ void append(const std::array<CorrectionList, kColumns>& lists, std::vector<Corre
 // Nothing where the corrections do not fit the panel.
 std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8_t* panel) {
   Split out;
-  out.safe.assign(panel, panel + layout.groups_at);
-  for (int64_t block = 0; block < layout.blocks; ++block) {
-    std::array<CorrectionList, kColumns> lists;
-    for (int64_t column = 0; column < kColumns; ++column) {
-      split_column(layout, form, block, column, out.safe.data(), lists[column]);
-    }
+  out.order = order_of(layout, form, panel);
+  for (int64_t i = 0; i < layout.k / 4; ++i) {
+    const int8_t* group = panel + own_place(out.order.data(), i) * kGroupBytes;
+    out.safe.insert(out.safe.end(), group, group + kGroupBytes);
+  }
+  Lists lists(static_cast<size_t>(layout.blocks));
+  for (int64_t j = 0; j < kColumns; ++j) split_column(out.safe, out.order.data(), form, j, lists);
+  for (const auto& columns : lists) {
     const int64_t before = std::ssize(out.groups);
-    append(lists, out.groups);
+    append(columns, out.groups);
     out.counts.push_back(std::ssize(out.groups) - before);
     if (out.counts.back() > UINT16_MAX || std::ssize(out.groups) > layout.capacity) {
       return std::nullopt;
@@ -179,12 +219,37 @@ bool proven(const ProofLayout& layout, PanelForm form, const int8_t* weights) {
   return true;
 }
 
+// The safe part in its own order.
+void restore(const ProofLayout& layout, const int8_t* panel, auto* weights) {
+  for (int64_t i = 0; i < layout.k / 4; ++i) {
+    const int64_t own = own_place(layout.order(panel), i);
+    std::copy_n(panel + i * kGroupBytes, kGroupBytes, weights + own * kGroupBytes);
+  }
+}
+
+// A permutation of every kOrdered groups; of fours alone another than none.
+bool order_holds(const ProofLayout& layout, PanelForm form, const uint8_t* order) {
+  for (int64_t first = 0; first < layout.k / 4; first += kOrdered) {
+    const int64_t count = std::min(kOrdered, layout.k / 4 - first);
+    std::array<bool, kOrdered> found = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const uint8_t place = order[first + i];
+      if (place >= count || found[place]) return false;
+      const bool free = form == PanelForm::fours && first + i < layout.whole;
+      if (!free && place != i) return false;
+      found[place] = true;
+    }
+  }
+  return true;
+}
+
 bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t groups) {
   for (int64_t i = 0; i < groups; ++i) {
     const CorrectionGroup& g = layout.groups(panel)[i];
     if (g.column >= kColumns || !fits(g)) return false;
   }
-  std::vector<int16_t> whole(panel, panel + layout.groups_at);
+  std::vector<int16_t> whole(static_cast<size_t>(layout.groups_at));
+  restore(layout, panel, whole.data());
   bool inside = true;
   each_correction(layout, panel, [&](int64_t k, int64_t column, int8_t weight) {
     inside = inside && k < layout.k;
@@ -198,14 +263,15 @@ bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t gr
 
 }  // namespace
 
-ProofLayout::ProofLayout(int64_t depth) : k(depth) {
+ProofLayout::ProofLayout(int64_t depth) : k(round_up(depth, 4)), whole(depth / 4) {
   constexpr int64_t kSpare = 16;  // narrow columns fill their groups badly
   blocks = ceil_div(k, kBlock);
-  capacity = k / 4 + kSpare;
+  capacity = k / 16 * 3 + kSpare;
   groups_at = checked_mul(kColumns, k, "packed weights");
   const auto group = static_cast<int64_t>(sizeof(CorrectionGroup));
   counts_at = checked_add(groups_at, checked_mul(capacity, group, "corrections"), "corrections");
-  form_at = round_up(checked_add(counts_at, 2 * blocks, "corrections"), kProofBytes);
+  order_at = checked_add(counts_at, 2 * blocks, "corrections");
+  form_at = round_up(checked_add(order_at, k / 4, "corrections"), kProofBytes);
   bytes = checked_add(form_at, kProofBytes, "packed weights");
 }
 
@@ -221,6 +287,8 @@ void prove_panel(const ProofLayout& layout, int8_t* panel) {
     best = std::move(found), best_form = form, least = cost;
   }
   panel[layout.form_at] = static_cast<int8_t>(best_form);
+  const auto order = best ? best->order : order_of(layout, best_form, panel);
+  if (!order.empty()) std::memcpy(panel + layout.order_at, order.data(), order.size());
   if (!best) return;
   std::ranges::copy(best->safe, panel);
   panel[layout.form_at + 1] = best->groups.empty() ? 0 : 1;
@@ -233,9 +301,19 @@ void prove_panel(const ProofLayout& layout, int8_t* panel) {
   }
 }
 
+void restore_panel(const ProofLayout& layout, const int8_t* panel, int8_t* weights) {
+  restore(layout, panel, weights);
+  each_correction(layout, panel, [&](int64_t k, int64_t column, int8_t weight) {
+    if (k >= layout.k || column >= kColumns) return;
+    int8_t& w = weights[place_of(k, column)];
+    w = static_cast<int8_t>(w + weight);
+  });
+}
+
 bool panel_holds(const ProofLayout& layout, const int8_t* panel) {
   const PanelForm form = layout.form(panel);
   if (form < PanelForm::any || form > PanelForm::fours) return false;
+  if (!order_holds(layout, form, layout.order(panel))) return false;
   int64_t groups = 0;
   for (int64_t block = 0; block < layout.blocks; ++block) groups += layout.count(panel, block);
   if (groups > layout.capacity || layout.corrected(panel) != (groups > 0)) return false;

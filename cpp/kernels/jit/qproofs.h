@@ -13,7 +13,7 @@ namespace planck::jit {
 enum class PanelForm : int8_t {
   any = 0,    // nothing: there are no corrections
   pairs = 1,  // the sets are weights 2i and 2i + 1 of a column
-  fours = 2,  // these, and the pair at the same place of the next group of 4, behind an even one
+  fours = 2,  // these, and the pair at the same place of the group of 4 that follows an even one
 };
 
 // Corrections of one column. The sum of their products fits 16 bits as well.
@@ -24,19 +24,25 @@ struct CorrectionGroup {
   uint8_t column = 0, unused[3] = {};
 };
 
-// Where things lie in a panel: weights, corrections in order of blocks of k, how many groups each
-// block has, what is proven.
+// Where things lie in a panel: weights, corrections in order of blocks of k, how many groups of
+// these each block has, the order of the weights' groups of 4, what is proven. A panel of fours has
+// every kOrdered groups in an order of its own (qmatching.h); one that is not whole is the last.
 struct ProofLayout {
-  static constexpr int64_t kColumns = 16, kBlock = 512;
-  explicit ProofLayout(int64_t k);  // a multiple of 4
-  int64_t k, blocks, capacity;      // capacity: correction groups
-  int64_t groups_at, counts_at, form_at, bytes;
+  static constexpr int64_t kColumns = 16, kBlock = 512, kOrdered = 128;
+  explicit ProofLayout(int64_t depth);
+  int64_t k, whole;          // rounded up to groups of 4; groups that are whole
+  int64_t blocks, capacity;  // capacity: correction groups
+  int64_t groups_at, counts_at, order_at, form_at, bytes;
 
   PanelForm form(const int8_t* panel) const { return static_cast<PanelForm>(panel[form_at]); }
   bool corrected(const int8_t* panel) const { return panel[form_at + 1] != 0; }
   int64_t count(const int8_t* panel, int64_t block) const {  // of groups
     const auto* bytes = reinterpret_cast<const uint8_t*>(panel) + counts_at + 2 * block;
     return bytes[0] + 256 * bytes[1];
+  }
+  // [k / 4]: which of its kOrdered groups each group of the weights is.
+  const uint8_t* order(const int8_t* panel) const {
+    return reinterpret_cast<const uint8_t*>(panel) + order_at;
   }
   const CorrectionGroup* groups(const int8_t* panel) const {
     return reinterpret_cast<const CorrectionGroup*>(panel + groups_at);
@@ -49,6 +55,8 @@ inline constexpr int64_t kProofBytes = 64;
 void prove_panel(const ProofLayout& layout, int8_t* panel);
 // Whether all that a panel says is so, and weights and corrections make numbers of 8 bits.
 bool panel_holds(const ProofLayout& layout, const int8_t* panel);
+// The weights that were split, in their own order.
+void restore_panel(const ProofLayout& layout, const int8_t* panel, int8_t* weights);
 // Visits every correction: (k, column, weight to add).
 void each_correction(const ProofLayout& layout, const int8_t* panel, const auto& visit) {
   int64_t group = 0;

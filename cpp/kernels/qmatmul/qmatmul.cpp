@@ -195,6 +195,7 @@ struct TileRun {
   // [panels][rows][columns of a panel]: where the sums of corrected panels start.
   int32_t* starts;
   int64_t first_column;  // of the tile
+  int32_t* places;       // of the groups of a row, then in the order of a panel
 };
 
 // Of the rows of a tile.
@@ -218,7 +219,7 @@ void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
     block.call.c_stride = (args.plan.staged ? args.plan.chunk : args.c_stride) * int64_t{4};
   }
   block.call.offset = args.offset + area.column;
-  if (has_corrections(args) && jit::ProofLayout(args.plan.packed_k).corrected(block.call.b)) {
+  if (has_corrections(args) && jit::ProofLayout(args.k).corrected(block.call.b)) {
     const int64_t panel = (area.column - t.first_column) / args.plan.tile.columns;
     block.call.offset = t.starts + panel * area.rows * args.plan.tile.columns;
     block.call.offset_stride = args.plan.tile.columns * int64_t{sizeof(int32_t)};
@@ -260,6 +261,30 @@ void run_program(const TileRun& t, const Area& area) {
   args.plan.strip(*args.program, strip);
 }
 
+// Where the groups of a row lie, behind its beginning.
+void list_places(const TileRun& t) {
+  int32_t* to = t.places;
+  int64_t place = 0;
+  for (int64_t line = 0; line < t.runs.lines; ++line, place += t.runs.line_step) {
+    for (int64_t i = 0; i < t.runs.groups; ++i, place += t.args.plan.group) {
+      *to++ = static_cast<int32_t>(place);
+    }
+  }
+}
+
+// The same in the order of a panel of fours.
+void set_places(const TileRun& t, jit::QgemmCall& call) {
+  constexpr int64_t kOrdered = jit::ProofLayout::kOrdered;
+  const jit::ProofLayout layout(t.args.k);
+  if (!has_corrections(t.args) || layout.form(call.b) != jit::PanelForm::fours) return;
+  const uint8_t* order = layout.order(call.b);
+  const int64_t count = t.runs.groups * t.runs.lines;
+  int32_t* places = t.places + layout.k / 4;
+  for (int64_t i = 0; i < count; ++i) places[i] = t.places[i / kOrdered * kOrdered + order[i]];
+  call.places = places;
+  call.place_count = count;
+}
+
 // Columns [area.column, + area.columns) of all runs; `next` is brought near meanwhile.
 void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
   const Runs& runs = t.runs;
@@ -274,6 +299,7 @@ void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
   block.call.line_step = runs.line_step;
   block.call.tail = runs.tail;
   block.call.b = t.item.b + area.column / t.args.plan.tile.columns * block.panel_stride;
+  set_places(t, block.call);
   block.a_is_far = a_is_far;
   block.prefetch = next.from;
   block.prefetch_bytes = ceil_div(next.count, runs.count);
@@ -316,7 +342,7 @@ void correct(const TileRun& t, const Area& area, uint8_t* scratch) {
   const CorrectedRows rows{row,        area.rows,      runs.groups * plan.group,
                            runs.lines, runs.line_step, runs.tail};
   const int64_t first = area.column / plan.tile.columns;
-  const CorrectedPanels panels{jit::ProofLayout(plan.packed_k), t.item.b + first * plan.panel_bytes,
+  const CorrectedPanels panels{jit::ProofLayout(t.args.k), t.item.b + first * plan.panel_bytes,
                                ceil_div(area.columns, plan.tile.columns),
                                t.args.offset + area.column, area.columns};
   add_corrections(rows, panels, scratch + pointers_bytes(t.args), t.starts);
@@ -334,7 +360,9 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
                   runs,
                   reinterpret_cast<float*>(scratch + plan.stage_offset),
                   reinterpret_cast<int32_t*>(scratch + plan.starts_offset),
-                  area.column};
+                  area.column,
+                  reinterpret_cast<int32_t*>(scratch + plan.places_offset)};
+  if (has_corrections(args)) list_places(t);
   if (has_corrections(args)) correct(t, area, scratch + plan.corrections_offset);
   Bytes next = next_weights(args, tile, worker);
   const int64_t chunks = ceil_div(area.columns, plan.chunk), share = ceil_div(next.count, chunks);
@@ -463,7 +491,10 @@ bool walks_lines(const QmatmulArgs& args) {
   const int64_t k = w.x.kernel * w.channels;
   const int64_t group = args.plan.group;
   const bool whole = k % group == 0 || (w.y.kernel == 1 && reads_tails(args) && k >= group);
-  return args.batch_rank == 0 && whole && k > 0 && (w.x.dilation == 1 || w.x.kernel == 1) &&
+  // Places in a row are 32 bits where groups have an order of their own.
+  const bool near = !has_corrections(args) ||
+                    w.y.step <= INT32_MAX / std::max<int64_t>(1, w.y.kernel * w.y.dilation);
+  return args.batch_rank == 0 && whole && near && k > 0 && (w.x.dilation == 1 || w.x.kernel == 1) &&
          w.x.out >= kFewest && w.x.out <= kMost && w.y.out > 0;
 }
 
@@ -576,6 +607,8 @@ void choose_scratch(QmatmulArgs& args) {
   const int64_t columns = args.cut.panels * plan.tile.columns;
   const int64_t starts = checked_mul(args.cut.m_block, columns, "rows of a tile");
   plan.corrections_offset = plan.starts_offset + starts * int64_t{sizeof(int32_t)};
+  plan.places_offset = plan.corrections_offset;
+  plan.corrections_offset += round_up(plan.packed_k / 4 * 2 * int64_t{sizeof(int32_t)}, kLine);
   plan.scratch_bytes = plan.corrections_offset + pointers_bytes(args) +
                        round_up(corrections_scratch(args.cut.panels), kLine);
 }

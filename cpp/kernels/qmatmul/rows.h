@@ -131,7 +131,7 @@ struct QmatmulArgs {
     int64_t chunk = 0;          // columns of C that are finished before the next ones
     int64_t stage_offset = 0;   // bytes of scratch in front of the floats of a chunk
     int64_t starts_offset = 0;  // and in front of where corrected sums start
-    int64_t corrections_offset = 0;
+    int64_t places_offset = 0, corrections_offset = 0;
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool byte_residual = false;
     bool staged = false;  // the program makes bytes out of the floats of a chunk
