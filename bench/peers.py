@@ -163,6 +163,7 @@ ENGINES: dict[str, Callable[[Problem], Engine]] = {
     "onnxruntime-static": lambda problem: OnnxRuntime(problem.of_form("static")),
     "onnxruntime-plain": lambda problem: OnnxRuntime(problem, optimized=False),
     "openvino": OpenVino,
+    "openvino-static": lambda problem: OpenVino(problem.of_form("static")),
 }
 
 
