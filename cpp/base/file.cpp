@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "base/guard.h"
 
@@ -105,7 +107,9 @@ Bytes read_file(const std::string& path, int64_t limit, const char* option,
 namespace {
 
 [[noreturn]] void cannot_write(const std::string& path, const char* what) {
-  throw FileError("cannot write '", path, "': ", what, ": ", std::strerror(errno));
+  const bool full = errno == ENOSPC || errno == EDQUOT;
+  throw with(FileError("cannot write '", path, "': ", what, ": ", std::strerror(errno)),
+             {.hint = full ? "free some space, or write to another device" : ""});
 }
 
 void write_all(int fd, std::span<const std::byte> bytes, const std::string& path) {
@@ -123,10 +127,30 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash + 1);
 }
 
+// Whether there is something else than a file to be replaced: /dev/null, a pipe, a folder.
+bool is_no_file(const std::string& path) {
+  struct stat facts {};
+  return stat(path.c_str(), &facts) == 0 && !S_ISREG(facts.st_mode);
+}
+
+void write_through(const std::string& path, const std::function<void(const ByteSink&)>& body) {
+  const Handle file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file) cannot_write(path, "open");
+  body([&](std::span<const std::byte> bytes) { write_all(file.get(), bytes, path); });
+}
+
+// A rename onto a link would replace the link, not the file that it names.
+std::string behind_links(const std::string& path) {
+  std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
+  return real ? std::string(real.get()) : path;
+}
+
 }  // namespace
 
-void write_atomically(const std::string& path, const std::function<void(const ByteSink&)>& body) {
+void write_atomically(const std::string& given, const std::function<void(const ByteSink&)>& body) {
+  if (is_no_file(given)) return write_through(given, body);
   static std::atomic<int> counter{0};
+  const std::string path = behind_links(given);
   const std::string temporary = cat(path, ".", getpid(), ".", counter++, ".tmp");
   const Handle file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file) cannot_write(path, "temporary file");

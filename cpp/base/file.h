@@ -54,7 +54,8 @@ Bytes read_file(const std::string& path, int64_t limit, const char* option,
 
 // Writes a file that is whole or absent: a temporary file in the same folder, which `body` fills
 // by calling its argument, then fsync, rename, fsync of the folder. FileError says what failed;
-// the old file stays as it was.
+// the old file stays as it was. A link stays one; what is no file, such as /dev/null, is written to
+// as it is.
 using ByteSink = std::function<void(std::span<const std::byte>)>;
 void write_atomically(const std::string& path, const std::function<void(const ByteSink&)>& body);
 

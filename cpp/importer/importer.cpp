@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "importer/builder.h"
+#include "importer/formats.h"
 #include "importer/scan.h"
 
 namespace planck {
@@ -26,12 +27,26 @@ onnx::ModelProto parse(const std::string& bytes, const Limits& limits) {
   return model;
 }
 
+// What scan() keeps; a file of another kind is told by its name, not by the place where it fails.
+std::string scanned(std::span<const std::byte> bytes, const Limits& limits) {
+  try {
+    return importer::scan(bytes, limits);
+  } catch (const ParseError&) {
+    const importer::Format* format = importer::other_format(bytes);
+    if (format == nullptr) throw;
+    throw with(ParseError("this is no ONNX model but ", format->name),
+               {.expected = "an ONNX model",
+                .got = std::string(format->name),
+                .hint = std::string(format->hint)});
+  }
+}
+
 Graph import_model(const Bytes& bytes, const std::string& folder, const OpTable& ops,
                    const ImportOptions& options) {
   const Limits& limits = options.limits;
   within("model_bytes", limits.model_bytes, static_cast<int64_t>(bytes.span.size()),
          "bytes of a model");
-  const std::string kept = importer::scan(bytes.span, limits);
+  const std::string kept = scanned(bytes.span, limits);
   within("parse_bytes", INT32_MAX, static_cast<int64_t>(kept.size()), "bytes to be parsed");
   const onnx::ModelProto model = parse(kept, limits);
   importer::Payloads payloads{bytes, importer::ExternalData(folder), limits};

@@ -22,8 +22,7 @@ def model_of(model: Any) -> str | bytes:
     model: a path, bytes or another buffer of bytes, or an onnx.ModelProto with its weights inside.
     """
     if isinstance(model, (str, os.PathLike)):
-        path = os.fspath(model)
-        return os.fsdecode(path) if isinstance(path, bytes) else path
+        return path_of(model)
     if isinstance(model, (bytes, bytearray, memoryview)):
         return bytes(model)
     if hasattr(model, "SerializeToString") and hasattr(model, "graph"):
@@ -93,8 +92,24 @@ def names_in(option: str, given: Any) -> list[str]:
 def path_of(path: Any, what: str = "path") -> str:
     """A path as text."""
     if isinstance(path, (str, bytes, os.PathLike)):
-        return os.fsdecode(path)
+        text = os.fsdecode(path)
+        if "\0" in text or not _is_utf8(text):
+            raise wrong(
+                f"{what} {text!r} holds bytes that no name of a file of Planck has",
+                hint="rename it: names are UTF-8 without NUL",
+                kind=_core.FileError,
+            )
+        return text
     raise wrong(f"{what} is {type(path).__name__}; expected the path of a file")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a path was made of UTF-8; other bytes are surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def wrong(message: str, *, hint: str = "", kind: Any = None) -> _core.Error:

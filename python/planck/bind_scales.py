@@ -85,7 +85,7 @@ def _with_names(scales: Scales, outline: Outline, digest: str) -> Scales:
         raise _nothing_bound(scales.names, tensors)
     if scales.model_hash and scales.model_hash != digest:
         notes.append("the scales were made for another model file, or for another export of it")
-    notes += _coverage(found, tensors, outline)
+    notes += _coverage(found, tensors, outline, chosen=scales.kind == "calibration")
     if renamed:
         notes.append(f"{len(renamed)} names differ in punctuation only: {_listed(renamed)}")
     if constants:
@@ -113,12 +113,18 @@ def _nothing_bound(names: Sequence[str], tensors: Sequence[str]) -> _core.Error:
     )
 
 
-def _coverage(found: Collection[str], tensors: Sequence[str], outline: Outline) -> list[str]:
+def _coverage(
+    found: Collection[str], tensors: Sequence[str], outline: Outline, *, chosen: bool
+) -> list[str]:
+    """How much of the model has scales; `chosen`: by planck.calibrate, which knows what int8 needs.
+
+    Other tools leave gaps without a word, and a gap keeps a layer in float.
+    """
     floats = [name for name in tensors if outline.type_of(name).element_type in FLOATS]
     covered = [name for name in floats if name in found]
     without = [name for name in floats if name not in found]
     notes = [f"covers {len(covered)} of the {len(floats)} float tensors of the model"]
-    if without:
+    if without and not chosen:
         notes.append(f"without scales: {_listed(without)}")
     return notes
 

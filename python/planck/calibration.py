@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
+from planck.arguments import path_of
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     from numpy.typing import NDArray
@@ -340,19 +342,28 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file that is whole or absent: a temporary one beside it, then a rename."""
-    target = os.fspath(path)
-    beside = f"{target}.{os.getpid()}.tmp"
+    """Writes a file that is whole or absent: a temporary one beside it, then a rename.
+
+    A link stays one, and what is no file, such as /dev/null, is written to as it is. Errors:
+    FileError.
+    """
+    target = os.path.realpath(path_of(path))
+    through = os.path.exists(target) and not os.path.isfile(target)
+    beside = target if through else f"{target}.{os.getpid()}.tmp"
     try:
         with open(beside, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
+            if not through:
+                os.fsync(file.fileno())
+                os.replace(beside, target)
     except OSError as error:
-        if os.path.exists(beside):
+        if not through and os.path.exists(beside):
             os.unlink(beside)
-        raise _core.FileError(f"cannot write '{target}': {error}") from error
+        failed = _core.FileError(f"cannot write '{path_of(path)}': {error.strerror}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            failed.hint = "free some space, or write to another device"
+        raise failed from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
 from planck.arguments import expect_plan, thread_count
+from planck.calibration import write_text
 from planck.data import Batches
 from planck.plan import Plan
 
@@ -251,11 +252,7 @@ def write_json(data: Mapping[str, Any], path: str | os.PathLike[str] | None) -> 
 
     text = json.dumps(data, indent=1)
     if path is not None:
-        try:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        except OSError as error:
-            raise _core.FileError(f"cannot write '{os.fspath(path)}': {error}") from error
+        write_text(path, text + "\n")
     return text
 
 

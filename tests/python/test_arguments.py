@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,69 @@ def test_hints_at_what_was_meant(digits: Path, plan: planck.Plan) -> None:
     with pytest.raises(planck.UsageError, match="model is Plan") as error:
         planck.calibrate(plan, BATCHES)
     assert "built already" in error.value.hint
+
+
+OTHER_FORMATS = {
+    b"\x89PLAN\r\n\x1a\x01": ("a plan of Planck", "planck.load"),
+    b"ftrt\0\0\0\0": ("an engine of TensorRT", "built from"),
+    b"version https://git-lfs.github.com/spec/v1\n": ("a pointer of Git LFS", "git lfs pull"),
+    b"PK\x03\x04\x14\0\0\0": ("a zip archive", "torch.onnx.export"),
+    b"\x80\x04\x95\x10\0": ("a pickle", "torch.onnx.export"),
+    b"\x89HDF\r\n\x1a\n\0": ("HDF5", "export"),
+    b"\x1c\0\0\0TFL3\0": ("TensorFlow Lite", "tf2onnx"),
+    b"\x1c\0\0\0ORTM\0": ("ONNX Runtime's own format", ".onnx"),
+    b"\x40\0\0\0\0\0\0\0" + b'{"w":{}}': ("a safetensors file", "export"),
+    b"<!DOCTYPE html><html>": ("markup", "fetch"),
+    b'{"nodes": []}': ("JSON", ".onnx"),
+    b"TRT-8600-EntropyCalibration2\nx: 3c010204\n": ("a calibration cache", "--calib"),
+}
+
+
+@pytest.mark.parametrize("data", OTHER_FORMATS)
+def test_files_of_other_formats_are_named(data: bytes) -> None:
+    name, hint = OTHER_FORMATS[data]
+    with pytest.raises(planck.ParseError, match="no ONNX model but .*" + re.escape(name)) as error:
+        planck.build(data)
+    assert hint in error.value.hint and name in error.value.got
+
+
+def test_paths_that_no_file_has(plan: planck.Plan) -> None:
+    for path in ("a\0b", "\udcff.onnx"):
+        for call in (planck.build, planck.load, plan.save):
+            with pytest.raises(planck.FileError, match="no name of a file"):
+                call(path)
+
+
+def test_a_full_disk(plan: planck.Plan) -> None:
+    report = planck.compare(plan, "double", ONE)
+    calls = (plan.save, planck.Scales.from_ranges({"x": 1.0}).to_json, report.to_json)
+    for call in calls:
+        with pytest.raises(planck.FileError, match="No space left on device") as error:
+            call("/dev/full")
+        assert "free some space" in error.value.hint
+
+
+def test_writing_goes_through_links_and_devices(plan: planck.Plan, tmp_path: Path) -> None:
+    scales = planck.Scales.from_ranges({"x": 1.0})
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    for write, text in ((plan.save, plan.to_bytes()), (scales.to_json, scales.to_json().encode())):
+        target.write_bytes(b"old")
+        link.symlink_to(target)
+        write(link)
+        assert link.is_symlink() and target.read_bytes().startswith(text)
+        link.unlink()
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        thread = threading.Thread(target=write, args=(pipe,))
+        thread.start()
+        os.set_blocking(reader, True)
+        with os.fdopen(reader, "rb") as file:
+            assert file.read().startswith(text)
+        thread.join()
+        assert pipe.is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["pipe", "target"]
+        pipe.unlink()
+        with pytest.raises(planck.FileError, match="Is a directory"):
+            write(tmp_path)
 
 
 @pytest.mark.parametrize("what", [None, "digits.onnx", ONE])
@@ -252,6 +318,14 @@ def test_plans_are_shared_and_not_pickled(plan: planck.Plan) -> None:
     assert copy.copy(plan) is plan and copy.deepcopy([plan])[0] is plan
     with pytest.raises(TypeError, match=r"plan\.save"):
         pickle.dumps(plan)
+
+
+def test_what_was_calibrated_has_no_gaps(digits: Path, tmp_path: Path) -> None:
+    calibration = planck.calibrate(digits, BATCHES)
+    calibration.save(tmp_path / "calibration")
+    notes = planck.import_scales(tmp_path / "calibration", model=digits).notes
+    assert any(note.startswith("covers") for note in notes)
+    assert not any("without scales" in note for note in notes)
 
 
 def test_binary_files_that_are_no_scales(digits: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import math
 import os
 import pickle
@@ -113,6 +114,16 @@ meta = session.get_modelmeta()
 names = "producer_name graph_name domain description graph_description version custom_metadata_map"
 result = [getattr(meta, name) for name in names.split()]""",
     "many: all outputs": X + "result = session.run(None, {'x': x})",
+    "many: negative threads": X
+    + """
+options = ort.SessionOptions()
+options.intra_op_num_threads = -1
+session = ort.InferenceSession(models['many'], options, providers=['CPUExecutionProvider'])
+result = session.run(None, {'x': x})""",
+    "many: switches of the module": """
+ort.set_seed(3), ort.set_default_logger_verbosity(0), ort.disable_telemetry_events()
+ort.preload_dlls() if ort.__name__.startswith('planck') else None
+result = type(ort.get_build_info()), 'CPUExecutionProvider' in ort.get_all_providers()""",
     "many: no names": X + "result = session.run([], {'x': x})",
     "many: a name twice": X + "result = session.run(['total', 'sum', 'total'], {'x': x})",
     "many: by keyword": X + "result = session.run(output_names=['sum'], input_feed={'x': x})",
@@ -865,3 +876,16 @@ def test_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(planck.models, "feeds", lambda *a: feeds(*a, size="mini"))
     for code in re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.M | re.S):
         exec(code, {})
+
+
+def test_the_severity_of_the_module_is_that_of_the_log() -> None:
+    logger = logging.getLogger("planck")
+    before = logger.level
+    try:
+        planck.ort.set_default_logger_severity(3)
+        assert logger.level == logging.ERROR
+        with pytest.raises(RuntimeError, match="Invalid logging severity 7"):
+            planck.ort.set_default_logger_severity(7)
+    finally:
+        logger.setLevel(before)
+    assert planck.ort.get_version_string() == planck.ort.__version__

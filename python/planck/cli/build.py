@@ -65,6 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Result:
     """Builds and saves. Errors: those of planck.build and Plan.save; UsageError."""
     out = options.out or os.path.splitext(options.model)[0] + ".plan"
+    if out == "-":
+        raise usage("a plan goes to a file, not to stdout", hint="-o PLAN")
     if (
         os.path.exists(out)
         and os.path.exists(options.model)
@@ -74,17 +76,22 @@ def run(options: argparse.Namespace) -> Result:
     start = time.perf_counter()
     precision, scales = _quantization(options)
     more: dict[str, Any] = {} if scales is None else {"scales": scales}
-    plan = planck.build(
-        options.model,
-        precision=precision,
-        threads=options.threads,
-        fallback=options.fallback,
-        disabled_passes=options.disable,
-        limits=options.limits or "default",
-        inspectable=not options.no_inspect,
-        progress=options.progress,
-        **more,
-    )
+    try:
+        plan = planck.build(
+            options.model,
+            precision=precision,
+            threads=options.threads,
+            fallback=options.fallback,
+            disabled_passes=options.disable,
+            limits=options.limits or "default",
+            inspectable=not options.no_inspect,
+            progress=options.progress,
+            **more,
+        )
+    except planck.PrecisionError as error:
+        if precision == "int8" and scales is None:
+            error.hint = "planck calibrate MODEL --data FILE.npz -o FILE, then --int8 --calib FILE"
+        raise
     seconds = time.perf_counter() - start
     broken = broken_contract(plan.steps) if options.strict else []
     saved = not broken

@@ -17,6 +17,13 @@ FOREIGN: tuple[tuple[type[Exception], str, int], ...] = (
     (Exception, planck.InternalError.code, INTERNAL),
 )
 FIELDS = ("node", "op_type", "expected", "got", "hint")
+# Hints of classes that name calls of Python, and what helps at a terminal in their place.
+TERMINAL = {
+    planck.UsageError.hint: "planck COMMAND --help lists the options",
+    planck.FeedError.hint: "planck inspect MODEL_OR_PLAN lists the inputs",
+    planck.PrecisionError.hint: "--precision graph takes the types of the model",
+    planck.DeviceError.hint: "planck doctor tells what this machine has",
+}
 
 
 def usage(
@@ -43,6 +50,7 @@ def describe(error: Exception) -> dict[str, Any]:
     """Code, exit code and the fields that are known, as plain values."""
     if isinstance(error, planck.Error):
         known = {name: str(getattr(error, name, "") or "") for name in FIELDS}
+        known["hint"] = TERMINAL.get(known["hint"], known["hint"])
         items = [str(item) for item in getattr(error, "items", ())]
         codes = {"code": error.code, "exit_code": error.exit_code}
         return {**codes, "message": str(error), **known, "items": items}

@@ -228,7 +228,11 @@ def read_npz(path: str) -> dict[str, Array]:
         try:
             return _read_archive(path, file)
         except DAMAGED as error:
-            raise usage(f"'{path}' is no .npz file: {error}", kind=planck.FeedError) from error
+            raise usage(
+                f"'{path}' is no .npz file: {error}",
+                hint="numpy.savez(path, NAME=array) writes one",
+                kind=planck.FeedError,
+            ) from error
 
 
 def _read_archive(path: str, file: IO[bytes]) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-import planck
+from planck.calibration import write_text as write_file
 
 SCHEMA = 1
 WIDTH = 60  # longest name in a table
@@ -172,11 +172,7 @@ def write_text(text: str, target: str) -> None:
     if target == "-":
         sys.stdout.write(text)
         return
-    try:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise planck.FileError(f"cannot write '{target}': {error.strerror}") from error
+    write_file(target, text)
 
 
 def note(text: str) -> None:

@@ -11,6 +11,17 @@ What differs from ONNX Runtime is listed in docs/onnxruntime.md.
 
 from planck.ort import capi
 from planck.ort._binding import IOBinding
+from planck.ort._defaults import (
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_all_providers,
+    get_build_info,
+    get_version_string,
+    preload_dlls,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+    set_seed,
+)
 from planck.ort._model import ModelMetadata
 from planck.ort._options import (
     ExecutionMode,
@@ -38,7 +49,16 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "capi",
+    "disable_telemetry_events",
+    "enable_telemetry_events",
+    "get_all_providers",
     "get_available_providers",
+    "get_build_info",
     "get_device",
+    "get_version_string",
     "onnxruntime_pybind11_state",
+    "preload_dlls",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
+    "set_seed",
 ]

@@ -70,7 +70,7 @@ class _Options:
 class SessionOptions(_Options):
     """How a session builds and runs its model.
 
-    graph_optimization_level, intra_op_num_threads (0: affinity and cgroup quota), enable_profiling
+    graph_optimization_level, intra_op_num_threads (up to 0: affinity and quota), enable_profiling
     with profile_file_prefix, free dimension overrides, initializers and optimized_model_filepath
     (a name ending in .plan, see `planck.load`) do what they say; so does the configuration entry
     session.model_external_initializers_file_folder_path. The others are taken and change nothing:
@@ -135,8 +135,8 @@ class SessionOptions(_Options):
         """Is not supported: ONNX Runtime's libraries have its interface. Errors: NotImplemented."""
         raise as_ort(
             _core.UnsupportedError(
-                f"'{os.fspath(path)}' has the interface of ONNX Runtime's custom ops; ops of your "
-                "own are registered by planck.register_plugin"
+                f"'{os.fspath(path)}' has the interface of ONNX Runtime's custom ops, which Planck "
+                "does not have; write the op as a function inside the model"
             )
         )
 

@@ -333,7 +333,7 @@ def _build_options(model: str | bytes, options: SessionOptions) -> dict[str, Any
     kept = _LEVELS.get(options.graph_optimization_level, _core.pass_names())
     folder = options._entries.get("session.model_external_initializers_file_folder_path")
     return {
-        "threads": options.intra_op_num_threads or None,
+        "threads": max(options.intra_op_num_threads, 0) or None,
         "disabled_passes": [name for name in _core.pass_names() if name not in kept],
         "dims": dict(options._dims),
         "initializers": dict(options._initializers),
