@@ -72,6 +72,10 @@ class Contract {
     weights_of(2, n), weights_of(3, n);
     if (has(4)) weights_of(4, n);
     if (has(4)) expect(in(4).dtype == DType::f32, "the bias ", in(4), " is not float32");
+    if (has(6)) {
+      expect(in(6).dtype == DType::u8 && in(6).count() == 1, "the zero point ", in(6),
+             " is not one byte");
+    }
     if (!has(5)) return;
     same_rows(5, y);
     expect(in(5).dtype == DType::f32 || (in(5).dtype == DType::u8 && p.then.operands.size() > 1),

@@ -38,8 +38,6 @@ bool inside(const Tensor& whole, const SourceWeight& w, int64_t count) {
   return count % k == 0 && w.offset <= whole.shape()[1] - count / k;
 }
 
-bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
-
 }  // namespace
 
 int64_t transposed_place(const Shape& shape, int64_t row) {

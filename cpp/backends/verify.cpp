@@ -281,7 +281,9 @@ class Verifier {
     expect(r.low <= r.high, "its bounds ", r.low, " and ", r.high, " are the wrong way round");
     expect(!r.on || (p.then.body.empty() && (s.inputs.size() < 6 || s.inputs[5] < 0)),
            "it requantises, and has a program or a residual");
-    return {6, 6};
+    expect(s.inputs.size() < 7 || (p.zero == 0 && !p.windows.empty() && !r.on),
+           "it reads a zero point that it does not need");
+    return {6, 7};
   }
   static StepArity check(const Step&, const WinogradParams& p) {
     epilogue(p.then, 1);

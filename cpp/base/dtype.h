@@ -38,6 +38,7 @@ constexpr bool is_integer(DType t) { return info(t).family == TypeFamily::intege
 
 // How many bits a number of the type has: fewer than its place in memory for s4 and u4.
 constexpr int value_bits(DType t) { return t == DType::s4 || t == DType::u4 ? 4 : info(t).bits; }
+constexpr bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
 constexpr bool is_float8(DType t) { return t == DType::f8e4m3 || t == DType::f8e5m2; }
 
 constexpr std::optional<DType> dtype_of_onnx(int number) {

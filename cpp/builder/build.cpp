@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <map>
 
 #include "base/device.h"
 #include "builder/lowering.h"
@@ -10,6 +11,7 @@
 #include "builder/source.h"
 #include "ops/ops.h"
 #include "passes/pass.h"
+#include "passes/passes.h"
 
 namespace planck {
 namespace {
@@ -145,6 +147,13 @@ void report_kept(const Graph& g, const Placement& placement, BuildReport& report
       " products and convolutions, ", placement.kept.size(), " stay float");
 }
 
+// Halves are placed as the floats in which they are computed.
+void widen_halves(Graph& g, const BuildOptions& options) {
+  if (std::ranges::count(options.disabled_passes, "widen_half") > 0) return;
+  PassReport report;
+  run_pass(g, pass_widen_half(), {}, report);
+}
+
 // Precision "int8": a graph that is quantised already stays as it is, scales decide about others.
 void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
   if (options.precision != "int8") return;
@@ -159,9 +168,28 @@ void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
     throw with(UsageError("the recipe 'dynamic' takes no scales"),
                {.expected = "no scales", .got = cat(options.scales.size(), " scales")});
   }
+  widen_halves(g, options);
   const Placement placement = place(g, options.scales, options.placement);
   report_kept(g, placement, report);
   apply(g, placement);
+}
+
+// Where the graph's own types are asked for, some ask for half precision; wider arithmetic is
+// given.
+void note_halves(const Graph& model, Plan& plan) {
+  std::map<int32_t, std::string> asked;
+  for (const Node& n : model.nodes()) {
+    for (const ValueId v : n.outputs) {
+      const DType dtype = v == kAbsent ? DType::f32 : model.value(v).type().dtype;
+      if (!is_half(dtype)) continue;
+      for (const int32_t source : n.origin) asked[source] = dtype == DType::f16 ? "fp16" : "bf16";
+    }
+  }
+  for (Step& step : plan.steps) {
+    for (const int32_t node : step.nodes) {
+      if (const auto it = asked.find(node); it != asked.end()) step.asked = it->second;
+    }
+  }
 }
 
 Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildReport report) {
@@ -180,6 +208,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildRep
   lower_options.fast = options.precision == "fp32-fast";
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
+  if (options.precision == "graph") note_halves(model, plan);
   stage.enter("attaching the source graph", 0.9);
   if (options.inspectable) attach_source(model, plan);
   std::ranges::move(plan.report.refusals, std::back_inserter(report.refusals));
@@ -235,12 +264,25 @@ Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options) 
   });
 }
 
+namespace {
+
+PlacedModel placed(Graph graph, const BuildOptions& options) {
+  PlacedModel out{std::move(graph), {}, {}};
+  for (size_t i = 0; i < out.graph.value_count(); ++i) {
+    const Value& v = out.graph.value(static_cast<ValueId>(i));
+    if (!v.name.empty() && is_half(v.type().dtype)) out.halves.emplace(v.name, v.type().dtype);
+  }
+  widen_halves(out.graph, options);
+  out.placement = place(out.graph, options.scales, options.placement);
+  return out;
+}
+
+}  // namespace
+
 PlacedModel place_file(const std::string& path, const BuildOptions& options) {
   const auto body = [&] {
     const Stage stage(options);
-    Graph graph = import_file(path, builtin_ops(), import_options(options));
-    Placement placement = place(graph, options.scales, options.placement);
-    return PlacedModel{std::move(graph), std::move(placement)};
+    return placed(import_file(path, builtin_ops(), import_options(options)), options);
   };
   return with_context([&] { return typed(body); }, "placement in ", path);
 }
@@ -248,9 +290,7 @@ PlacedModel place_file(const std::string& path, const BuildOptions& options) {
 PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& options) {
   return typed([&] {
     const Stage stage(options);
-    Graph graph = import_bytes(model, builtin_ops(), import_options(options));
-    Placement placement = place(graph, options.scales, options.placement);
-    return PlacedModel{std::move(graph), std::move(placement)};
+    return placed(import_bytes(model, builtin_ops(), import_options(options)), options);
   });
 }
 

@@ -45,10 +45,11 @@ Plan build_file(const std::string& path, const BuildOptions& options);
 Plan build_bytes(std::span<const std::byte> model, const BuildOptions& options);
 // The same from a graph: for tests, and for graphs that were made by hand.
 Plan build_graph(Graph graph, const BuildOptions& options);
-// The imported graph and what "int8" would quantise in it.
+// The imported graph, with its halves as f32, and what "int8" would quantise in it.
 struct PlacedModel {
   Graph graph;
   Placement placement;
+  std::map<std::string, DType> halves;  // tensors of the model in half precision, by name
 };
 PlacedModel place_file(const std::string& path, const BuildOptions& options);
 PlacedModel place_bytes(std::span<const std::byte> model, const BuildOptions& options);

@@ -1,15 +1,12 @@
-// Pictures that grow: nearest neighbours by whole factors are copies that repeat; transposed
-// convolutions whose windows lie side by side are a product and a copy.
+// Pictures that grow: nearest neighbours by whole factors are copies that repeat.
 #include <algorithm>
 #include <numeric>
 #include <optional>
 
-#include "backends/packing.h"
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
 #include "kernels/resample/rows.h"
-#include "ops/conv.h"
 #include "ops/resize.h"
 
 namespace planck {
@@ -195,121 +192,6 @@ std::string lower_resize(Lowering& l, const Node& n) {
                  .kernel = std::string(choice.row->name),
                  .nodes = {},
                  .rejected = choice.rejected});
-  return "";
-}
-
-namespace {
-
-// Why the windows of a transposed convolution overlap or leave gaps, or nothing.
-std::string why_not_tiles(const ops::ConvTranspose& conv, const Shape& weights) {
-  const size_t axes = weights.size() - 2;
-  const auto all = [](const std::vector<int64_t>& list, int64_t number) {
-    return std::ranges::all_of(list, [&](int64_t i) { return i == number; });
-  };
-  if (conv.group != 1) return cat("it has ", conv.group, " groups");
-  if (axes == 0 || axes > 2) return "only windows over one or two axes have kernels";
-  if (!all(conv.pads, 0) || !all(conv.output_padding, 0) || !conv.output_shape.empty() ||
-      (conv.auto_pad != "NOTSET" && conv.auto_pad != "VALID")) {
-    return "its result is padded or cut";
-  }
-  for (size_t i = 0; i < axes; ++i) {
-    const int64_t stride = conv.strides.empty() ? 1 : conv.strides[i];
-    const int64_t dilation = conv.dilations.empty() ? 1 : conv.dilations[i];
-    if (stride != weights[i + 2] || dilation != 1) {
-      return cat("its windows of ", weights[i + 2], " have the stride ", stride, " and dilation ",
-                 dilation);
-    }
-  }
-  return "";
-}
-
-// Weights [C,M,taps..] as a matrix [C, taps * M].
-Tensor taps_beside(const Tensor& w) {
-  const int64_t in = w.shape()[0], out = w.shape()[1], taps = w.count() / (in * out);
-  std::byte* bytes = nullptr;
-  Tensor matrix = Tensor::make(DType::f32, {in, taps * out}, &bytes);
-  auto* to = reinterpret_cast<float*>(bytes);
-  for (int64_t c = 0; c < in; ++c) {
-    for (int64_t m = 0; m < out; ++m) {
-      for (int64_t t = 0; t < taps; ++t) {
-        to[(c * taps + t) * out + m] = w.as<float>()[(c * out + m) * taps + t];
-      }
-    }
-  }
-  return matrix;
-}
-
-Tensor repeated(const Tensor& row, int64_t times) {
-  std::vector<float> all;
-  for (int64_t i = 0; i < times; ++i) {
-    all.insert(all.end(), row.as<float>(), row.as<float>() + row.count());
-  }
-  return Tensor::of<float>(DType::f32, {static_cast<int64_t>(all.size())}, all);
-}
-
-// Every place of x becomes a tile of y, so that no two windows meet.
-void emit_tiles(Lowering& l, const Node& n, const Node& last, const TileProgram& tail,
-                Origin origin) {
-  const Value& weights = l.graph.value(n.inputs[1]);
-  const Tensor& w = *weights.fact.constant;
-  const Tensor matrix = taps_beside(w);
-  const int64_t columns = matrix.shape()[1], channels = w.shape()[1];
-  const std::vector<int64_t> order = channels_last(w.shape().size());
-  const int32_t x = l.rows(l.permuted(l.value(n.inputs[0]), order));
-  int32_t bias = -1;
-  if (n.input(2) != kAbsent) {
-    const Value& row = l.graph.value(n.input(2));
-    bias = l.make_constant({row.name, repeated(*row.fact.constant, columns / channels), {}});
-  }
-  const auto choice = select_matmul(columns, matrix.shape()[0], true, l.forced());
-  std::vector<Dim> places = l.at(x).shape;
-  places.back() = Dim(columns);
-  const int32_t rows = l.make_scratch({DType::f32, places});
-  const std::string kernel(choice.row->name);
-  l.add_step(n, {.op = "",
-                 .params = LinearParams{columns, matrix.shape()[0], tail},
-                 .inputs = {x, l.make_constant(packed(weights.name, matrix, kernel)), bias, -1},
-                 .outputs = {rows},
-                 .kernel = kernel,
-                 .nodes = origin,
-                 .rejected = choice.rejected});
-
-  const int32_t y = l.make_permuted_output(last, 0, order);
-  std::vector<int64_t> factors(places.size(), 1);
-  std::copy(w.shape().begin() + 2, w.shape().end(), factors.begin() + 1);
-  std::vector<Dim> slow = places;
-  slow.back() = Dim(channels);
-  Split target = divided(l.at(y), slow, factors);
-  // The product's columns are [taps.., M]; the copy walks a tap axis right behind its own axis.
-  Split source;
-  Dim tap = Dim(columns);
-  for (size_t i = 0; i < slow.size(); ++i) {
-    source.shape.push_back(slow[i]);
-    source.strides.push_back(l.at(rows).strides[i]);
-    if (factors[i] == 1) continue;
-    tap = *exact_div(tap, Dim(factors[i]));
-    source.shape.emplace_back(factors[i]);
-    source.strides.push_back(tap);
-  }
-  add_copy(l, n, l.restrided(rows, std::move(source.shape), std::move(source.strides)),
-           l.restrided(y, std::move(target.shape), std::move(target.strides)), std::move(origin));
-}
-
-}  // namespace
-
-std::string lower_conv_transpose(Lowering& l, const Node& n) {
-  if (!all_f32(l, n)) return "only fp32 convolutions have kernels";
-  const Value& w = l.graph.value(n.inputs[1]);
-  if (!w.is_constant()) return "its weights are not constant";
-  if (w.fact.constant->count() == 0) return "it has no weights";
-  if (n.input(2) != kAbsent && !l.graph.value(n.input(2)).is_constant()) {
-    return "its bias is not constant";
-  }
-  std::string why = why_not_tiles(n.as<ops::ConvTranspose>(), w.fact.constant->shape());
-  if (!why.empty()) return why;
-  l.defer(n, [&l, &n](const Node& last, const TileProgram& tail, Origin origin) {
-    emit_tiles(l, n, last, tail, std::move(origin));
-  });
   return "";
 }
 

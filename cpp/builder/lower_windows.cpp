@@ -94,8 +94,8 @@ struct IntegerConv {
 };
 
 // Nothing for any other; where the input is made of bytes, the report says why.
-std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n, const Geometry& geometry,
-                                               bool pads) {
+std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n,
+                                               const Geometry& geometry) {
   auto out = std::make_shared<IntegerConv>();
   out->input = byte_source(l.graph, n.inputs[0]);
   if (out->input.node == nullptr || !why_no_integer_product(l.graph, n).empty()) return nullptr;
@@ -108,8 +108,6 @@ std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n, const
   if (out->depthwise && geometry.windows.back().kernel > kQDepthwiseTaps) {
     why = cat("its windows have more than ", kQDepthwiseTaps, " taps in a row");
   }
-  if (out->input.scale <= 0 && pads)
-    why = "its padding reads a zero point that the run alone knows";
   for (int64_t g = 0; g < groups && why.empty(); ++g) {
     const Tensor matrix = taps_by_channels(*w.fact.constant, g * each, each);
     out->groups.push_back(integer_weights(matrix, w.quant.get(), 0, g * each));
@@ -284,9 +282,7 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   const auto& conv = n.as<ops::Convolution>();
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
-  const auto no_pad = [](int64_t pad) { return pad == 0; };
-  const bool pads = conv.auto_pad != "NOTSET" || !std::ranges::all_of(conv.pads, no_pad);
-  const auto integers = integers_of(l, n, geometry, pads);
+  const auto integers = integers_of(l, n, geometry);
   const auto emit = [&l, &n, geometry, integers](const Node& last, const TileProgram& tail,
                                                  Origin origin) {
     ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);

@@ -218,6 +218,7 @@ class ProductLowering {
     const int32_t bias = p_.input.scale > 0 ? known_scales() : run_time_scales();
     const int32_t weights = p_.depthwise ? make_depthwise(step) : make_product(step);
     step.inputs = {place_.x, weights, offset_, multiplier_, bias, place_.residual};
+    if (zero_ >= 0) step.inputs.push_back(zero_);
     step.asked = step.given = "int8";
     merge_origin(step.nodes, p_.input.node->origin);
     l_.add_step(*p_.node, std::move(step));
@@ -288,6 +289,25 @@ class ProductLowering {
     return static_cast<double>(p_.input.scale) * static_cast<double>(w_.scales[j]);
   }
 
+  // Of column j. The columns of a transposed convolution are its channels, once for each tap.
+  double bias_at(size_t j) const {
+    const Tensor& bias = *l_.graph.value(p_.node->inputs[2]).fact.constant;
+    const int64_t place = (place_.first + static_cast<int64_t>(j)) % bias.count();
+    return static_cast<double>(bias.as<float>()[place]);
+  }
+  int32_t bias_over(double step) const {
+    std::vector<float> scaled(sums_.size());
+    for (size_t j = 0; j < scaled.size(); ++j) scaled[j] = static_cast<float>(bias_at(j) / step);
+    return l_.make_constant({"", vector_of(DType::f32, scaled), {}});
+  }
+  // As fp32 adds it, or -1.
+  int32_t float_bias() const {
+    if (p_.node->input(2) == kAbsent) return -1;
+    const Value& bias = l_.graph.value(p_.node->inputs[2]);
+    if (bias.is_constant() && bias.fact.constant->count() < w_.n) return bias_over(1);
+    return l_.window(l_.dense(l_.value(bias.id)), place_.first, w_.n);
+  }
+
   // The bias in units of the sums, if it is made of those: integers in the file.
   std::optional<std::vector<int64_t>> integer_bias() const {
     const ValueId id = p_.node->input(2);
@@ -295,9 +315,8 @@ class ProductLowering {
     if (id == kAbsent) return out;
     const Value& bias = l_.graph.value(id);
     if (!bias.is_constant()) return std::nullopt;
-    const float* b = bias.fact.constant->as<float>() + place_.first;
     for (size_t j = 0; j < out.size(); ++j) {
-      const double exact = static_cast<double>(b[j]) / unit(j), whole = std::nearbyint(exact);
+      const double exact = bias_at(j) / unit(j), whole = std::nearbyint(exact);
       // A scale of its own, rounded once more, is a few ulps off.
       if (!(std::abs(exact - whole) <= 4e-7 * std::abs(whole)) || std::abs(whole) >= 0x1p30) {
         return std::nullopt;
@@ -322,18 +341,11 @@ class ProductLowering {
     offset_ = l_.make_constant({"", vector_of(DType::s32, offsets), {}});
     multiplier_ = l_.make_constant({"", vector_of(DType::f32, multipliers), {}});
     if (whole) return -1;
-    const int32_t bias = l_.dense(l_.value(p_.node->input(2)));
-    const Value& value = l_.graph.value(p_.node->input(2));
-    if (!requantized_) return l_.window(bias, place_.first, w_.n);
-    std::vector<float> scaled(sums_.size());
-    const float* b = value.fact.constant->as<float>() + place_.first;
-    for (size_t j = 0; j < scaled.size(); ++j) {
-      scaled[j] = static_cast<float>(static_cast<double>(b[j]) / step);
-    }
-    return l_.make_constant({"", vector_of(DType::f32, scaled), {}});
+    return requantized_ ? bias_over(step) : float_bias();
   }
 
-  // offset = zero * -sums, multiplier = scale * scales, by steps of their own.
+  // offset = zero * -sums, multiplier = scale * scales, by steps of their own. What windows read in
+  // the padding is an operand; depthwise kernels take it from x themselves.
   int32_t run_time_scales() {
     std::vector<int32_t> negative(sums_.size());
     for (size_t j = 0; j < sums_.size(); ++j) negative[j] = static_cast<int32_t>(-sums_[j]);
@@ -345,9 +357,11 @@ class ProductLowering {
     times.apply(TileOp::mul, times.operand(0), times.operand(1));
     add_small("planck.ProductScale", EltwiseParams{times}, eltwise_rows(),
               {l_.value(dq.inputs[1]), scales}, multiplier_);
+    if (p_.depthwise) std::ranges::fill(negative, 0);
     const int32_t sums = l_.make_constant({"", vector_of(DType::s32, negative), {}});
     offset_ = sums;
-    if (dq.input(2) != kAbsent) {
+    if (!p_.windows.empty() && dq.input(2) != kAbsent) zero_ = l_.dense(l_.value(dq.inputs[2]));
+    if (dq.input(2) != kAbsent && !p_.depthwise) {
       const int32_t zero = l_.make_scratch({DType::s32, {Dim(1)}});
       add_small("planck.ProductZero", CopyParams{}, convert_rows(),
                 {l_.restrided(l_.value(dq.inputs[2]), {Dim(1)}, {Dim(1)})}, zero);
@@ -355,8 +369,7 @@ class ProductLowering {
       add_small("planck.ProductOffset", IntegerParams{IntegerKind::mul}, integer_rows(),
                 {zero, sums}, offset_);
     }
-    const int32_t bias = p_.node->input(2) == kAbsent ? -1 : l_.dense(l_.value(p_.node->inputs[2]));
-    return bias < 0 ? bias : l_.window(bias, place_.first, w_.n);
+    return float_bias();
   }
 
   void add_small(std::string op, const StepParams& params, auto rows,
@@ -382,6 +395,7 @@ class ProductLowering {
   std::vector<int64_t> sums_;  // of each column's weights
   std::vector<int64_t> most_;  // magnitude that a sum can reach
   int32_t offset_ = -1, multiplier_ = -1;
+  int32_t zero_ = -1;  // the zero point of x, where the run alone knows it and windows read it
 };
 
 }  // namespace

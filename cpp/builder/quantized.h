@@ -35,7 +35,7 @@ IntegerWeights integer_weights(const Tensor& matrix, const QParams* grid, int64_
 
 // What the step computes, apart from its weights.
 struct IntegerProduct {
-  const Node* node = nullptr;  // planck.Linear or planck.Convolution
+  const Node* node = nullptr;  // planck.Linear, planck.Convolution or ConvTranspose
   ByteSource input;
   int64_t channels = 0;
   std::vector<WindowParams> windows;  // none: rows

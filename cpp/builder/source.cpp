@@ -10,8 +10,6 @@
 namespace planck {
 namespace {
 
-bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
-
 // An initializer, and where it was found.
 struct Wanted {
   Tensor tensor;

@@ -96,6 +96,9 @@ void Graph::add_node_origin(NodeId id, const Origin& origin) {
 void Graph::set_quant(ValueId id, QuantFact quant) {
   values_.at(static_cast<size_t>(id)).quant = std::move(quant);
 }
+void Graph::set_stored(ValueId id, std::optional<DType> stored) {
+  values_.at(static_cast<size_t>(id)).stored = stored;
+}
 void Graph::set_recipe(ValueId id, std::string recipe) {
   values_.at(static_cast<size_t>(id)).recipe = std::move(recipe);
 }

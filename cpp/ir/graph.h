@@ -34,8 +34,9 @@ struct Value {
   NodeId producer = kNoNode;    // none: graph input or constant
   std::vector<NodeId> readers;  // one entry for each use
   Origin origin;                // ONNX nodes that were folded into this constant or input
-  QuantFact quant;     // of a float constant: the grid on which its numbers lie; null: none
-  std::string recipe;  // how the text form spells a constant that is not listed
+  QuantFact quant;  // of a float constant: the grid on which its numbers lie; null: none
+  std::optional<DType> stored;  // of a widened constant: the type that its numbers were rounded to
+  std::string recipe;           // how the text form spells a constant that is not listed
 
   const TensorType& type() const { return fact.type; }
   bool is_constant() const { return producer == kNoNode && fact.constant != nullptr; }
@@ -108,6 +109,7 @@ class Graph {
   void add_origin(ValueId id, const Origin& origin);
   void add_node_origin(NodeId id, const Origin& origin);
   void set_quant(ValueId id, QuantFact quant);
+  void set_stored(ValueId id, std::optional<DType> stored);
   void set_recipe(ValueId id, std::string recipe);
   void replace_uses(ValueId before, ValueId after);
   // One input of one node; the other readers of what it read go on reading that.

@@ -40,11 +40,11 @@ ValueId Patch::add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs
   return add_node(op, std::move(attrs), std::move(inputs), 1)[0];
 }
 
-ValueId Patch::constant(Tensor tensor, QuantFact quant) {
+ValueId Patch::constant(Tensor tensor, QuantFact quant, std::optional<DType> stored) {
   Fact fact;
   fact.type = tensor.type();
   fact.constant = std::make_shared<const Tensor>(std::move(tensor));
-  values_.push_back({std::move(fact), std::move(quant)});
+  values_.push_back({std::move(fact), std::move(quant), stored});
   return static_cast<ValueId>(graph_->value_count() + values_.size() - 1);
 }
 
@@ -127,10 +127,12 @@ NodeId apply(Graph& g, const Patch& patch) {
   for (const Patch::NewValue& v : patch.values_) {
     const ValueId id = g.add_value(v.fact);
     if (v.quant != nullptr) g.set_quant(id, v.quant);
+    g.set_stored(id, v.stored);
   }
   std::vector<NodeId> added;
   for (const Node& n : patch.nodes_) added.push_back(g.add_node(n, patch.at_));
   for (const auto& [id, fact] : patch.refined_) g.set_fact(id, fact);
+  for (const auto& [before, after] : patch.named_) move_name(g, before, after);
   Remover remover(g);
   Origin gone;
   for (const auto& [before, after] : patch.replaced_) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,10 +34,13 @@ class Patch {
   ValueId add(std::string_view op, std::vector<ValueId> inputs, Attrs attrs = nullptr);
   std::vector<ValueId> add_node(std::string_view op, Attrs attrs, std::vector<ValueId> inputs,
                                 size_t outputs);
-  // `quant`: the grid of a float constant that was dequantised.
-  ValueId constant(Tensor tensor, QuantFact quant = nullptr);
+  // `quant`: the grid of a float constant that was dequantised. `stored`: the type that one was
+  // widened from.
+  ValueId constant(Tensor tensor, QuantFact quant = nullptr, std::optional<DType> stored = {});
   // Every reader of `before` reads `after` from now on; `after` takes the name if it has none.
   void replace(ValueId before, ValueId after) { replaced_.emplace_back(before, after); }
+  // The new value `after` takes the name of `before`, which another one replaces.
+  void pass_name(ValueId before, ValueId after) { named_.emplace_back(before, after); }
   // Takes out a node that nothing reads; its ONNX nodes go to Graph::unused.
   void remove(NodeId node) { removed_.push_back(node); }
   // The new node that makes `value` stands for the ONNX nodes that the patch replaces; without
@@ -54,12 +58,14 @@ class Patch {
   struct NewValue {
     Fact fact;
     QuantFact quant;
+    std::optional<DType> stored{};
   };
   const Graph* graph_;
   NodeId at_;
   std::vector<NewValue> values_;
   std::vector<Node> nodes_;
   std::vector<std::pair<ValueId, ValueId>> replaced_;
+  std::vector<std::pair<ValueId, ValueId>> named_;
   std::vector<std::pair<ValueId, Fact>> refined_;
   std::vector<NodeId> removed_;
   ValueId credited_ = kAbsent;

@@ -31,6 +31,9 @@ double stored(double number, DType t) {
   return widen(narrow(wide)).at(0);
 }
 
+// The type to which the constant's numbers are rounded.
+DType type_of_numbers(const Value& v) { return v.stored.value_or(v.type().dtype); }
+
 double element(const Tensor& t, int64_t i) {
   if (t.dtype() == DType::f32) return t.as<float>()[i];
   const std::byte* data = t.data() + i * size_of(t.dtype());
@@ -74,13 +77,13 @@ std::optional<double> scalar_of(const Graph& g, ValueId id) {
 
 bool is_scalar(const Graph& g, ValueId id, double number) {
   const std::optional<double> have = scalar_of(g, id);
-  return have && *have == stored(number, g.value(id).type().dtype);
+  return have && *have == stored(number, type_of_numbers(g.value(id)));
 }
 
 bool is_splat(const Graph& g, ValueId id, double number) {
   if (id == kAbsent || !g.value(id).is_constant()) return false;
   const Tensor& t = *g.value(id).fact.constant;
-  const double want = stored(number, t.dtype());
+  const double want = stored(number, type_of_numbers(g.value(id)));
   // The first element nearly always decides.
   for (int64_t i = 0; i < t.count(); ++i) {
     if (element(t, i) != want) return false;

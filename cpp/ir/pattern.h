@@ -29,7 +29,8 @@ struct PatNode {
 
 Pat var(std::string name);       // any value; the same name is the same value
 Pat constant(std::string name);  // any constant
-// A constant of one element that equals `number` rounded to the constant's own type.
+// A constant of one element that equals `number` rounded to the constant's own type, or to the one
+// that it was stored in.
 Pat lit(double number);
 Pat absent();  // an optional input that is not given
 // Output 0 of op(inputs). Inputs beyond those listed must be absent. Add and Mul match in any

@@ -229,16 +229,8 @@ void QLinearConv::reference(Evaluation& call) const {
 }
 PLANCK_OP(QLinearConv, 10)
 
-namespace {
-
-struct Grown {  // one axis of ConvTranspose
-  Dim out;
-  int64_t begin = 0;
-};
-
-// How large the result is, and how many of its first elements the padding cuts off.
-std::vector<Grown> grown(const ConvTranspose& op, const std::vector<WindowAxis>& axes,
-                         std::span<const Dim> in) {
+std::vector<GrownAxis> grown_axes(const ConvTranspose& op, const std::vector<WindowAxis>& axes,
+                                  std::span<const Dim> in) {
   const size_t rank = axes.size();
   const bool shaped = !op.output_shape.empty(), same = op.auto_pad.starts_with("SAME");
   constexpr std::string_view kPads[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
@@ -249,7 +241,7 @@ std::vector<Grown> grown(const ConvTranspose& op, const std::vector<WindowAxis>&
       (!op.output_padding.empty() && op.output_padding.size() != rank)) {
     throw GraphError("ConvTranspose: output_shape or output_padding for another rank");
   }
-  std::vector<Grown> out;
+  std::vector<GrownAxis> out;
   for (size_t i = 0; i < rank; ++i) {
     const WindowAxis& a = axes[i];
     const int64_t more = op.output_padding.empty() ? 0 : op.output_padding[i];
@@ -267,8 +259,6 @@ std::vector<Grown> grown(const ConvTranspose& op, const std::vector<WindowAxis>&
   return out;
 }
 
-}  // namespace
-
 void ConvTranspose::infer(Inference& call) const {
   need_float(kName, call, 0);
   need_same_type(kName, call, 0, 1);
@@ -276,7 +266,8 @@ void ConvTranspose::infer(Inference& call) const {
   const TensorType &x = call.at(0).type, &w = call.at(1).type;
   std::vector<Dim> dims{x.dims[0], w.dims[1] * Dim(group)};
   const auto axes = window_axes(kName, *this, kernel_of(kName, call, *this, 1));
-  for (const Grown& g : grown(*this, axes, std::span(x.dims).subspan(2))) dims.push_back(g.out);
+  for (const GrownAxis& g : grown_axes(*this, axes, std::span(x.dims).subspan(2)))
+    dims.push_back(g.out);
   set_type(call, 0, x.dtype, std::move(dims));
 }
 
@@ -336,7 +327,7 @@ void ConvTranspose::reference(Evaluation& call) const {
            {}};
   const std::vector<Dim> extents(s.in.begin(), s.in.end());
   Shape shape{x.shape[0], w.shape[1] * group};
-  for (const Grown& g : grown(*this, s.axes, extents)) {
+  for (const GrownAxis& g : grown_axes(*this, s.axes, extents)) {
     s.out.push_back(*g.out.known());
     s.cut.push_back(g.begin);
     shape.push_back(s.out.back());
@@ -353,5 +344,13 @@ void ConvTranspose::reference(Evaluation& call) const {
   call.out[0] = std::move(y);
 }
 PLANCK_OP(ConvTranspose, 22)
+
+std::string why_no_phases(const ConvTranspose& conv, const Shape& weights) {
+  if (conv.group != 1) return cat("it has ", conv.group, " groups");
+  if (weights.size() < 3 || weights.size() > 4) {
+    return "only windows over one or two axes have kernels";
+  }
+  return "";
+}
 
 }  // namespace planck::ops

@@ -40,6 +40,18 @@ struct ConvTranspose : Windowed {
   }
 };
 
+// One spatial axis of its result, and how many of the first places the padding cuts off.
+struct GrownAxis {
+  Dim out;
+  int64_t begin = 0;
+};
+// GraphError for lists of the wrong length; UnsupportedError where the padding is not known.
+std::vector<GrownAxis> grown_axes(const ConvTranspose& op, const std::vector<WindowAxis>& axes,
+                                  std::span<const Dim> in);
+// Why no product has its phases, the results that lie a stride apart, as columns; empty if one has.
+// `weights`: the shape of its weights.
+std::string why_no_phases(const ConvTranspose& conv, const Shape& weights);
+
 // Inputs: x, w, zero point of x (one number), of w (one number, or one for each output channel).
 struct ConvInteger : Windowed {
   PLANCK_OP_FACTS(ConvInteger, exact, 2, 4)

@@ -69,6 +69,26 @@ std::vector<Wide> evaluated(const Graph& g, const Node& n) {
   return out;
 }
 
+// The halves that a Cast widens, if that is what the node is.
+const Tensor* halves_of(const Graph& g, const Node& n) {
+  if (!n.is("Cast") || !has_result(n) || dtype_of(g, n.outputs[0]) != DType::f32) return nullptr;
+  const Value& from = g.value(n.inputs[0]);
+  return from.is_constant() && is_half(from.type().dtype) ? from.fact.constant.get() : nullptr;
+}
+
+Tensor widened(const Tensor& halves) {
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, halves.shape(), &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  const auto* from = halves.as<uint16_t>();
+  const bool brain = halves.dtype() == DType::bf16;
+  for (int64_t i = 0; i < halves.count(); ++i) {
+    check_guard_at(static_cast<size_t>(i));
+    to[i] = brain ? bfloat_to_float(from[i]) : half_to_float(from[i]);
+  }
+  return out;
+}
+
 // Contents of the value as a constant, if all of them are numbers.
 std::optional<Tensor> numbers_of(const Value& v) {
   const auto shape = known_shape(v.type().dims);
@@ -98,7 +118,14 @@ class Fold {
 
  private:
   std::optional<Patch> whole(const Graph& g, const Node& n, PassReport& report) {
-    // The limits are about what unfolds: bytes become four times what the file brings, not more.
+    // The limits are about what unfolds: bytes become four times what the file brings, halves
+    // twice, and not more.
+    if (const Tensor* halves = halves_of(g, n)) {
+      Patch patch(g, n.id);
+      patch.replace(n.outputs[0],
+                    patch.constant(widened(*halves), carried(g, n, 0), halves->dtype()));
+      return patch;
+    }
     if (auto floats = dequantised(g, n)) {
       Patch patch(g, n.id);
       patch.replace(n.outputs[0], patch.constant(std::move(*floats), carried(g, n, 0)));

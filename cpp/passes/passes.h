@@ -25,5 +25,6 @@ Pass pass_shapes();
 Pass pass_simplify();
 Pass pass_slice_updates();
 Pass pass_unsigned_bytes();
+Pass pass_widen_half();
 
 }  // namespace planck

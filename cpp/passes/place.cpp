@@ -126,11 +126,12 @@ class Placer {
       return cat("its input is ", dtype_of(graph_, n.inputs[kDataInput]), ", not f32");
     }
     if (std::string why = too_long(weight); !why.empty()) return why;
+    const int32_t own = source_of(graph_, n), source = own < 0 ? n.origin[0] : own;
     if (out_.recipe != "dynamic") {
-      if (std::string why = place_input({n.id, kDataInput, n.origin[0]}); !why.empty()) return why;
-    } else if (const SourceNode& source = graph_.sources->at(static_cast<size_t>(n.origin[0]));
-               source.op_type != "MatMul" && source.op_type != "Gemm") {
-      return cat("the recipe dynamic is for MatMul and Gemm, not ", source.op_type);
+      if (std::string why = place_input({n.id, kDataInput, source}); !why.empty()) return why;
+    } else if (const SourceNode& from = graph_.sources->at(static_cast<size_t>(source));
+               from.op_type != "MatMul" && from.op_type != "Gemm") {
+      return cat("the recipe dynamic is for MatMul and Gemm, not ", from.op_type);
     }
     place_weight(weight);
     out_.quantised.push_back(n.id);
@@ -160,7 +161,9 @@ class Placer {
     };
     auto it = std::ranges::find_if(out_.weights, same);
     if (it == out_.weights.end()) {
-      PlacedTensor weight{path.weight, graph_.value(path.weight).name, {}, {}};
+      const std::string& own = graph_.value(path.weight).name;
+      const std::string& stored = graph_.value(stored_weight(graph_, path.weight)).name;
+      PlacedTensor weight{path.weight, own.empty() ? stored : own, {}, {}};
       weight.grid.axis = path.axis;
       it = out_.weights.insert(it, std::move(weight));
     }
@@ -177,6 +180,12 @@ class Placer {
     return nullptr;
   }
 
+  // Halves that were widened at the door have the name of what was fed.
+  const std::string& name_of(ValueId v) const {
+    const std::string& own = graph_.value(v).name;
+    return own.empty() ? graph_.value(same_numbers(graph_, v)).name : own;
+  }
+
   void check_axis(ValueId v, const QParams& grid) const {
     const auto rank = static_cast<int64_t>(dims_of(graph_, v).size());
     if (grid.axis < rank) return;
@@ -189,7 +198,7 @@ class Placer {
     const ValueId v = graph_.node(use.node).inputs[static_cast<size_t>(use.input)];
     const QParams* grid = grid_of(v);
     if (grid == nullptr) {
-      missing_.push_back(graph_.value(v).name);
+      missing_.push_back(name_of(v));
       return cat("its input ", label(graph_, v), " has no scale");
     }
     check_axis(v, *grid);
@@ -198,7 +207,7 @@ class Placer {
     const auto same = [&](const PlacedTensor& a) { return a.value == v; };
     auto it = std::ranges::find_if(out_.activations, same);
     if (it == out_.activations.end()) {
-      it = out_.activations.insert(it, {v, graph_.value(v).name, *grid, {}});
+      it = out_.activations.insert(it, {v, name_of(v), *grid, {}});
     }
     it->uses.push_back(use);
     return "";
@@ -221,11 +230,11 @@ class Placer {
 
   void place_skip(const Node& add) {
     const ValueId x = add.inputs[0], y = add.inputs[1];
-    if (x == y || facts_.is_fixed(x) || facts_.is_fixed(y) || add.origin.size() != 1) return;
+    if (x == y || facts_.is_fixed(x) || facts_.is_fixed(y) || source_of(graph_, add) < 0) return;
     if (!same_dims(dims_of(graph_, x), dims_of(graph_, y))) return;
     const int32_t skip = skip_input(add);
     if (skip < 0 || matches_any(options_.exclude, facts_.name_of(add))) return;
-    if (std::string why = place_input({add.id, skip, add.origin[0]}); !why.empty()) {
+    if (std::string why = place_input({add.id, skip, source_of(graph_, add)}); !why.empty()) {
       out_.kept.push_back({add.id, std::move(why)});
     }
   }

@@ -55,6 +55,13 @@ std::optional<int64_t> axis_above(const Graph& g, const Node& n, int64_t axis) {
 std::variant<int64_t, std::string> channel_axis(const Graph& g, const Node& n) {
   const size_t rank = dims_of(g, n.inputs[kWeightInput]).size();
   if (n.is("Conv")) return int64_t{0};
+  if (n.is("ConvTranspose")) {
+    const auto extents = known_extents(g, n.inputs[kWeightInput]);
+    if (!extents) return std::string("its weight's shape is known in the run alone");
+    std::string why = ops::why_no_phases(n.as<ops::ConvTranspose>(), *extents);
+    if (!why.empty()) return "a transposed convolution: " + why;
+    return int64_t{1};
+  }
   if (rank != 2) return cat("its weight has ", rank, " axes, not 2");
   if (n.is("MatMul")) return int64_t{1};
   const auto& gemm = n.as<ops::Gemm>();
@@ -62,9 +69,12 @@ std::variant<int64_t, std::string> channel_axis(const Graph& g, const Node& n) {
   return int64_t{gemm.transB != 0 ? 0 : 1};
 }
 
-int32_t source_of(const Node& n) { return n.origin.size() == 1 ? n.origin[0] : -1; }
-
 bool is_one(const Dim& d) { return d == Dim(1); }
+
+bool widens(const Graph& g, const Node& n) {
+  return n.is("Cast") && is_half(dtype_of(g, n.inputs[0])) &&
+         dtype_of(g, n.outputs[0]) == DType::f32;
+}
 
 bool has_one_row(const Graph& g, const Node& n) {
   const std::vector<Dim>& dims = dims_of(g, n.inputs[kDataInput]);
@@ -83,8 +93,10 @@ bool is_narrow(int64_t channels) { return channels < 16 && channels % 8 != 0; }
 
 std::string why_float_convolution(const Graph& g, const Node& n, bool depthwise) {
   const std::vector<Dim>&w = dims_of(g, n.inputs[kWeightInput]), &y = dims_of(g, n.outputs[0]);
-  const int64_t group = n.as<ops::Conv>().group;
-  const int64_t out = w[0].known().value_or(0) / group, in = w[1].known().value_or(0);
+  const bool transposed = n.is("ConvTranspose");  // w [C,M,..], one group
+  const int64_t group = transposed ? 1 : n.as<ops::Conv>().group;
+  const int64_t out = w[transposed ? 1 : 0].known().value_or(0) / group;
+  const int64_t in = w[transposed ? 0 : 1].known().value_or(0);
   if (group > 1 && in == 1) return depthwise ? "" : "a depthwise convolution";
   if (is_narrow(in) || is_narrow(out)) {
     return cat(in, " channels become ", out, group > 1 ? " in each group" : "",
@@ -169,17 +181,14 @@ ValueId stored_weight(const Graph& g, ValueId v) {
   const Node* n = g.producer(v);
   if (n == nullptr || !n->is("Cast") || dtype_of(g, v) != DType::f32) return kAbsent;
   const ValueId stored = n->inputs[0];
-  const DType type = dtype_of(g, stored);
-  const bool half = type == DType::f16 || type == DType::bf16;
-  return half && g.value(stored).is_constant() ? stored : kAbsent;
+  return is_half(dtype_of(g, stored)) && g.value(stored).is_constant() ? stored : kAbsent;
 }
 
 std::variant<WeightPath, std::string> weight_path(const Graph& g, const Node& n) {
-  if (n.is("ConvTranspose")) return std::string("ConvTranspose has no integer kernel");
   const auto axis = channel_axis(g, n);
   if (const auto* why = std::get_if<std::string>(&axis)) return *why;
   WeightPath path{
-      n.inputs[kWeightInput], {n.id, kWeightInput, source_of(n)}, std::get<int64_t>(axis)};
+      n.inputs[kWeightInput], {n.id, kWeightInput, source_of(g, n)}, std::get<int64_t>(axis)};
   while (stored_weight(g, path.weight) == kAbsent) {
     const Node* view = g.producer(path.weight);
     if (view == nullptr || !keeps_numbers(*view)) {
@@ -190,7 +199,7 @@ std::variant<WeightPath, std::string> weight_path(const Graph& g, const Node& n)
     }
     const auto above = axis_above(g, *view, path.axis);
     if (!above) return cat("its weight's channels are no axis of ", label(g, view->inputs[0]));
-    path = {view->inputs[0], {view->id, 0, source_of(*view)}, *above};
+    path = {view->inputs[0], {view->id, 0, source_of(g, *view)}, *above};
   }
   if (dtype_of(g, path.weight) != DType::f32) {
     return cat("its weight is ", dtype_of(g, path.weight), ", not f32");
@@ -200,7 +209,7 @@ std::variant<WeightPath, std::string> weight_path(const Graph& g, const Node& n)
 }
 
 std::string why_float(const Graph& g, const PlaceFacts& facts, const Node& n, bool depthwise) {
-  const bool convolution = n.is("Conv");
+  const bool convolution = n.is("Conv") || n.is("ConvTranspose");
   if (std::string why =
           convolution ? why_float_convolution(g, n, depthwise) : why_float_product(g, n);
       !why.empty()) {
@@ -213,9 +222,20 @@ std::string why_float(const Graph& g, const PlaceFacts& facts, const Node& n, bo
   return "";
 }
 
+int32_t source_of(const Graph& g, const Node& n) {
+  if (n.origin.size() == 1) return n.origin[0];
+  int32_t found = -1;  // beside Casts that went into it
+  for (const int32_t source : n.origin) {
+    if (g.sources->at(static_cast<size_t>(source)).op_type != n.op->name) continue;
+    if (found >= 0) return -1;
+    found = source;
+  }
+  return found;
+}
+
 ValueId same_numbers(const Graph& g, ValueId v) {
   const Node* n = g.producer(v);
-  while (n != nullptr && keeps_numbers(*n) && n->outputs[0] == v) {
+  while (n != nullptr && (keeps_numbers(*n) || widens(g, *n)) && n->outputs[0] == v) {
     v = n->inputs[0];
     n = g.producer(v);
   }

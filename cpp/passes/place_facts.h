@@ -45,7 +45,10 @@ inline constexpr int32_t kDataInput = 0, kWeightInput = 1;
 // Why the op had better stay float, for reasons of accuracy or speed; empty if there is none.
 std::string why_float(const Graph& g, const PlaceFacts& facts, const Node& n, bool depthwise);
 
-// The value itself or, through ops that move or name its numbers only, what it was made of.
+// The ONNX node that the node is, as an index into Graph::sources; -1 where it is none or several.
+int32_t source_of(const Graph& g, const Node& n);
+
+// The value itself or, through ops that move, widen or name its numbers only, what it was made of.
 ValueId same_numbers(const Graph& g, ValueId v);
 
 // The convolution whose result the value is, through steps with constants that fuse into it and

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/guard.h"
+#include "ops/conv.h"
 #include "ops/evaluate.h"
 #include "ops/quantize.h"
 #include "ops/transpose.h"
@@ -170,7 +171,7 @@ std::string why_not_weights(const Graph& g, const Node& n) {
   if (!is_constant(g, w)) return "its weights are not constant";
   const QuantFact& q = g.value(w).quant;
   if (q == nullptr) return "its weights lie on no grid of bytes";
-  const int64_t channels = n.is("planck.Linear") ? 1 : 0;
+  const int64_t channels = n.is("planck.Convolution") ? 0 : 1;
   if (q->block > 0) return "its weights have scales in blocks";
   if (q->axis >= 0 && q->axis != channels)
     return cat("its weights have scales along axis ", q->axis);
@@ -183,7 +184,11 @@ std::string why_no_integer_product(const Graph& g, const Node& n) {
   const Node* dq = n.input(0) == kAbsent ? nullptr : made_by(g, n.inputs[0], "DequantizeLinear");
   if (dq == nullptr) return "its activation is not quantised";
   const bool varies = !is_constant(g, n.input(1));
-  if (!n.is("planck.Linear") && !n.is("planck.Convolution") && !varies) {
+  if (n.is("ConvTranspose") && !varies) {
+    const Shape& weights = g.value(n.inputs[1]).fact.constant->shape();
+    std::string why = ops::why_no_phases(n.as<ops::ConvTranspose>(), weights);
+    if (!why.empty()) return why;
+  } else if (!n.is("planck.Linear") && !n.is("planck.Convolution") && !varies) {
     return cat("no integer kernel computes ", n.op->text());
   }
   if (std::string why = why_not_activation(g, *dq); !why.empty()) return why;

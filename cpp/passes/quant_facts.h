@@ -31,9 +31,9 @@ bool gives_back(DType dtype, const QParams& q);
 Tensor integers_on(const Tensor& x, const QParams& q);
 
 // Why a product whose input 0 a DequantizeLinear makes cannot take its integers, as far as the
-// graph tells; empty if it can: a planck.Linear or planck.Convolution of bytes with one scale
-// (perhaps of the run) and constant weights on symmetric bytes, with one scale or one for each
-// output channel.
+// graph tells; empty if it can: a planck.Linear, planck.Convolution or ConvTranspose (of one group)
+// of bytes with one scale (perhaps of the run) and constant weights on symmetric
+// bytes, with one scale or one for each output channel.
 std::string why_no_integer_product(const Graph& g, const Node& n);
 
 // The result of a DequantizeLinear of constant bytes to f32, as its reference has it, in the memory

@@ -6,7 +6,6 @@
 //   y = MaxPool(DQ(q))        -> y = DQ(MaxPool(q))        y is read by a product or its own Q
 //   y = DQ(Transpose(q))      -> y = Transpose(DQ(q))      y is read by a product of two
 //   activations Q(DQ(q)) on one grid      -> q
-//   Q(Cast(x)), Cast(DQ(q))   -> Q(x), DQ(q)               between float types
 // The third lets attention find its heads; between its products nothing is integer.
 #include <algorithm>
 #include <cmath>
@@ -71,8 +70,8 @@ std::optional<QParams> dequantise_grid(const Graph& g, const Node* n) {
 
 // A product with constant weights, which may take integers in.
 bool is_product(const Graph& g, const Node& n) {
-  static constexpr std::string_view kProducts[] = {"MatMul", "Gemm", "Conv", "planck.Linear",
-                                                   "planck.Convolution"};
+  static constexpr std::string_view kProducts[] = {
+      "MatMul", "Gemm", "Conv", "ConvTranspose", "planck.Linear", "planck.Convolution"};
   return is_one_of(n, kProducts) && is_constant(g, n.input(1));
 }
 
@@ -298,33 +297,7 @@ std::optional<Outcome> dequantise_first(const Graph& g, const Node& dq) {
   return patch;
 }
 
-// Q reads half floats as well as those they were widened to.
-std::optional<Outcome> quantise_halves(const Graph& g, const Node& q) {
-  const Node* cast = made_by(g, q.inputs[0], "Cast");
-  if (cast == nullptr || dtype_of(g, q.inputs[0]) != DType::f32) return std::nullopt;
-  const DType from = dtype_of(g, cast->inputs[0]);
-  if (from != DType::f16 && from != DType::bf16) return std::nullopt;
-  Patch patch(g, q.id);
-  std::vector<ValueId> inputs = q.inputs;
-  inputs[0] = cast->inputs[0];
-  patch.replace(q.outputs[0], patch.add(q.as<ops::QuantizeLinear>(), std::move(inputs)));
-  return patch;
-}
-
-// DQ gives half floats as well as floats to be narrowed; once rounded instead of twice.
-std::optional<Outcome> dequantise_to(const Graph& g, const Node& cast) {
-  const Node* dq = made_by(g, cast.inputs[0], "DequantizeLinear");
-  const DType to = dtype_of(g, cast.outputs[0]);
-  if (dq == nullptr || (to != DType::f16 && to != DType::bf16)) return std::nullopt;
-  ops::DequantizeLinear op = dq->as<ops::DequantizeLinear>();
-  op.output_dtype = info(to).onnx;
-  Patch patch(g, cast.id);
-  patch.replace(cast.outputs[0], patch.add(op, dq->inputs));
-  return patch;
-}
-
 std::optional<Outcome> quantise(const Graph& g, const Node& n) {
-  if (auto outcome = quantise_halves(g, n)) return outcome;
   const auto grid = quantise_grid(g, &n);
   if (!grid) return std::nullopt;
   if (auto outcome = same_grid(g, n, *grid)) return outcome;
@@ -337,7 +310,6 @@ std::optional<Outcome> quant_moves(const Graph& g, const Node& n) {
   if (n.is("QuantizeLinear")) return quantise(g, n);
   if (n.is("DequantizeLinear")) return dequantise_first(g, n);
   if (n.is("Concat")) return dequantise_joined(g, n);
-  if (n.is("Cast")) return dequantise_to(g, n);
   return moves(n) && n.inputs[0] != kAbsent ? dequantise_last(g, n) : std::nullopt;
 }
 

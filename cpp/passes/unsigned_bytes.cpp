@@ -36,8 +36,8 @@ std::optional<Shape> shape_of_scale(const Graph& g, const Node& n) {
 }
 
 bool multiplies_bytes(const Graph& g) {
-  constexpr std::string_view kProducts[] = {"MatMul", "Gemm", "Conv", "planck.Linear",
-                                            "planck.Convolution"};
+  constexpr std::string_view kProducts[] = {"MatMul",        "Gemm",          "Conv",
+                                            "ConvTranspose", "planck.Linear", "planck.Convolution"};
   bool product = false, bytes = false;
   for (const Node& n : g.nodes()) {
     product = product || std::ranges::count(kProducts, n.op->text()) > 0;

@@ -164,14 +164,14 @@ struct Requantize {
     visit("high", s.high);
   }
 };
-// x (u8), packed w (s8), offset (s32), multiplier (f32), bias?, residual?: a linear layer (no
-// windows) or a convolution on integers. With sum_j = offset_j + sum over k of x_k w_kj, exact:
-// y = then(float(sum) * multiplier + bias + residual), or the requantised sum.
+// x (u8), packed w (s8), offset (s32), multiplier (f32), bias?, residual?, zero point of x (u8)?: a
+// linear layer (no windows) or a convolution on integers. With sum_j = offset_j + sum over k of
+// x_k w_kj, exact: y = then(float(sum) * multiplier + bias + residual), or the requantised sum.
 struct QProductParams {
   static constexpr std::string_view kFamily = "qproduct";
   int64_t n = 0, channels = 0;  // of y, of x
   std::vector<WindowParams> windows;
-  int32_t zero = 0;  // of x: what the padding reads
+  int32_t zero = 0;  // of x: what the padding reads, where it is no operand
   Requantize requantize;
   TileProgram then;  // after bias and residual; may end in bytes
   static void fields(auto& s, auto& visit) {
@@ -188,12 +188,13 @@ struct QProductParams {
     return k;
   }
 };
-// x (u8), w (s8: [taps, channels]), offset (s32), multiplier (f32), bias?, residual?: a depthwise
-// convolution on integers, as QProductParams.
+// x (u8), w (s8: [taps, channels]), offset (s32), multiplier (f32), bias?, residual?, zero point of
+// x (u8)?: a depthwise convolution on integers, as QProductParams. Where the zero point is an
+// operand, the sums are of x less it.
 struct QDepthwiseParams {
   static constexpr std::string_view kFamily = "qdepthwise";
   std::vector<WindowParams> windows;
-  int32_t zero = 0;  // of x: what the padding reads
+  int32_t zero = 0;  // of x: what the padding reads, where it is no operand
   Requantize requantize;
   TileProgram then;  // after bias and residual; may end in bytes
   static void fields(auto& s, auto& visit) {

@@ -126,7 +126,9 @@ class Atlas {
       const ValueId id = named->second;
       const Value& source = graph().value(id);
       const DType dtype = v.scale > 0 ? DType::f32 : v.dtype;
-      const bool computed = source.producer != kNoNode && source.type().dtype == dtype;
+      const bool stands =
+          source.type().dtype == dtype || (is_half(source.type().dtype) && dtype == DType::f32);
+      const bool computed = source.producer != kNoNode && stands;
       if (!computed || !held.emplace(id, static_cast<int32_t>(i)).second) continue;
       held_after[static_cast<size_t>(step)].push_back(id);
       finished_[id] = step;
@@ -171,15 +173,16 @@ class Atlas {
   }
 };
 
-// What integers of the plan stand for, and back; other tensors as they are.
-Tensor real_numbers(const PlanValue& v, const Tensor& stored) {
-  if (v.scale <= 0) return stored;
+// What integers of the plan stand for, and back; other tensors as they are. A half of the model
+// that the plan keeps in f32 is rounded.
+Tensor real_numbers(const PlanValue& v, const Tensor& stored, DType model) {
+  if (v.scale <= 0) return stored.dtype() == model ? stored : narrow(widen(stored), model);
   Wide out = Wide(DType::f32, stored.shape());
   const auto* q = reinterpret_cast<const uint8_t*>(stored.data());
   for (size_t i = 0; i < out.real.size(); ++i) {
     out.real[i] = static_cast<double>(v.scale) * (int{q[i]} - v.zero);
   }
-  return narrow(out, DType::f32);
+  return narrow(out, model);
 }
 Tensor as_stored(const PlanValue& v, const Wide& real) {
   if (v.scale <= 0) return narrow(real, v.dtype);
@@ -315,7 +318,8 @@ class Walk {
     replay_.run_step(s);
     for (const ValueId v : atlas_.held_after[s]) {
       const int32_t id = atlas_.held.at(v);
-      const Tensor& a = actual_[v] = real_numbers(atlas_.at(id), replay_.value(id));
+      const Tensor& a = actual_[v] =
+          real_numbers(atlas_.at(id), replay_.value(id), g_.value(v).type().dtype);
       expect_declared(v, a.dtype(), a.shape());
     }
     for (const ValueId v : atlas_.held_after[s]) held(v);
@@ -468,7 +472,7 @@ class Comparison : public Walk {
       const int32_t id = atlas_.held.at(v);
       const int32_t buffer = atlas_.plan.values[static_cast<size_t>(id)].buffer;
       if (atlas_.writers[static_cast<size_t>(buffer)] == 1) {
-        alone_[v] = real_numbers(atlas_.at(id), alone.read(id));
+        alone_[v] = real_numbers(atlas_.at(id), alone.read(id), g_.value(v).type().dtype);
       }
     }
   }

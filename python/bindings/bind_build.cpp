@@ -174,7 +174,7 @@ std::shared_ptr<PyPlan> built(const py::dict& given, int threads, const py::obje
 // --- placement, as planck.quantize writes it into a file --------------------------------------
 py::list uses_of(const PlacedTensor& t) {
   py::list out;
-  for (const PlacedUse& u : t.uses) out.append(u.source);
+  for (const PlacedUse& u : t.uses) out.append(py::make_tuple(u.source, u.input));
   return out;
 }
 
@@ -185,12 +185,13 @@ py::dict row_of(const PlacedTensor& t) {
   row["zero_point"] = t.grid.zero_point;
   row["dtype"] = std::string(dtype_name(t.grid.dtype));
   row["axis"] = t.grid.axis;
-  row["sources"] = uses_of(t);
+  row["uses"] = uses_of(t);
   return row;
 }
 
-// "sources" are indices into the nodes of the model in the order of the file, those of sub-graphs
-// and of functions after the node that they belong to.
+// "uses" are nodes and their inputs: indices into the nodes of the model in the order of the file,
+// those of sub-graphs and of functions after the node that they belong to. "halves" are the ONNX
+// types of tensors in half precision.
 py::dict described(const PlacedModel& model) {
   const Graph& g = model.graph;
   py::list activations, weights, quantised, kept;
@@ -211,6 +212,9 @@ py::dict described(const PlacedModel& model) {
   out["sources"] = g.sources->size();
   out["activations"] = activations;
   out["weights"] = weights;
+  py::dict halves;
+  for (const auto& [name, dtype] : model.halves) halves[py::str(name)] = info(dtype).onnx;
+  out["halves"] = halves;
   out["quantised"] = quantised;
   out["kept"] = kept;
   return out;

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from planck import _core
 from planck.arguments import by_name, model_of, names_in, wrong
 from planck.calibration import Scales, TensorScale, model_hash
-from planck.onnx_editor import Editor, copied, loaded
+from planck.onnx_editor import FLOAT32, Editor, copied, loaded
 from planck.opset import entry_of, raised
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their first use
@@ -284,7 +284,33 @@ class Writer(Editor):
 
     def readers_of(self, row: Mapping[str, Any]) -> list[int]:
         """Indices of the nodes that are to read the tensor of a row in its new form."""
-        return sorted({self.index[source] for source in row["sources"]})
+        return sorted({self.index[source] for source, _ in row["uses"]})
+
+    def tensors_of(self, row: Mapping[str, Any]) -> dict[str, list[tuple[int, int]]]:
+        """What holds the numbers of a row, and who is to read it in its new form: nodes, inputs.
+
+        One tensor, and others that are the same numbers after a Cast.
+        """
+        out: dict[str, list[tuple[int, int]]] = {}
+        for source, place in sorted(row["uses"]):
+            at = self.index[source]
+            read = list(self.graph.node[at].input)
+            places = [i for i, name in enumerate(read) if name == row["name"]] or [place]
+            out.setdefault(read[places[0]], []).extend((at, i) for i in places)
+        return out
+
+    def wide(self, at: int, name: str) -> str:
+        """The tensor as float32."""
+        if name not in self.rows["halves"]:
+            return name
+        return self.insert(at, "Cast", [name], f"{name}_Cast", to=FLOAT32)
+
+    def as_before(self, at: int, name: str, wide: str) -> str:
+        """The float32 tensor in the type of the model's tensor `name`."""
+        to = self.rows["halves"].get(name)
+        if to is None:
+            return wide
+        return self.insert(at, "Cast", [wide], f"{name}_DequantizeLinear_Cast", to=to)
 
     def weights(self) -> set[str]:
         """Names of the float weights that are replaced."""
@@ -306,11 +332,16 @@ class Writer(Editor):
     def static(self) -> Any:
         """QuantizeLinear and DequantizeLinear with the scales of the rows."""
         for row in self.rows["activations"]:
-            at, name = self.readers_of(row)[0], row["name"]
             scale, zero = self.grid(row)
-            q = self.insert(at, "QuantizeLinear", [name, scale, zero], f"{name}_QuantizeLinear")
-            back = f"{name}_DequantizeLinear"
-            self.redirect(row, self.insert(at, "DequantizeLinear", [q, scale, zero], back))
+            for name, readers in self.tensors_of(row).items():
+                at = min(readers)[0]
+                x = [self.wide(at, name), scale, zero]
+                q = self.insert(at, "QuantizeLinear", x, f"{name}_QuantizeLinear")
+                back = f"{name}_DequantizeLinear"
+                y = self.insert(at, "DequantizeLinear", [q, scale, zero], back)
+                y = self.as_before(at, name, y)
+                for reader, place in readers:
+                    self.graph.node[reader].input[place] = y
         for row in self.rows["weights"]:
             self.redirect(row, self.dequantised(row))
         return self.finish(self.weights())
@@ -321,7 +352,8 @@ class Writer(Editor):
         q = self.constant(f"{name}_quantized", row["values"])
         axis = {} if row["axis"] < 0 else {"axis": row["axis"]}
         inputs = [q, *self.grid(row)]
-        return self.insert(at, "DequantizeLinear", inputs, f"{name}_DequantizeLinear", **axis)
+        wide = self.insert(at, "DequantizeLinear", inputs, f"{name}_DequantizeLinear", **axis)
+        return self.as_before(at, name, wide)
 
     def dynamic(self) -> Any:
         """DynamicQuantizeLinear and MatMulInteger."""
@@ -375,7 +407,7 @@ class Writer(Editor):
 
         name = self.fresh(f"{data}_DynamicQuantizeLinear")
         outputs = [self.fresh(f"{data}_{part}") for part in ("quantized", "scale", "zero_point")]
-        node = helper.make_node("DynamicQuantizeLinear", [data], outputs, name)
+        node = helper.make_node("DynamicQuantizeLinear", [self.wide(at, data)], outputs, name)
         self.before.setdefault(at, []).append(node)
         return outputs
 
@@ -399,10 +431,12 @@ class Writer(Editor):
         )
         scale = self.insert(at, "Mul", [grid[1], step], f"{label}_scale")
         y = self.insert(at, "Mul", [real, scale], f"{label}_Mul")
+        y = self.as_before(at, node.input[0], y)
         if len(node.input) > 2 and node.input[2]:
             bias, beta = node.input[2], options.get("beta", 1.0)
             if beta != 1.0:
                 factor = self.constant(f"{label}_beta", np.asarray(beta, np.float32))
+                factor = self.as_before(at, node.input[0], factor)
                 bias = self.insert(at, "Mul", [bias, factor], f"{label}_bias")
             y = self.insert(at, "Add", [y, bias], f"{label}_Add")
         self.before[at][-1].output[0] = node.output[0]

@@ -1,10 +1,12 @@
 // Strided copies against a plain loop over indices; conversions against their definition.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <random>
 
 #include "base/checked.h"
+#include "base/tensor.h"
 #include "kernel_rows.h"
 #include "kernels/layout/rows.h"
 
@@ -170,16 +172,64 @@ void check_conversions(const ConvertRow& row) {
   EXPECT_EQ((convert<int32_t, uint8_t>(row, C::s32_to_b8, many))[10000], 0);
 }
 
+// Floats of every exponent, around each place where rounding to half turns over.
+std::vector<float> around_halves() {
+  std::vector<float> out = {0, -0.0f, kInfinity, -kInfinity, 65519.99f, 65520, 1e9f, 1e-45f, 1e-9f};
+  for (uint32_t bits = 0; bits < 0x7c00; bits += 7) {
+    const float here = half_to_float(static_cast<uint16_t>(bits));
+    const float middle = (here + half_to_float(static_cast<uint16_t>(bits + 1))) / 2;
+    for (const float x :
+         {here, middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e9f)}) {
+      out.insert(out.end(), {x, -x});
+    }
+  }
+  return out;
+}
+
+// The same numbers; NaN is any NaN.
+bool same_number(float a, float b) {
+  return std::isnan(a) ? std::isnan(b) : a == b && std::signbit(a) == std::signbit(b);
+}
+
+void check_halves(const ConvertRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  using C = Conversion;
+  std::vector<uint16_t> every(65536);
+  std::iota(every.begin(), every.end(), uint16_t{0});
+  const auto halves = convert<uint16_t, float>(row, C::f16_to_f32, every);
+  const auto brains = convert<uint16_t, float>(row, C::bf16_to_f32, every);
+  for (size_t i = 0; i < every.size(); ++i) {
+    EXPECT_TRUE(same_number(halves[i], half_to_float(every[i]))) << i;
+    EXPECT_TRUE(same_number(brains[i], bfloat_to_float(every[i]))) << i;
+  }
+  std::vector<float> floats = around_halves();
+  floats.insert(floats.end(), brains.begin(), brains.end());
+  for (const float x : {1.00390625f, 1.01171875f, 3.4e38f}) floats.push_back(x);  // ties of bf16
+  const auto narrow = convert<float, uint16_t>(row, C::f32_to_f16, floats);
+  const auto brain = convert<float, uint16_t>(row, C::f32_to_bf16, floats);
+  for (size_t i = 0; i < floats.size(); ++i) {
+    if (std::isnan(floats[i])) {
+      EXPECT_TRUE(std::isnan(half_to_float(narrow[i])) && std::isnan(bfloat_to_float(brain[i])));
+      continue;
+    }
+    const auto x = static_cast<double>(floats[i]);
+    EXPECT_EQ(narrow[i], float_to_half(x)) << floats[i];
+    EXPECT_EQ(brain[i], float_to_bfloat(x)) << floats[i];
+  }
+}
+
 TEST(Conversions, ByTypes) {
   EXPECT_EQ(conversion_of(DType::s64, DType::f32), Conversion::s64_to_f32);
   EXPECT_EQ(conversion_of(DType::f32, DType::b8), Conversion::f32_to_b8);
+  EXPECT_EQ(conversion_of(DType::bf16, DType::f32), Conversion::bf16_to_f32);
   EXPECT_FALSE(conversion_of(DType::f64, DType::f32).has_value());
 }
 
 #define PLANCK_COPY(name, isa) \
   TEST(Copy, name) { check_copies(copy_row(#name)); }
-#define PLANCK_CONVERT(name, isa) \
-  TEST(Convert, name) { check_conversions(convert_row(#name)); }
+#define PLANCK_CONVERT(name, isa)                                \
+  TEST(Convert, name) { check_conversions(convert_row(#name)); } \
+  TEST(ConvertHalves, name) { check_halves(convert_row(#name)); }
 #include "kernels/layout/kernels.inc"
 #undef PLANCK_COPY
 #undef PLANCK_CONVERT

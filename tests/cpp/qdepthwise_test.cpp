@@ -61,6 +61,7 @@ struct Problem {
     std::ranges::copy(widened(weights()), w.data());
     for (int64_t j = 0; j < p.channels; ++j) offset[j] = static_cast<int32_t>(random()) / 3;
     if (random() % 3 > 0) zero = 131;
+    zero_in_run = random() % 2 == 0;
     pad();
     with_bias = random() % 2 == 0, with_residual = random() % 2 == 0;
     multiplier.randomize(seed + 2, bytes() ? 1e-6F : 1), bias.randomize(seed + 3, 90);
@@ -72,12 +73,20 @@ struct Problem {
   std::span<const int8_t> weights() const {
     return {codes.data(), static_cast<size_t>(codes.size())};
   }
-  void pad() const { std::ranges::copy(padding_of(weights(), p.channels, zero), padding.data()); }
+  void pad() const {
+    const uint8_t known = zero_in_run ? 0 : zero;
+    std::ranges::copy(padding_of(weights(), p.channels, known), padding.data());
+  }
   bool bytes() const { return end == End::requantised || end == End::program_bytes; }
 
   QDepthwiseArgs args(const QDepthwiseRow& row) const {
     QDepthwiseArgs a{};
-    a.x = x.data(), a.zero = zero, a.w = w.data();
+    a.x = x.data(), a.w = w.data();
+    if (zero_in_run) {
+      a.zero_at = &zero;
+    } else {
+      a.zero = zero;
+    }
     a.offset = offset.data(), a.multiplier = multiplier.data(), a.padding = padding.data();
     if (with_bias) a.bias = bias.data();
     if (with_residual) a.residual = residual.data(), a.residual_stride = p.channels;
@@ -104,7 +113,7 @@ struct Problem {
     int64_t sum = offset[channel];
     for (int64_t t = 0; t < p.taps(); ++t) {
       const int64_t at = p.at(o, t), byte = at < 0 ? zero : x[at + channel];
-      sum += byte * codes[t * p.channels + channel];
+      sum += (zero_in_run ? byte - zero : byte) * codes[t * p.channels + channel];
     }
     float v = static_cast<float>(sum) * multiplier[channel];
     const int64_t e = o * p.channels + channel;
@@ -133,7 +142,8 @@ struct Problem {
   Guarded<int32_t> offset, padding;
   GuardedFloats multiplier, bias, residual, out;
   GuardedBytes byte_residual, out_bytes;
-  uint8_t zero = 0;  // as after a ReLU, or not
+  uint8_t zero = 0;          // as after a ReLU, or not
+  bool zero_in_run = false;  // and sums are of x less it
   bool with_bias = false, with_residual = false;
   int32_t out_zero = 0, low = 0, high = 255;
 };

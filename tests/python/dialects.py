@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from tests.python.halves import in_half
+
 Array = NDArray[Any]
 MICROSOFT = "com.microsoft"
 F = np.float32
@@ -113,7 +115,7 @@ def channel_scales(w: Array, axis: int, most: int = 127) -> Array:
 # --- Q/DQ ------------------------------------------------------------------------------------
 
 
-def pytorch_quantization() -> Fixture:
+def pytorch_quantization(opset: int = 13) -> Fixture:
     """int8 around zero, float weights through Q and DQ on axis 0, opset 13; activations too."""
     b = Builder()
     zero, step = b.constant(scalar(0, np.int8)), b.constant(scalar(0.03))
@@ -133,7 +135,15 @@ def pytorch_quantization() -> Fixture:
     turned = b.node("Transpose", weight(b.normal(5, 72)), perm=[1, 0])
     y = b.node("MatMul", fake(rows), turned)
     x = b.normal(2, 3, 6, 6)
-    return Fixture("pytorch_quantization", b.model(y, ("N", 3, 6, 6), opset=13), x, 2, step=0.1)
+    return Fixture("pytorch_quantization", b.model(y, ("N", 3, 6, 6), opset=opset), x, 2, step=0.1)
+
+
+def pytorch_quantization_half(scales: bool) -> Fixture:
+    """The same exported by `model.half()`, Q and DQ between Casts; or with scales of float16."""
+    wide = pytorch_quantization(19 if scales else 13)
+    name = "pytorch_quantization_half_scales" if scales else "pytorch_quantization_half"
+    model = in_half(wide.model, scales=scales)
+    return Fixture(name, model, wide.x.astype(np.float16), 2, step=0.1)
 
 
 def modelopt_weights() -> Fixture:
@@ -154,7 +164,7 @@ def modelopt_weights() -> Fixture:
     y = b.node("Conv", fake("x"), stored((4, 3, 1, 1), 0))
     y = b.node("ConvTranspose", fake(y), stored((4, 2, 2, 2), 1), strides=[2, 2])
     x = b.normal(2, 3, 5, 5)
-    return Fixture("modelopt_weights", b.model(y, ("N", 3, 5, 5)), x, 1, floats=1, step=0.06)
+    return Fixture("modelopt_weights", b.model(y, ("N", 3, 5, 5)), x, 2, step=0.06)
 
 
 def modelopt_half() -> Fixture:
@@ -508,6 +518,8 @@ def tensorrt_custom() -> Fixture:
 def fixtures() -> Iterator[Fixture]:
     """All of them, by name."""
     yield pytorch_quantization()
+    yield pytorch_quantization_half(scales=False)
+    yield pytorch_quantization_half(scales=True)
     yield modelopt_weights()
     yield modelopt_half()
     yield half_scales()

@@ -24,10 +24,6 @@ FIXTURES = {f.name: f for f in fixtures()}
 PRODUCTS = ("planck.Linear", "planck.Convolution", "ConvTranspose", "MatMul", "Conv", "Gemm")
 # What stays float, and why; all products of the other fixtures can take integers.
 REASONS = {
-    "modelopt_weights": ["no integer kernel computes ConvTranspose"],
-    "dynamic_conv": ["its padding reads a zero point that the run alone knows"],
-    "half_scales": ["f16, which has no kernels yet"],
-    "modelopt_half": ["f16, which has no kernels yet"],
     "sixteen_bits": ["of s16"],
     "four_bits_int4": ["of s4"],
     "four_bits_uint4": ["of u4"],
@@ -64,7 +60,7 @@ class GraphText:
     def canonical(self) -> int:
         """Products that read a DequantizeLinear and a constant on a grid of bytes."""
         return sum(
-            op in ("planck.Linear", "planck.Convolution")
+            op in ("planck.Linear", "planck.Convolution", "ConvTranspose")
             and self.made.get(operands[0], "").startswith("DequantizeLinear")
             and re.search(r" quant\([us]8,", self.made.get(operands[1], "")) is not None
             for op, operands in self.ops
@@ -121,6 +117,18 @@ def test_products_read_integers_and_grids(dialect: Fixture, tmp_path) -> None:
     ), graph.text
     for op in GONE:
         assert graph.count(op) == 0, graph.text
+
+
+def test_products_run_on_integer_kernels(dialect: Fixture) -> None:
+    plan = planck.build(dialect.model.SerializeToString())
+    families = [step.family for step in plan.steps]
+    integers = sum(family in ("qproduct", "qdepthwise") for family in families)
+    # Where activations or weights are no bytes, products are of floats.
+    assert integers >= dialect.products or dialect.name in REASONS, families
+    if dialect.floats == 0 and dialect.name not in REASONS:
+        allowed = ("qproduct", "qdepthwise", "copy")  # tiles of ConvTranspose are copied
+        assert not [s for s in plan.steps if s.op in PRODUCTS and s.family not in allowed]
+        assert not [s.op for s in plan.steps if s.kernel == "reference"]
 
 
 def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:

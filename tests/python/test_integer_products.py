@@ -355,6 +355,136 @@ def test_dynamic_scales() -> None:
     np.testing.assert_array_equal(plan.run({"x": data})["y"], expected)
 
 
+def dynamic_grid(x: np.ndarray) -> tuple[np.float32, int]:
+    """Scale and zero point of DynamicQuantizeLinear."""
+    low, high = np.float32(min(x.min(), 0)), np.float32(max(x.max(), 0))
+    step = np.float32((high - low) / np.float32(255))
+    return step, int(np.clip(np.rint(np.float32(-low) / step), 0, 255))
+
+
+@pytest.mark.parametrize("group", [1, 2, 16])
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("spelling", ["ConvInteger", "DequantizeLinear"])
+def test_padding_reads_the_zero_point_of_the_run(spelling: str, axes: int, group: int) -> None:
+    """Group 16 is depthwise. Pictures of the run differ in their zero points."""
+    w = Writer(59 + axes + group)
+    shape = (16, 16 // group, *(3,) * axes)
+    codes = w.rng.integers(-127, 128, shape).astype(np.int8)
+    attributes = {"kernel_shape": [3] * axes, "pads": [1] * axes * 2, "group": group}
+    w.nodes.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="dql"))
+    if spelling == "ConvInteger":
+        scale = np.full(16, 0.003, np.float32)
+        inputs = ["q", w.constant("w", codes), "z", w.constant("wz", np.int8(0))]
+        wide = w.node("Cast", [w.node("ConvInteger", inputs, "sums", **attributes)], "wide", to=1)
+        y = w.node("Mul", [wide, w.node("Mul", ["s", w.constant("ws", scale[0])], "sw")], "y")
+    else:
+        scale = w.rng.uniform(0.001, 0.02, 16).astype(np.float32)
+        x = w.node("DequantizeLinear", ["q", "s", "z"], "xd")
+        y = w.node("Conv", [x, w.weights("w", codes, scale, 0)], "y", **attributes)
+    dims: list[object] = ["B", 16, *("H", "W")[:axes]]
+    plan = planck.build(w.model({"x": (TensorProto.FLOAT, dims)}, {y: TensorProto.FLOAT}))
+    assert families(plan).count("qdepthwise" if group == 16 else "qproduct") == max(1, group % 16)
+    assert not [r for r in plan.report["refusals"] if r[0] in ("quantized", "integer_ops")]
+    for shift in (0.3, -2.0, 9.0):
+        data = w.rng.normal(shift, 1, (2, 16, *(9, 11)[:axes])).astype(np.float32)
+        step, zero = dynamic_grid(data)
+        q = quantised(data, float(step), zero, np.uint8)
+        q = np.pad(q, [(0, 0), (0, 0), *[(1, 1)] * axes], constant_values=zero)
+        rows = (q, codes) if axes == 2 else (q[:, :, None], codes[:, :, None])
+        acc = conv_exact(*rows, zero, 1, 0, group).astype(np.float32)
+        ours = plan.run({"x": data})["y"]
+        expected = acc.reshape(ours.shape) * (step * scale).reshape(-1, *(1,) * axes)
+        np.testing.assert_array_equal(ours, expected)
+
+
+def transposed_exact(
+    q: np.ndarray, w: np.ndarray, zero: int, strides: tuple[int, ...], pad: int = 0
+) -> np.ndarray:
+    """Each place of q is spread over a window of the result; int64, w is [C, M, taps..]."""
+    tiles = np.tensordot(np.moveaxis(q - zero, 1, -1), w.astype(np.int64), 1)
+    places, taps = q.shape[2:], w.shape[2:]
+    extents = [(p - 1) * s + t for p, s, t in zip(places, strides, taps, strict=True)]
+    y = np.zeros((q.shape[0], w.shape[1], *extents), np.int64)
+    for tap in np.ndindex(*taps):
+        at = tuple(
+            slice(t, t + (p - 1) * s + 1, s) for t, p, s in zip(tap, places, strides, strict=True)
+        )
+        tile = tiles[(..., *tap)]  # [B, places.., M]
+        y[(slice(None), slice(None), *at)] += np.moveaxis(tile, -1, 1)
+    return y[(slice(None), slice(None), *(slice(pad, e - pad) for e in extents))]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize(
+    ("taps", "strides", "pad"),
+    [
+        ((2, 2), (2, 2), 0),  # side by side
+        ((3, 1), (3, 1), 0),
+        ((4,), (4,), 0),
+        ((4, 4), (2, 2), 1),
+        ((3, 3), (2, 1), 1),
+        ((5,), (3,), 1),
+    ],
+)
+def test_transposed_convolutions_are_exact(
+    dtype: type, taps: tuple[int, ...], strides: tuple[int, ...], pad: int
+) -> None:
+    """Weights with a scale for each output channel, on axis 1; bytes between two of them."""
+    w = Writer(61 + len(taps))
+    attributes = {
+        "kernel_shape": list(taps),
+        "strides": list(strides),
+        "pads": [pad] * 2 * len(taps),
+    }
+    grids = [(0.02, 128), (0.3, 7)]
+    if dtype is np.int8:
+        grids = [(s, z - 128) for s, z in grids]
+    codes = [w.rng.integers(-127, 128, (*s, *taps)).astype(np.int8) for s in ((24, 20), (20, 12))]
+    scales = [w.rng.uniform(0.001, 0.02, c.shape[1]).astype(np.float32) for c in codes]
+    column = (-1, *(1,) * len(taps))
+
+    unit = np.float64(np.float32(grids[0][0])) * scales[0]
+    bias = w.rng.integers(-5000, 5000, 20).astype(np.int32)
+    inputs = [w.through("x", *grids[0], dtype), w.weights("w0", codes[0], scales[0], 1)]
+    inputs.append(w.weights("b0", bias, unit.astype(np.float32), 0))
+    value = w.node("Relu", [w.node("ConvTranspose", inputs, "c0", **attributes)], "r0")
+    inputs = [w.through(value, *grids[1], dtype), w.weights("w1", codes[1], scales[1], 1)]
+    floats = w.rng.normal(0, 1, 12).astype(np.float32)
+    inputs.append(w.constant("b1", floats))
+    y = w.node("ConvTranspose", inputs, "y", **attributes)
+    dims: list[object] = ["B", 24, *("H", "W")[: len(taps)]]
+    plan = planck.build(w.model({"x": (TensorProto.FLOAT, dims)}, {y: TensorProto.FLOAT}))
+    assert families(plan).count("qproduct") == 2
+    assert set(families(plan)) <= {"eltwise", "copy", "qproduct"}
+    assert not [r for r in plan.report["refusals"] if r[0] == "quantized"]
+
+    x = w.rng.normal(0, 1, (2, 24, *(7, 5)[: len(taps)])).astype(np.float32)
+    acc = transposed_exact(quantised(x, *grids[0], dtype), codes[0], grids[0][1], strides, pad)
+    m = (unit / np.float64(np.float32(grids[1][0]))).astype(np.float32).reshape(column)
+    zero, high = grids[1][1], np.iinfo(dtype).max
+    q = requantised(acc + bias.reshape(column), m, zero, zero, high).astype(np.int64)
+    unit = (np.float64(np.float32(grids[1][0])) * scales[1]).astype(np.float32)
+    acc = transposed_exact(q, codes[1], zero, strides, pad).astype(np.float32)
+    expected = acc * unit.reshape(column) + floats.reshape(column)
+    np.testing.assert_array_equal(plan.run({"x": x})["y"], expected)
+
+
+def test_a_transposed_convolution_ends_in_bytes_of_the_graph() -> None:
+    w = Writer(67)
+    codes = w.rng.integers(-127, 128, (16, 8, 2, 2)).astype(np.int8)
+    inputs = [w.through("x", 0.02, 128, np.uint8), w.weights("w", codes, np.float32(0.01), 1)]
+    c = w.node("ConvTranspose", inputs, "c", kernel_shape=[2, 2], strides=[2, 2])
+    y = w.node("QuantizeLinear", [c, *w.grid("y", 0.4, 120, np.uint8)], "y")
+    model = w.model({"x": (TensorProto.FLOAT, [1, 16, 5, 6])}, {y: TensorProto.UINT8})
+    plan = planck.build(model)
+    assert families(plan).count("qproduct") == 1
+    x = w.rng.normal(0, 1, (1, 16, 5, 6)).astype(np.float32)
+    acc = transposed_exact(quantised(x, 0.02, 128, np.uint8), codes, 128, (2, 2))
+    unit = np.float64(np.float32(0.02)) * np.float64(np.float32(0.01))
+    m = np.float32(unit / np.float64(np.float32(0.4)))
+    np.testing.assert_array_equal(plan.run({"x": x})["y"], requantised(acc, m, 120, 0, 255))
+
+
 def test_threads_and_batches_keep_every_bit() -> None:
     model, x, _ = chain(np.uint8, 11)
     bits = {planck.build(model, threads=t).run({"x": x})["y"].tobytes() for t in (1, 2, 3, 8)}

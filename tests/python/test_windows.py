@@ -127,6 +127,25 @@ STEM.then("Relu").then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] 
 SCALED = Chain("N", 5, "H", "W").conv(9, 5, 3, 3).hard_swish()
 SCALED.then("Mul", SCALED.weight(0.7)).then("Add", SCALED.weight(-0.2))
 
+
+def overlapping() -> dict[str, Chain]:
+    """Transposed convolutions whose windows overlap, leave gaps or are cut."""
+    spelled: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+        "overlapping": ((4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        "odd": ((3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+        "in place": ((3, 3), {"strides": [1, 1], "pads": [1, 1, 1, 1]}),
+        "dilated": ((3, 2), {"strides": [2, 1], "dilations": [2, 3]}),
+        "with gaps": ((1, 2), {"strides": [2, 3]}),
+        "same": ((3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+        "cut": ((5, 4), {"strides": [2, 3], "pads": [3, 2, 1, 0]}),
+        "side by side, cut": ((2, 2), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
+    }
+    return {
+        name: Chain("N", 6, "H", "W").up(6, 5, *kernel, **attributes)
+        for name, (kernel, attributes) in spelled.items()
+    }
+
+
 CASES = [
     Case("stem", STEM, [(1, 3, 40, 37), (2, 3, 9, 9)], {"matmul": 1, "channelwise": 1}),
     Case("scaled tail", SCALED, [(2, 5, 8, 9)], {"matmul": 1}),
@@ -190,6 +209,27 @@ CASES = [
     ),
     Case("up, one axis", Chain("N", 6, "T").up(6, 4, 3), [(2, 6, 5)], {"matmul": 1}),
     Case("up, not square", Chain("N", 6, "H", "W").up(6, 4, 3, 1), [(2, 6, 5, 4)], {"matmul": 1}),
+    *[
+        Case(
+            f"up, {name}",
+            c.then("Relu").conv(7, 5, 3, 3, pads=[1] * 4),
+            [(2, 6, 5, 4), (1, 6, 1, 9)],
+            {"matmul": 2},
+        )
+        for name, c in overlapping().items()
+    ],
+    Case(
+        "up, overlapping, one axis",
+        Chain("N", 6, "T").up(6, 4, 5, strides=[3], pads=[2, 1], output_padding=[1]),
+        [(2, 6, 5), (1, 6, 1)],
+        {"matmul": 1},
+    ),
+    Case(
+        "up, shaped",
+        Chain("N", 6, 5, 4).up(6, 4, 4, 4, strides=[2, 2], output_shape=[11, 9]),
+        [(2, 6, 5, 4)],
+        {"matmul": 1},
+    ),
     Case("pyramid", pyramid(), [(1, 6, 8, 6), (2, 6, 4, 2)], {"matmul": 3}),
     *[
         Case(

@@ -160,6 +160,7 @@ void bind_integers(const BindContext& c, const Step& step, const auto& params, B
   bound.relocate(args.offset, step.inputs[2]);
   bound.relocate(args.multiplier, step.inputs[3]);
   bound.relocate(args.bias, step.inputs[4]);
+  if (step.inputs.size() > 6) bound.relocate(args.zero_at, step.inputs[6]);
   const int32_t residual = step.inputs[5];
   c.expect_broadcast(step, residual, out.shape);
   if (!params.then.body.empty()) args.program = &bound.make<EltProgram>(compile(params.then));

@@ -53,10 +53,15 @@ inline void transpose_block(const uint8_t* x, int64_t x_step, uint8_t* out, int6
   }
 }
 
+inline float float_of_half(uint16_t bits) { return _cvtsh_ss(bits); }
+inline uint16_t half_of_float(float x) {
+  return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
 }  // namespace
 }  // namespace planck
 
-// The walk is written in terms of transpose_block.
+// The walk is written in terms of transpose_block, conversions in terms of halves.
 #include "kernels/layout/copy_impl.h"
 
 namespace planck {

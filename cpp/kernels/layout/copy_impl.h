@@ -1,6 +1,7 @@
 #pragma once
 // Copies and conversions for one ISA: included by avx2.cpp and portable.cpp after they have defined
-// transpose_block (8x8 elements of 4 bytes or of one); internal linkage.
+// transpose_block (8x8 elements of 4 bytes or of one), float_of_half and half_of_float; internal
+// linkage.
 #include "kernels/layout/layout.h"
 #include "kernels/simd/planes_impl.h"
 
@@ -111,6 +112,12 @@ void run_copy(const CopyArgs& a, int64_t tile) {
 struct Bool8 {
   uint8_t value;
 };
+struct Half16 {
+  uint16_t bits;
+};
+struct Brain16 {
+  uint16_t bits;
+};
 
 template <class To, class From>
 inline To converted(From x) {
@@ -125,6 +132,37 @@ inline To converted(From x) {
   } else {
     return static_cast<To>(x);
   }
+}
+
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+inline float float_of(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+template <>
+inline float converted(Half16 x) {
+  return float_of_half(x.bits);
+}
+template <>
+inline Half16 converted(float x) {
+  return {half_of_float(x)};
+}
+template <>
+inline float converted(Brain16 x) {
+  return float_of(uint32_t{x.bits} << 16);
+}
+template <>
+inline Brain16 converted(float x) {
+  const uint32_t bits = bits_of(x);
+  const uint32_t quiet = bits >> 16 | 0x40;  // of NaN
+  const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return {static_cast<uint16_t>(x != x ? quiet : nearest)};
 }
 
 template <class From, class To>

@@ -21,6 +21,9 @@ inline constexpr int64_t kQDepthwiseTaps = 128;
 struct QDepthwiseArgs {
   const uint8_t* x;
   uint8_t zero;
+  // Where the run finds `zero`, or none. The sum is then offset + sum over all taps of (x - zero)
+  // w, so that the offset need not know it; `padding` is all 0.
+  const uint8_t* zero_at;
   const float* w;           // [taps][channels]: whole numbers from -128 to 127
   const int32_t* offset;    // [channels]
   const int32_t* padding;   // [channels]: what padding alone would give, by padding_of

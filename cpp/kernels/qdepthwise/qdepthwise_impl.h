@@ -183,7 +183,7 @@ Group group_of(const QDepthwiseArgs& a, int64_t top, int64_t stride) {
   g.next = a.columns.stride * a.columns.step;
   g.out_stride = stride;
   g.residual_stride = a.residual_stride;
-  g.zero = a.zero;
+  g.zero = a.zero_at != nullptr ? *a.zero_at : a.zero;
   g.out_zero = static_cast<float>(a.out_zero);
   g.low = static_cast<float>(a.low - a.out_zero);
   g.high = static_cast<float>(a.high - a.out_zero);

@@ -61,7 +61,7 @@ struct Runs {
 void copy_rows(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_t* to) {
   const int64_t pitch = args.plan.a_stride;
   if (args.windows != nullptr) {
-    gather_windows(*args.windows, a, args.zero, area.row, area.rows, to, pitch);
+    gather_windows(*args.windows, a, padding_byte(args), area.row, area.rows, to, pitch);
   } else {
     for (int64_t i = 0; i < area.rows; ++i) {
       std::memcpy(to + i * pitch, a + (area.row + i) * args.a_stride, static_cast<size_t>(args.k));
@@ -99,7 +99,7 @@ Runs runs_of_windows(const QmatmulArgs& args, const Area& area, uint8_t* scratch
   int64_t pitch = w.y.step, place = w.x.step;
   if (args.plan.source == Source::band) {
     const ByteBand band = byte_band(w, runs.count);
-    copy_band(w, band, picture, args.zero, first, scratch);
+    copy_band(w, band, picture, padding_byte(args), first, scratch);
     runs.a = scratch;
     pitch = band.pitch, place = w.channels;
   } else {

@@ -79,7 +79,8 @@ struct QmatmulArgs {
   const uint8_t* a = nullptr;              // or the picture that the windows lie over
   int64_t a_stride = 0;                    // from row to row; the columns of A and C are contiguous
   const MatmulWindows* windows = nullptr;  // steps in elements
-  uint8_t zero = 0;                        // what places in the padding of windows read
+  uint8_t zero = 0;                        // what places in the padding of windows read,
+  const uint8_t* zero_at = nullptr;        // or where the run finds it
   const int8_t* b = nullptr;               // by pack_b of the same row
   const int32_t* offset = nullptr;         // [n], where every sum starts
   const float* multiplier = nullptr;       // [n]
@@ -142,6 +143,10 @@ struct QmatmulArgs {
 // Chooses the cut, generates the kernels, and returns the job whose args is `args` itself.
 // Throws InternalError where the args contradict themselves.
 Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args);
+// What the padding of windows reads in this run.
+inline uint8_t padding_byte(const QmatmulArgs& args) {
+  return args.zero_at != nullptr ? *args.zero_at : args.zero;
+}
 inline int64_t scratch_bytes(const QmatmulArgs& args) { return args.plan.scratch_bytes; }
 
 }  // namespace planck
