@@ -106,10 +106,40 @@ PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
   }
 }
 
+// One output of four vectors of channels: four sums hide some of the latency.
+template <ChannelwiseOp op>
+PLANCK_INLINE void output_of_many(const Group& g, int64_t channel) {
+  constexpr int kMany = 4;
+  F16 sums[kMany];
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) sums[v] = start<op>();
+  for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
+    for (int64_t tx = g.columns.from; tx < g.columns.to; ++tx) {
+      const float* x = g.x + ty * g.row_step + tx * g.column_step + channel;
+      const float* w = g.w + (ty * g.kernel + tx) * g.channels + channel;
+#pragma GCC unroll 4
+      for (int v = 0; v < kMany; ++v) {
+        F16 weight = zero16();
+        if (op == ChannelwiseOp::depthwise) weight = load(w + v * 16);
+        sums[v] = combine<op>(sums[v], load(x + v * 16), weight);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    F16 y = sums[v];
+    if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
+    put(g, y, 0, channel + v * 16, 16);
+  }
+}
+
 template <ChannelwiseOp op, int kCount, class Row>
 void outputs(const Group& group) {
   const Group g = group;
   int64_t channel = 0;
+  if constexpr (kCount == 1) {
+    for (; channel + 64 <= g.channels; channel += 64) output_of_many<op>(g, channel);
+  }
   // Whole vectors with a constant number of lanes, so that loads need no mask.
   for (; channel + 16 <= g.channels; channel += 16) outputs_of<op, kCount, Row>(g, channel, 16);
   if (channel < g.channels) outputs_of<op, kCount, Row>(g, channel, g.channels - channel);
@@ -137,56 +167,149 @@ GroupFn inner_of(const WindowSteps& columns) {
   return outputs<op, kGroup, AnyTaps<op, kGroup>>;
 }
 
-// --- depthwise, all taps inside: one vector of channels along the whole piece, so that its weights
-// stay in registers and neighbouring outputs find their places in L1.
+// --- depthwise, windows inside the columns: a few channels along the whole piece, so that
+// neighbouring outputs find their places in L1, and so many outputs at once that their sums hide
+// the latency of FMA and a row of weights serves them all.
 
-template <int kTaps, int kStride, int kCount>
-PLANCK_INLINE void full_outputs(const Group& g, const F16* weights, int64_t first, int64_t channel,
-                                int64_t lanes) {
-  F16 sums[kCount];
+// Whether there are registers for the weights of all rows beside the sums.
+template <int kTaps>
+constexpr bool kHolds = kRegisterLanes == 16 && kTaps* kTaps <= 12;
+
+// Channels [channel, channel + kParts registers), the weights of each row of taps as it comes.
+template <int kTaps, int kStride, int kCount, int kParts>
+PLANCK_INLINE void line_group(const Group& g, int64_t first, int64_t channel) {
+  F16 results[kCount] = {};
+#pragma GCC unroll 2
+  for (int part = 0; part < kParts; ++part) {
+    const int64_t at = channel + part * kRegisterLanes;
+    Register sums[kCount];
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) sums[i] = zero16();
+    for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
+    for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
+      const float* x = g.x + first * g.next + ty * g.row_step + at;
+      const float* w = g.w + ty * kTaps * g.channels + at;
+      Register weights[kTaps];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTaps; ++t) weights[t] = load_register(w + t * g.channels);
+#pragma GCC unroll 24
+      for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
+        const Register v = load_register(x + place * g.column_step);
+#pragma GCC unroll 8
+        for (int i = 0; i < kCount; ++i) {
+          const int t = place - i * kStride;
+          if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[t], sums[i]);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) set_register(results[i], part, sums[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) put(g, results[i], first + i, channel, kParts * kRegisterLanes);
+}
+
+// The same with all weights at hand, for windows with all rows inside.
+template <int kTaps, int kStride, int kCount>
+PLANCK_INLINE void held_group(const Group& g, const Register* held, int64_t first,
+                              int64_t channel) {
   const float* x = g.x + first * g.next + channel;
+  Register sums[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
 #pragma GCC unroll 8
   for (int ty = 0; ty < kTaps; ++ty) {
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
-      const F16 v = load_lanes(x + ty * g.row_step + place * g.column_step, lanes);
+      const Register v = load_register(x + ty * g.row_step + place * g.column_step);
 #pragma GCC unroll 8
       for (int i = 0; i < kCount; ++i) {
         const int t = place - i * kStride;
-        if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[ty * kTaps + t], sums[i]);
+        if (t >= 0 && t < kTaps) sums[i] = fma(v, held[ty * kTaps + t], sums[i]);
       }
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) put(g, sums[i], first + i, channel, lanes);
+  for (int i = 0; i < kCount; ++i) {
+    F16 result = {};
+    set_register(result, 0, sums[i]);
+    put(g, result, first + i, channel, kRegisterLanes);
+  }
 }
 
-template <int kTaps, int kStride>
-PLANCK_INLINE void full_channels(const Group& g, int64_t count, int64_t channel, int64_t lanes) {
-  F16 weights[kTaps * kTaps];
-#pragma GCC unroll 32
-  for (int t = 0; t < kTaps * kTaps; ++t) {
-    weights[t] = load_lanes(g.w + t * g.channels + channel, lanes);
+constexpr int kWide = 8;
+
+// Calls group(count, first) for groups of 8, then 4, then 1, where `count` is a constant.
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
+PLANCK_INLINE void for_groups(const Group& g, int64_t count, auto group) {
+  int64_t i = 0;
+  for (; i + kWide <= count; i += kWide) group(Count<kWide>{}, i);
+  // Outputs that come again are the same, unless they lie where the residual is read.
+  if (i < count && count >= kWide && g.residual == nullptr) {
+    group(Count<kWide>{}, count - kWide);
+    return;
   }
+  for (; i + kGroup <= count; i += kGroup) group(Count<kGroup>{}, i);
+  for (; i < count; ++i) group(Count<1>{}, i);
+}
+
+template <int kTaps, int kStride, int kParts>
+PLANCK_INLINE void line_channels(const Group& g, int64_t count, int64_t channel) {
+  if constexpr (kHolds<kTaps>) {
+    if (g.rows.to - g.rows.from == kTaps) {
+      Register held[kTaps * kTaps];
+#pragma GCC unroll 16
+      for (int t = 0; t < kTaps * kTaps; ++t) {
+        held[t] = load_register(g.w + t * g.channels + channel);
+      }
+      for_groups(
+          g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
+            held_group<kTaps, kStride, decltype(outputs)::value>(g, held, first, channel);
+          });
+      return;
+    }
+  }
+  for_groups(
+      g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
+        line_group<kTaps, kStride, decltype(outputs)::value, kParts>(g, first, channel);
+      });
+}
+
+// The last channels, which fill no register.
+template <int kTaps, int kStride>
+PLANCK_INLINE void last_channels(Group g, int64_t count, int64_t channel) {
+  const int64_t lanes = g.channels - channel;
   int64_t i = 0;
   for (; i + kGroup <= count; i += kGroup) {
-    full_outputs<kTaps, kStride, kGroup>(g, weights, i, channel, lanes);
+    outputs_of<ChannelwiseOp::depthwise, kGroup, FixedTaps<kGroup, kTaps, kStride>>(g, channel,
+                                                                                    lanes);
+    g.x += kGroup * g.next, g.out += kGroup * g.out_stride;
+    if (g.residual != nullptr) g.residual += kGroup * g.residual_stride;
   }
-  for (; i < count; ++i) full_outputs<kTaps, kStride, 1>(g, weights, i, channel, lanes);
+  for (; i < count; ++i) {
+    outputs_of<ChannelwiseOp::depthwise, 1, FixedTaps<1, kTaps, kStride>>(g, channel, lanes);
+    g.x += g.next, g.out += g.out_stride;
+    if (g.residual != nullptr) g.residual += g.residual_stride;
+  }
 }
 
 template <int kTaps, int kStride>
 void full_line(const Group& group, int64_t count) {
   const Group g = group;
+  constexpr int kParts = 16 / kRegisterLanes;
   int64_t channel = 0;
   for (; channel + 16 <= g.channels; channel += 16) {
-    full_channels<kTaps, kStride>(g, count, channel, 16);
+    line_channels<kTaps, kStride, kParts>(g, count, channel);
   }
-  if (channel < g.channels) {
-    full_channels<kTaps, kStride>(g, count, channel, g.channels - channel);
+  if constexpr (kParts > 1) {
+    if (channel + kRegisterLanes <= g.channels) {
+      line_channels<kTaps, kStride, 1>(g, count, channel);
+      channel += kRegisterLanes;
+    }
   }
+  if (channel < g.channels) last_channels<kTaps, kStride>(g, count, channel);
 }
 
 using LineFn = void (*)(const Group&, int64_t count);
@@ -285,7 +408,7 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
   LineFn full = nullptr;
   if constexpr (op == ChannelwiseOp::depthwise && kVectors) full = full_line_of(a);
   const WindowSteps& c = a.columns;
-  if (full == nullptr || g.rows.to - g.rows.from != a.rows.kernel || c.in < c.kernel) {
+  if (full == nullptr || c.in < c.kernel) {
     some_outputs<op>(a, piece, picture, piece.first, piece.last, g);
     return;
   }
