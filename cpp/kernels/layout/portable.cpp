@@ -10,6 +10,13 @@ inline void transpose_block(const T* x, int64_t x_step, T* out, int64_t out_step
   }
 }
 
+template <class T>
+inline void interleave_three(const T* x, int64_t x_step, int64_t rows, T* out, int64_t out_step) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int c = 0; c < 3; ++c) out[r * out_step + c] = x[r + c * x_step];
+  }
+}
+
 }  // namespace
 }  // namespace planck
 
