@@ -72,21 +72,44 @@ struct FixedTaps {
   }
 };
 
-PLANCK_INLINE F16 finished(const Group& g, F16 y) {
-  if (g.before.used) y = y * set1(g.before.scale) + set1(g.before.shift);
-  if (g.finish == ChannelwiseFinish::relu) y = relu(y);
-  if (g.finish == ChannelwiseFinish::hard_swish) y = hard_swish(y);
-  if (g.after.used) y = y * set1(g.after.scale) + set1(g.after.shift);
-  return y;
+template <int kCount>
+PLANCK_INLINE void scale(const ChannelwiseAffine& affine, F16 (&y)[kCount]) {
+  if (!affine.used) return;
+  const F16 by = set1(affine.scale), shift = set1(affine.shift);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) y[i] = y[i] * by + shift;
 }
 
-// Bias and residual of output i, and what comes last.
-PLANCK_INLINE void put(const Group& g, F16 y, int64_t i, int64_t channel, int64_t lanes) {
-  if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
-  if (g.residual != nullptr) {
-    y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
+// Bias and residual of outputs [first, first + kCount), and what comes last. Each question is asked
+// once for all of them.
+template <int kCount>
+PLANCK_INLINE void put(const Group& g, F16 (&y)[kCount], int64_t first, int64_t channel,
+                       int64_t lanes) {
+  if (g.bias != nullptr) {
+    const F16 bias = load_lanes(g.bias + channel, lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = y[i] + bias;
   }
-  store_lanes(g.out + i * g.out_stride + channel, finished(g, y), lanes);
+  if (g.residual != nullptr) {
+    const float* residual = g.residual + first * g.residual_stride + channel;
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) {
+      y[i] = y[i] + load_lanes(residual + i * g.residual_stride, lanes);
+    }
+  }
+  scale(g.before, y);
+  if (g.finish == ChannelwiseFinish::relu) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = relu(y[i]);
+  }
+  if (g.finish == ChannelwiseFinish::hard_swish) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = hard_swish(y[i]);
+  }
+  scale(g.after, y);
+  float* out = g.out + first * g.out_stride + channel;
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) store_lanes(out + i * g.out_stride, y[i], lanes);
 }
 
 template <ChannelwiseOp op, int kCount, class Row>
@@ -98,12 +121,11 @@ PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
     Row::row(g, g.x + ty * g.row_step + channel, g.w + ty * g.kernel * g.channels, channel, lanes,
              sums);
   }
+  if (op == ChannelwiseOp::average && g.count != 0) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    F16 y = sums[i];
-    if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
-    put(g, y, i, channel, lanes);
+    for (int i = 0; i < kCount; ++i) sums[i] = sums[i] / set1(g.count);
   }
+  put(g, sums, 0, channel, lanes);
 }
 
 // One output of four vectors of channels: four sums hide some of the latency.
@@ -127,8 +149,8 @@ PLANCK_INLINE void output_of_many(const Group& g, int64_t channel) {
   }
 #pragma GCC unroll 4
   for (int v = 0; v < kMany; ++v) {
-    F16 y = sums[v];
-    if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
+    F16 y[1] = {sums[v]};
+    if (op == ChannelwiseOp::average && g.count != 0) y[0] = y[0] / set1(g.count);
     put(g, y, 0, channel + v * 16, 16);
   }
 }
@@ -204,8 +226,7 @@ PLANCK_INLINE void line_group(const Group& g, int64_t first, int64_t channel) {
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) set_register(results[i], part, sums[i]);
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) put(g, results[i], first + i, channel, kParts * kRegisterLanes);
+  put(g, results, first, channel, kParts * kRegisterLanes);
 }
 
 // The same with all weights at hand, for windows with all rows inside.
@@ -228,12 +249,10 @@ PLANCK_INLINE void held_group(const Group& g, const Register* held, int64_t firs
       }
     }
   }
+  F16 results[kCount] = {};
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    F16 result = {};
-    set_register(result, 0, sums[i]);
-    put(g, result, first + i, channel, kRegisterLanes);
-  }
+  for (int i = 0; i < kCount; ++i) set_register(results[i], 0, sums[i]);
+  put(g, results, first, channel, kRegisterLanes);
 }
 
 constexpr int kWide = 8;
