@@ -34,6 +34,11 @@ std::vector<GemmRecipe> recipes() {
         all.push_back(plain);
         all.back().masked = masked;
         all.back().lines = true;
+        for (int exist = 1; masked && isa == Isa::avx2 && exist < 8 * vectors; exist += 2) {
+          all.push_back(plain);
+          all.back().masked = true;
+          all.back().exist = exist;
+        }
         if (r > kScatteredRows) continue;
         for (const bool lines : {false, true}) {
           all.push_back(plain);
@@ -58,7 +63,8 @@ std::vector<GemmRecipe> recipes() {
 std::string name(const GemmRecipe& r) {
   return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
              r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
-             r.lines ? ", lines" : "", r.scattered ? ", scattered" : "");
+             r.lines ? ", lines" : "", r.scattered ? ", scattered" : "",
+             r.exist > 0 ? cat(", ", r.exist, " exist") : "");
 }
 
 // x Phi(x), with the roundings of the vector function.
@@ -93,7 +99,8 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
 void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
   const int64_t width = r.vectors * vector_floats(r), columns = width * r.panels;
   const int64_t lines = r.lines ? 3 : 1, a_pitch = lines * k + (r.lines ? 5 : 0);
-  const int64_t exist = r.masked ? columns - 3 : columns;  // columns of C
+  // Columns of C.
+  const int64_t exist = r.exist > 0 ? r.exist : r.masked ? columns - 3 : columns;
   const int64_t b_pitch = columns + 5;  // strided B; its last row ends the buffer
   GuardedFloats a((r.rows - 1) * a_pitch + (lines - 1) * (k + 1) + k),
       c((r.rows - 1) * columns + exist), bias(exist);

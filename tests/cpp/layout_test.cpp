@@ -50,6 +50,8 @@ std::vector<CopyCase> cases() {
       transpose("heads back to front", {2, 10, 4, 16}, {0, 2, 3, 1}),
       transpose("NCHW to NHWC", {2, 17, 9, 9}, {0, 2, 3, 1}),
       transpose("reversed", {3, 4, 5, 6, 7}, {4, 3, 2, 1, 0}),
+      transpose("colours", {2, 3, 37, 41}, {0, 2, 3, 1}),
+      {"colours into a gap", {50, 3}, {1, 50}, {4, 1}},
       transpose("many small planes", {500, 3, 5}, {0, 2, 1}),
       {"slice", {4, 5, 6}, {200, 20, 1}, {30, 6, 1}},
       {"slice with steps", {4, 5, 6}, {400, 40, 3}, {30, 6, 1}},
@@ -65,6 +67,9 @@ std::vector<CopyCase> cases() {
       {"nothing", {4, 0, 3}, {0, 3, 1}, {0, 3, 1}},
       {"large", {300, 900}, {1, 300}, {900, 1}},
   };
+  for (int64_t n = 1; n <= 150; n += n < 40 ? 1 : 11) {
+    all.push_back({"short runs", {4, n}, {n + 3, 1}, {n + 1, 1}});
+  }
   Dims deep(32, 1);
   deep[0] = deep[9] = deep[31] = 3;
   std::fill_n(deep.begin() + 12, 6, 2);

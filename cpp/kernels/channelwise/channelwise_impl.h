@@ -74,12 +74,12 @@ struct FixedTaps {
   }
 };
 
-PLANCK_INLINE F16 finished(const Group& g, F16 y) {
-  if (g.before.used) y = y * set1(g.before.scale) + set1(g.before.shift);
-  if (g.finish == ChannelwiseFinish::relu) y = relu(y);
-  if (g.finish == ChannelwiseFinish::hard_swish) y = hard_swish(y);
-  if (g.after.used) y = y * set1(g.after.scale) + set1(g.after.shift);
-  return y;
+template <int kCount>
+PLANCK_INLINE void scale(const ChannelwiseAffine& affine, F16 (&y)[kCount]) {
+  if (!affine.used) return;
+  const F16 by = set1(affine.scale), shift = set1(affine.shift);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) y[i] = y[i] * by + shift;
 }
 
 PLANCK_INLINE void store_byte_lanes(uint8_t* to, F16 x, int64_t lanes) {
@@ -89,15 +89,43 @@ PLANCK_INLINE void store_byte_lanes(uint8_t* to, F16 x, int64_t lanes) {
   for (int64_t i = 0; i < lanes; ++i) to[i] = part[i];
 }
 
-// Bias and residual of output i, and what comes last.
-PLANCK_INLINE void put(const Group& g, F16 y, int64_t i, int64_t channel, int64_t lanes) {
-  if (g.bias != nullptr) y = y + load_lanes(g.bias + channel, lanes);
-  if (g.residual != nullptr) {
-    y = y + load_lanes(g.residual + i * g.residual_stride + channel, lanes);
+// Bias and residual of outputs [first, first + kCount), and what comes last. Each question is asked
+// once for all of them.
+template <int kCount>
+PLANCK_INLINE void put(const Group& g, F16 (&y)[kCount], int64_t first, int64_t channel,
+                       int64_t lanes) {
+  if (g.bias != nullptr) {
+    const F16 bias = load_lanes(g.bias + channel, lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = y[i] + bias;
   }
-  const int64_t place = i * g.out_stride + channel;
-  if (g.bytes == nullptr) return store_lanes(g.out + place, finished(g, y), lanes);
-  store_byte_lanes(g.bytes + place, quantize_by(finished(g, y), g.quotient), lanes);
+  if (g.residual != nullptr) {
+    const float* residual = g.residual + first * g.residual_stride + channel;
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) {
+      y[i] = y[i] + load_lanes(residual + i * g.residual_stride, lanes);
+    }
+  }
+  scale(g.before, y);
+  if (g.finish == ChannelwiseFinish::relu) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = relu(y[i]);
+  }
+  if (g.finish == ChannelwiseFinish::hard_swish) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) y[i] = hard_swish(y[i]);
+  }
+  scale(g.after, y);
+  const int64_t place = first * g.out_stride + channel;
+  if (g.bytes == nullptr) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) store_lanes(g.out + place + i * g.out_stride, y[i], lanes);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    store_byte_lanes(g.bytes + place + i * g.out_stride, quantize_by(y[i], g.quotient), lanes);
+  }
 }
 
 template <ChannelwiseOp op, int kCount, class Row>
@@ -109,11 +137,37 @@ PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
     Row::row(g, g.x + ty * g.row_step + channel, g.w + ty * g.kernel * g.channels, channel, lanes,
              sums);
   }
+  if (op == ChannelwiseOp::average && g.count != 0) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    F16 y = sums[i];
-    if (op == ChannelwiseOp::average && g.count != 0) y = y / set1(g.count);
-    put(g, y, i, channel, lanes);
+    for (int i = 0; i < kCount; ++i) sums[i] = sums[i] / set1(g.count);
+  }
+  put(g, sums, 0, channel, lanes);
+}
+
+// One output of four vectors of channels: four sums hide some of the latency.
+template <ChannelwiseOp op>
+PLANCK_INLINE void output_of_many(const Group& g, int64_t channel) {
+  constexpr int kMany = 4;
+  F16 sums[kMany];
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) sums[v] = start<op>();
+  for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
+    for (int64_t tx = g.columns.from; tx < g.columns.to; ++tx) {
+      const float* x = g.x + ty * g.row_step + tx * g.column_step + channel;
+      const float* w = g.w + (ty * g.kernel + tx) * g.channels + channel;
+#pragma GCC unroll 4
+      for (int v = 0; v < kMany; ++v) {
+        F16 weight = zero16();
+        if (op == ChannelwiseOp::depthwise) weight = load(w + v * 16);
+        sums[v] = combine<op>(sums[v], load(x + v * 16), weight);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    F16 y[1] = {sums[v]};
+    if (op == ChannelwiseOp::average && g.count != 0) y[0] = y[0] / set1(g.count);
+    put(g, y, 0, channel + v * 16, 16);
   }
 }
 
@@ -121,6 +175,9 @@ template <ChannelwiseOp op, int kCount, class Row>
 void outputs(const Group& group) {
   const Group g = group;
   int64_t channel = 0;
+  if constexpr (kCount == 1) {
+    for (; channel + 64 <= g.channels; channel += 64) output_of_many<op>(g, channel);
+  }
   // Whole vectors with a constant number of lanes, so that loads need no mask.
   for (; channel + 16 <= g.channels; channel += 16) outputs_of<op, kCount, Row>(g, channel, 16);
   if (channel < g.channels) outputs_of<op, kCount, Row>(g, channel, g.channels - channel);
@@ -148,56 +205,146 @@ GroupFn inner_of(const WindowSteps& columns) {
   return outputs<op, kGroup, AnyTaps<op, kGroup>>;
 }
 
-// --- depthwise, all taps inside: one vector of channels along the whole piece, so that its weights
-// stay in registers and neighbouring outputs find their places in L1.
+// --- depthwise, windows inside the columns: a few channels along the whole piece, so that
+// neighbouring outputs find their places in L1, and so many outputs at once that their sums hide
+// the latency of FMA and a row of weights serves them all.
 
-template <int kTaps, int kStride, int kCount>
-PLANCK_INLINE void full_outputs(const Group& g, const F16* weights, int64_t first, int64_t channel,
-                                int64_t lanes) {
-  F16 sums[kCount];
+// Whether there are registers for the weights of all rows beside the sums.
+template <int kTaps>
+constexpr bool kHolds = kRegisterLanes == 16 && kTaps* kTaps <= 12;
+
+// Channels [channel, channel + kParts registers), the weights of each row of taps as it comes.
+template <int kTaps, int kStride, int kCount, int kParts>
+PLANCK_INLINE void line_group(const Group& g, int64_t first, int64_t channel) {
+  F16 results[kCount] = {};
+#pragma GCC unroll 2
+  for (int part = 0; part < kParts; ++part) {
+    const int64_t at = channel + part * kRegisterLanes;
+    Register sums[kCount];
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) sums[i] = zero16();
+    for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
+    for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
+      const float* x = g.x + first * g.next + ty * g.row_step + at;
+      const float* w = g.w + ty * kTaps * g.channels + at;
+      Register weights[kTaps];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTaps; ++t) weights[t] = load_register(w + t * g.channels);
+#pragma GCC unroll 24
+      for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
+        const Register v = load_register(x + place * g.column_step);
+#pragma GCC unroll 8
+        for (int i = 0; i < kCount; ++i) {
+          const int t = place - i * kStride;
+          if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[t], sums[i]);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) set_register(results[i], part, sums[i]);
+  }
+  put(g, results, first, channel, kParts * kRegisterLanes);
+}
+
+// The same with all weights at hand, for windows with all rows inside.
+template <int kTaps, int kStride, int kCount>
+PLANCK_INLINE void held_group(const Group& g, const Register* held, int64_t first,
+                              int64_t channel) {
   const float* x = g.x + first * g.next + channel;
+  Register sums[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
 #pragma GCC unroll 8
   for (int ty = 0; ty < kTaps; ++ty) {
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
-      const F16 v = load_lanes(x + ty * g.row_step + place * g.column_step, lanes);
+      const Register v = load_register(x + ty * g.row_step + place * g.column_step);
 #pragma GCC unroll 8
       for (int i = 0; i < kCount; ++i) {
         const int t = place - i * kStride;
-        if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[ty * kTaps + t], sums[i]);
+        if (t >= 0 && t < kTaps) sums[i] = fma(v, held[ty * kTaps + t], sums[i]);
       }
     }
   }
+  F16 results[kCount] = {};
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) put(g, sums[i], first + i, channel, lanes);
+  for (int i = 0; i < kCount; ++i) set_register(results[i], 0, sums[i]);
+  put(g, results, first, channel, kRegisterLanes);
 }
 
-template <int kTaps, int kStride>
-PLANCK_INLINE void full_channels(const Group& g, int64_t count, int64_t channel, int64_t lanes) {
-  F16 weights[kTaps * kTaps];
-#pragma GCC unroll 32
-  for (int t = 0; t < kTaps * kTaps; ++t) {
-    weights[t] = load_lanes(g.w + t * g.channels + channel, lanes);
+constexpr int kWide = 8;
+
+// Calls group(count, first) for groups of 8, then 4, then 1, where `count` is a constant.
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
+PLANCK_INLINE void for_groups(const Group& g, int64_t count, auto group) {
+  int64_t i = 0;
+  for (; i + kWide <= count; i += kWide) group(Count<kWide>{}, i);
+  // Outputs that come again are the same, unless they lie where the residual is read.
+  if (i < count && count >= kWide && g.residual == nullptr) {
+    group(Count<kWide>{}, count - kWide);
+    return;
   }
+  for (; i + kGroup <= count; i += kGroup) group(Count<kGroup>{}, i);
+  for (; i < count; ++i) group(Count<1>{}, i);
+}
+
+template <int kTaps, int kStride, int kParts>
+PLANCK_INLINE void line_channels(const Group& g, int64_t count, int64_t channel) {
+  if constexpr (kHolds<kTaps>) {
+    if (g.rows.to - g.rows.from == kTaps) {
+      Register held[kTaps * kTaps];
+#pragma GCC unroll 16
+      for (int t = 0; t < kTaps * kTaps; ++t) {
+        held[t] = load_register(g.w + t * g.channels + channel);
+      }
+      for_groups(
+          g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
+            held_group<kTaps, kStride, decltype(outputs)::value>(g, held, first, channel);
+          });
+      return;
+    }
+  }
+  for_groups(
+      g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
+        line_group<kTaps, kStride, decltype(outputs)::value, kParts>(g, first, channel);
+      });
+}
+
+// The last channels, which fill no register.
+template <int kTaps, int kStride>
+PLANCK_INLINE void last_channels(Group g, int64_t count, int64_t channel) {
+  const int64_t lanes = g.channels - channel;
   int64_t i = 0;
   for (; i + kGroup <= count; i += kGroup) {
-    full_outputs<kTaps, kStride, kGroup>(g, weights, i, channel, lanes);
+    outputs_of<ChannelwiseOp::depthwise, kGroup, FixedTaps<kGroup, kTaps, kStride>>(g, channel,
+                                                                                    lanes);
+    g.x += kGroup * g.next, g.out += kGroup * g.out_stride;
+    if (g.residual != nullptr) g.residual += kGroup * g.residual_stride;
   }
-  for (; i < count; ++i) full_outputs<kTaps, kStride, 1>(g, weights, i, channel, lanes);
+  for (; i < count; ++i) {
+    outputs_of<ChannelwiseOp::depthwise, 1, FixedTaps<1, kTaps, kStride>>(g, channel, lanes);
+    g.x += g.next, g.out += g.out_stride;
+    if (g.residual != nullptr) g.residual += g.residual_stride;
+  }
 }
 
 template <int kTaps, int kStride>
 void full_line(const Group& group, int64_t count) {
   const Group g = group;
+  constexpr int kParts = 16 / kRegisterLanes;
   int64_t channel = 0;
   for (; channel + 16 <= g.channels; channel += 16) {
-    full_channels<kTaps, kStride>(g, count, channel, 16);
+    line_channels<kTaps, kStride, kParts>(g, count, channel);
   }
-  if (channel < g.channels) {
-    full_channels<kTaps, kStride>(g, count, channel, g.channels - channel);
+  if constexpr (kParts > 1) {
+    if (channel + kRegisterLanes <= g.channels) {
+      line_channels<kTaps, kStride, 1>(g, count, channel);
+      channel += kRegisterLanes;
+    }
   }
+  if (channel < g.channels) last_channels<kTaps, kStride>(g, count, channel);
 }
 
 using LineFn = void (*)(const Group&, int64_t count);
@@ -304,7 +451,7 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
   LineFn full = nullptr;
   if constexpr (op == ChannelwiseOp::depthwise && kVectors) full = full_line_of(a);
   const WindowSteps& c = a.columns;
-  if (full == nullptr || g.rows.to - g.rows.from != a.rows.kernel || c.in < c.kernel) {
+  if (full == nullptr || c.in < c.kernel) {
     some_outputs<op>(a, piece, picture, piece.first, piece.last, g);
     return;
   }

@@ -31,6 +31,12 @@ int panels_for(int rows, int vectors) {
   return std::clamp(kSums / (rows * vectors), 1, kMostPanels);
 }
 
+// Columns of one vector alone, of which a tile has twice as many rows.
+constexpr int kNarrowRows = 12;
+bool is_narrow(const GemmTile& tile, Isa isa, int64_t columns) {
+  return knows_columns(isa) && columns <= vector_floats(isa) && columns < tile.columns;
+}
+
 GemmRecipe recipe_of(Isa isa, int rows, int columns) {
   GemmRecipe recipe{.isa = isa, .half = isa >= Isa::avx512 && columns % 16 != 0, .rows = rows};
   recipe.vectors = columns / vector_floats(recipe);
@@ -136,13 +142,16 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
 bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks) {
   GemmTile special;
-  special.rows = tile.rows;
+  special.rows = is_narrow(tile, isa, blocks.columns) ? kNarrowRows : tile.rows;
   special.columns = tile.columns;
   special.prefetch_k = tile.prefetch_k;
   const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
     GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
     recipe.panels = panels;
     recipe.masked = masked;
+    if (masked && knows_columns(isa)) {
+      recipe.exist = static_cast<int>(blocks.columns % tile.columns);
+    }
     recipe.lines = source.lines;
     recipe.scattered = source.scattered;
     recipe.epilogue = epilogue;
@@ -151,12 +160,13 @@ bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogu
   };
   for (const int64_t rows : blocks.rows) {
     if (rows <= 0) continue;
-    const Heights heights(rows, tile.rows);
+    const Heights heights(rows, special.rows);
     for (const auto height : {heights.low, heights.low + 1}) {
       if (height > heights.low && heights.higher == 0) continue;
-      const int r = static_cast<int>(height), wide = tile.panels[r];
-      special.panels[r] = wide;
+      const int r = static_cast<int>(height);
       const bool whole = blocks.columns >= tile.columns;
+      const int wide = whole ? tile.panels[r] : 1;
+      special.panels[r] = wide;
       if (whole && !add(special.one[r][0], r, 1, false)) return false;
       if (blocks.columns % tile.columns != 0 && !add(special.one[r][1], r, 1, true)) return false;
       if (wide > 1 && whole && !add(special.many[r], r, wide, false)) return false;
@@ -166,8 +176,8 @@ bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogu
   return true;
 }
 
-bool takes_scattered(const GemmTile& tile, Isa isa) {
-  return isa == Isa::avx2 && tile.rows <= kScatteredRows;
+bool takes_scattered(const GemmTile& tile, Isa isa, int64_t columns) {
+  return isa == Isa::avx2 && tile.rows <= kScatteredRows && !is_narrow(tile, isa, columns);
 }
 
 void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {

@@ -33,8 +33,10 @@ struct GemmSource {
 // tile is as it was.
 bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks);
+// Whether kernels of the tile know how many columns the last panel has.
+constexpr bool knows_columns(Isa isa) { return isa == Isa::avx2; }
 // Whether a tile has kernels for rows that lie anywhere.
-bool takes_scattered(const GemmTile& tile, Isa isa);
+bool takes_scattered(const GemmTile& tile, Isa isa, int64_t columns);
 
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {

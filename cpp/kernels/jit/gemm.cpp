@@ -42,12 +42,16 @@ class GemmGenerator : public Xbyak::CodeGenerator {
         r_(recipe),
         evex_(recipe.isa >= Isa::avx512),
         floats_(vector_floats(recipe)),
-        columns_(recipe.vectors * recipe.panels) {
+        columns_(summed(recipe)) {
     check();
     generate();
   }
 
  private:
+  static int summed(const GemmRecipe& r) {
+    const int floats = vector_floats(r);
+    return r.exist > 0 ? (r.exist + floats - 1) / floats : r.vectors * r.panels;
+  }
   bool b_resident() const { return r_.rows > columns_; }
   int registers() const { return evex_ ? 32 : 16; }
 
@@ -58,7 +62,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
                       (!r_.scattered || scattered_fit()) &&
                       r_.rows * columns_ + inputs <= registers() && (!r_.masked || masks_fit()) &&
                       epilogue_fits();
-    if (!fits || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2 ||
+    const bool exists = r_.exist == 0 || (r_.masked && r_.panels == 1 && !evex_ && r_.exist > 0 &&
+                                          columns_ <= r_.vectors);
+    if (!fits || !exists || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2 ||
         (r_.half && r_.isa < Isa::avx512)) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
@@ -355,9 +361,27 @@ class GemmGenerator : public Xbyak::CodeGenerator {
       vmovups(to, value);
     } else if (evex_) {
       vmovups(to | opmask(column), value);
+    } else if (r_.exist > 0) {
+      store_first(row, column * vector_bytes(), value, r_.exist - column * floats_);
     } else {
       vmaskmovps(to, mask(column), value);
     }
+  }
+  // Masked stores of 256 bits are slow on some machines. The register is not needed any more.
+  void store_first(const Xbyak::Reg64& row, int byte, const Xbyak::Xmm& value, int floats) {
+    const Xbyak::Xmm low(value.getIdx());
+    if (floats >= floats_) return vmovups(ptr[row + byte], value);
+    if (floats >= 4) {
+      vmovups(ptr[row + byte], low);
+      vextractf128(low, Xbyak::Ymm(value.getIdx()), 1);
+      byte += 16, floats -= 4;
+    }
+    if (floats >= 2) {
+      vmovlps(ptr[row + byte], low);
+      vmovhlps(low, low, low);
+      byte += 8, floats -= 2;
+    }
+    if (floats == 1) vmovss(ptr[row + byte], low);
   }
 
   void zero_sums() {

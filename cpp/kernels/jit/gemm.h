@@ -61,7 +61,8 @@ struct GemmRecipe {
   int panels = 1;        // neighbouring panels that one call works on (few rows need more columns)
   bool strided = false;  // B is row-major, read where it lies
   bool masked = false;   // only the columns of the mask are read from and written to C
-  bool lines = false;    // A in pieces
+  int exist = 0;       // avx2, masked: how many columns those are, if not 0; others are not summed
+  bool lines = false;  // A in pieces
   // At most kScatteredRows rows of A, which lie anywhere: few enough for a register each.
   bool scattered = false;
   Epilogue epilogue = {};

@@ -58,6 +58,30 @@ inline uint16_t half_of_float(float x) {
   return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+// Three columns of x become rows of three.
+inline void interleave_three(const uint32_t* x, int64_t x_step, int64_t rows, uint32_t* out,
+                             int64_t out_step) {
+  int64_t r = 0;
+  const auto column = [&](int c) {
+    return _mm_loadu_ps(reinterpret_cast<const float*>(x + r + c * x_step));
+  };
+  for (; out_step == 3 && r + 4 <= rows; r += 4) {
+    const __m128 a = column(0), b = column(1), c = column(2);
+    const __m128 ab_low = _mm_unpacklo_ps(a, b), ab_high = _mm_unpackhi_ps(a, b);
+    const __m128 c0_a1 = _mm_shuffle_ps(c, a, 0b01'01'00'00);
+    const __m128 b1_c1 = _mm_shuffle_ps(b, c, 0b01'01'01'01);
+    const __m128 c2_a3 = _mm_shuffle_ps(c, a, 0b11'11'10'10);
+    const __m128 b3_c3 = _mm_shuffle_ps(b, c, 0b11'11'11'11);
+    auto* to = reinterpret_cast<float*>(out + r * 3);
+    _mm_storeu_ps(to, _mm_shuffle_ps(ab_low, c0_a1, 0b10'00'01'00));
+    _mm_storeu_ps(to + 4, _mm_shuffle_ps(b1_c1, ab_high, 0b01'00'10'00));
+    _mm_storeu_ps(to + 8, _mm_shuffle_ps(c2_a3, b3_c3, 0b10'00'10'00));
+  }
+  for (; r < rows; ++r) {
+    for (int c = 0; c < 3; ++c) out[r * out_step + c] = x[r + c * x_step];
+  }
+}
+
 }  // namespace
 }  // namespace planck
 

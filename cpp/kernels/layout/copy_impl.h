@@ -1,7 +1,7 @@
 #pragma once
 // Copies and conversions for one ISA: included by avx2.cpp and portable.cpp after they have defined
-// transpose_block (8x8 elements of 4 bytes or of one), float_of_half and half_of_float; internal
-// linkage.
+// transpose_block (8x8 elements of 4 bytes or of one), interleave_three, float_of_half and
+// half_of_float; internal linkage.
 #include "kernels/layout/layout.h"
 #include "kernels/simd/planes_impl.h"
 
@@ -17,11 +17,34 @@ struct PlaneCopy {
   int64_t x_row, x_column, out_row, out_column;
 };
 
+// Pieces of kBytes, the last of which may overlap the one before.
+template <int64_t kBytes>
+inline void copy_pieces(const char* x, char* out, int64_t bytes) {
+  for (int64_t i = 0; i + kBytes < bytes; i += kBytes) __builtin_memcpy(out + i, x + i, kBytes);
+  __builtin_memcpy(out + bytes - kBytes, x + bytes - kBytes, kBytes);
+}
+
+// A few hundred bytes are copied before memcpy has found out how.
+inline void copy_run(const char* x, char* out, int64_t bytes) {
+  constexpr int64_t kShort = 512;
+  if (bytes > kShort) {
+    __builtin_memcpy(out, x, static_cast<size_t>(bytes));
+  } else if (bytes >= 32) {
+    copy_pieces<32>(x, out, bytes);
+  } else if (bytes >= 8) {
+    copy_pieces<8>(x, out, bytes);
+  } else {
+    for (int64_t i = 0; i < bytes; ++i) out[i] = x[i];
+  }
+}
+
 template <class T>
 void copy_runs(const PlaneCopy<T>& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
-    __builtin_memcpy(p.out + r * p.out_row, p.x + r * p.x_row,
-                     static_cast<size_t>(p.columns) * sizeof(T));
+    const void* from = p.x + r * p.x_row;
+    void* to = p.out + r * p.out_row;
+    copy_run(static_cast<const char*>(from), static_cast<char*>(to),
+             p.columns * static_cast<int64_t>(sizeof(T)));
   }
 }
 
@@ -47,6 +70,12 @@ void copy_scattered(const PlaneCopy<T>& p) {
 template <class T>
 void copy_transpose(const PlaneCopy<T>& p) {
   constexpr int64_t kEdge = 8;
+  if constexpr (sizeof(T) == 4) {
+    if (p.columns == 3) {  // colours
+      interleave_three(p.x, p.x_column, p.rows, p.out, p.out_row);
+      return;
+    }
+  }
   for (int64_t r = 0; r < p.rows; r += kEdge) {
     for (int64_t c = 0; c < p.columns; c += kEdge) {
       const int64_t rows = smaller(kEdge, p.rows - r), columns = smaller(kEdge, p.columns - c);

@@ -48,6 +48,13 @@ inline uint16_t half_of_float(float x) {
   return static_cast<uint16_t>(sign | half);
 }
 
+template <class T>
+inline void interleave_three(const T* x, int64_t x_step, int64_t rows, T* out, int64_t out_step) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int c = 0; c < 3; ++c) out[r * out_step + c] = x[r + c * x_step];
+  }
+}
+
 }  // namespace
 }  // namespace planck
 

@@ -70,7 +70,9 @@ Planes cut(const StridedLoop& loop, CopyKind kind, int element_bytes) {
   Planes p = make_planes(loop, kTileBytes / element_bytes, 16);
   if (kind != CopyKind::transpose || p.plane_block > 1) return p;
   p.column_block = std::min(std::max<int64_t>(p.columns, 1), kTransposeEdge);
-  p.row_block = std::min(std::max<int64_t>(p.rows, 1), kTransposeEdge);
+  // Few columns: as many elements in a block, since all of its rows lie side by side.
+  const int64_t edge = kTransposeEdge * kTransposeEdge / p.column_block;
+  p.row_block = std::min(std::max<int64_t>(p.rows, 1), edge);
   p.tiles = checked_mul(
       p.count, checked_mul(ceil_div(p.rows, p.row_block), ceil_div(p.columns, p.column_block)));
   return p;

@@ -2,6 +2,8 @@
 // blocks of rows come outside groups, so that the block of A stays in every core's L2 while each
 // weight panel enters the L2 of one core only.
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -313,20 +315,52 @@ int64_t band_groups(int64_t panels, int64_t blocks) {
   return least;
 }
 
-// About as many rows of A as a panel's way through L2 pays for; the band takes half of L2 at most.
+// Outputs at the ends of a line, whose windows reach over them.
+int64_t count_ends(const MatmulArgs& args) {
+  const MatmulArgs::Plan& plan = args.plan;
+  return args.windows->x.out - (plan.inner_to - plan.inner_from);
+}
+
+// A copied band, or a copy of the ends of lines with the pitch of the picture.
+int64_t scratch_of_band(const MatmulArgs& args) {
+  const MatmulWindows& w = *args.windows;
+  const int64_t rows = args.plan.band_rows, bytes = band_bytes(w, rows);
+  if (args.plan.inner_from == args.plan.inner_to) return bytes;
+  const int64_t floats = checked_mul(band_of(w, rows).lines, w.y.step, "ends of lines");
+  return std::max(bytes, checked_mul(floats, int64_t{sizeof(float)}, "ends of lines"));
+}
+
+// Kernels that take windows by their places read those inside of a line where they lie, if the
+// others fit a line of scratch.
+void find_inner(MatmulArgs& args) {
+  MatmulArgs::Plan& plan = args.plan;
+  const WindowSteps& x = args.windows->x;
+  if (!plan.scattered || plan.in_place || x.step != args.windows->channels) return;
+  plan.inner_from = std::min(ceil_div(x.begin, x.stride), x.out);
+  plan.inner_to = std::clamp(x.in < x.kernel ? 0 : (x.in - x.kernel + x.begin) / x.stride + 1,
+                             plan.inner_from, x.out);
+  const int64_t ends = count_ends(args) * x.kernel * args.windows->channels;
+  if (ends > args.windows->y.step) plan.inner_from = plan.inner_to = 0;
+}
+
+// About as many rows of A as a panel's way through L2 pays for, and so many that few lines are
+// copied twice; the band takes half of L2 at most.
 void cut_bands(MatmulArgs& args) {
-  constexpr int64_t kRows = 96;
+  constexpr int64_t kRows = 96, kLines = 4;
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
+  const int64_t images = args.m / (w.x.out * w.y.out);
   plan.in_place = lies_in_place(w);
-  plan.band_rows = std::clamp<int64_t>(kRows / w.x.out, 1, w.y.out);
-  while (plan.band_rows > 1 && !plan.in_place && band_bytes(w, plan.band_rows) > band_room()) {
+  find_inner(args);
+  const bool copies = !plan.in_place && plan.inner_from == plan.inner_to;
+  const int64_t least = copies && images * w.y.out >= kLines * kFewTiles ? kLines : 1;
+  plan.band_rows = std::min(std::max(kRows / w.x.out, least), w.y.out);
+  while (plan.band_rows > 1 && copies && band_bytes(w, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
   plan.bands = ceil_div(w.y.out, plan.band_rows);
   plan.band_rows = ceil_div(w.y.out, plan.bands);
-  if (!plan.in_place) plan.scratch_bytes = round_up(band_bytes(w, plan.band_rows), 64);
-  const int64_t images = args.m / (w.x.out * w.y.out);
+  if (!plan.in_place) plan.scratch_bytes = round_up(scratch_of_band(args), 64);
   plan.m_blocks = checked_mul(images, plan.bands, "rows of windows");
   plan.n_panels = ceil_div(args.n, plan.tile.columns);
   plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1));
@@ -337,29 +371,67 @@ void cut_bands(MatmulArgs& args) {
 struct Band {
   const float* first;
   int64_t pitch, step;  // floats from line to line and from place to place
+  // Where the windows of a line that reach over its ends lie, in floats from `first`, if not like
+  // the others.
+  std::optional<int64_t> ends;
 };
+
+// The picture in place, and a copy of the windows at the ends of its lines, with its pitch.
+Band band_with_ends(const MatmulArgs& args, const float* picture, const Part& rows, float* to) {
+  const MatmulWindows& w = *args.windows;
+  const MatmulArgs::Plan& plan = args.plan;
+  const int64_t top = rows.first * w.y.stride - w.y.begin;
+  const int64_t lines = (rows.count - 1) * w.y.stride + w.y.kernel;
+  for (int64_t line = 0; line < lines; ++line) {
+    float* at = to + line * w.y.step;
+    for (int64_t x = 0; x < w.x.out; ++x) {
+      if (x == plan.inner_from) x = plan.inner_to;
+      if (x == w.x.out) break;
+      copy_taps(w, picture + (top + line) * w.y.step, x * w.x.stride - w.x.begin, at);
+      at += w.x.kernel * w.channels;
+    }
+  }
+  const auto address = [](const float* p) { return reinterpret_cast<intptr_t>(p); };
+  const auto float_bytes = static_cast<intptr_t>(sizeof(float));
+  const intptr_t first = address(picture) + (top * w.y.step - w.x.begin * w.channels) * float_bytes;
+  return {reinterpret_cast<const float*>(first), w.y.step, w.channels,
+          (address(to) - first) / float_bytes};
+}
 
 Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Worker& worker) {
   const MatmulWindows& w = *args.windows;
   const float* picture = args.a + image * w.image_step;
   if (args.plan.in_place) {
-    return {picture + rows.first * w.y.stride * w.y.step, w.y.step, w.x.step};
+    return {picture + rows.first * w.y.stride * w.y.step, w.y.step, w.x.step, {}};
+  }
+  auto* lines = reinterpret_cast<float*>(worker.scratch);
+  const int64_t top = rows.first * w.y.stride - w.y.begin;
+  const int64_t bottom = top + (rows.count - 1) * w.y.stride + w.y.kernel;
+  if (args.plan.inner_from < args.plan.inner_to && top >= 0 && bottom <= w.y.in) {
+    return band_with_ends(args, picture, rows, lines);
   }
   const WindowBand band = band_of(w, rows.count);
-  auto* lines = reinterpret_cast<float*>(worker.scratch);
   copy_band(w, band, picture, rows.first, lines);
-  return {lines, band.pitch, w.channels};
+  return {lines, band.pitch, w.channels, {}};
 }
 
 // Where the windows of each output begin.
 const int64_t* places_of(const MatmulArgs& args, const Band& band, int64_t rows,
                          const Worker& worker) {
   const MatmulWindows& w = *args.windows;
-  auto* places = reinterpret_cast<int64_t*>(worker.scratch + args.plan.places_offset);
+  const MatmulArgs::Plan& plan = args.plan;
+  auto* places = reinterpret_cast<int64_t*>(worker.scratch + plan.places_offset);
   int64_t* to = places;
   for (int64_t y = 0; y < rows; ++y) {
+    const int64_t line = y * w.y.stride * band.pitch;
+    for (int64_t x = 0; x < w.x.out; ++x) *to++ = line + x * w.x.stride * band.step;
+    if (!band.ends) continue;
+    int64_t end = line + *band.ends;
     for (int64_t x = 0; x < w.x.out; ++x) {
-      *to++ = y * w.y.stride * band.pitch + x * w.x.stride * band.step;
+      if (x == plan.inner_from) x = plan.inner_to;
+      if (x == w.x.out) break;
+      to[x - w.x.out] = end;
+      end += w.x.kernel * w.channels;
     }
   }
   return places;
@@ -499,16 +571,18 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
         !epilogue.code.empty() && jit::specialize(plan.tile, row.isa, source, epilogue, blocks);
     if (!plan.epilogue && !flag) plan.strip = eltwise_strip(row.isa);
   }
-  const bool special = source.lines || source.scattered;
+  const bool part = jit::knows_columns(row.isa) && args.n % plan.tile.columns != 0;
+  const bool special = source.lines || source.scattered || part;
   if (made && special && !plan.epilogue) jit::specialize(plan.tile, row.isa, source, {}, blocks);
 }
 
 Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
+  const bool fills = w.x.out % row.tile_m == 0 && lies_in_place(w);
+  plan.scattered = jit::takes_scattered(plan.tile, row.isa, args.n) && !fills;
   cut_bands(args);
   const int64_t rows = checked_mul(plan.band_rows, w.x.out, "outputs of a band");
-  plan.scattered = jit::takes_scattered(plan.tile, row.isa) && w.x.out % row.tile_m != 0;
   jit::GemmBlocks blocks{{w.x.out, 0}, args.n};
   if (plan.scattered) {
     plan.places_offset = plan.scratch_bytes;

@@ -111,7 +111,10 @@ struct MatmulArgs {
     int64_t c_pitch = 0, c_offset = 0;            // floats; where C lies in scratch before bytes
     // Windows that are read from a band: `bands` of an image, each at most `band_rows` of outputs.
     int64_t bands = 0, band_rows = 0;
-    bool in_place = false;       // the picture itself is the band
+    bool in_place = false;  // the picture itself is the band
+    // Of a line of outputs, those with windows inside; the others alone are copied where kernels
+    // take windows by their places. Nothing inside: bands are copied.
+    int64_t inner_from = 0, inner_to = 0;
     bool scattered = false;      // kernels take windows of several rows of outputs, by their places
     int64_t places_offset = 0;   // bytes; where the places lie in scratch
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it

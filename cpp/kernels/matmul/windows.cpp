@@ -88,6 +88,10 @@ void gather_windows(const MatmulWindows& w, const float* picture, int64_t row, i
   }
 }
 
+void copy_taps(const MatmulWindows& w, const float* line, int64_t x, float* to) {
+  gather_run(w, {line, x}, 0, w.x.kernel * w.channels, to);
+}
+
 WindowBand band_of(const MatmulWindows& w, int64_t output_rows) {
   const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
   const int64_t floats = (places * w.channels + 15) / 16 * 16;

@@ -22,6 +22,10 @@ struct MatmulWindows {
 void gather_windows(const MatmulWindows& windows, const float* picture, int64_t row, int64_t rows,
                     int64_t k, int64_t count, float* to, int64_t pitch);
 
+// One line of taps of the window whose first tap lies at `x`, perhaps outside; the taps are
+// neighbours in memory (no dilation, dense channels).
+void copy_taps(const MatmulWindows& windows, const float* line, int64_t x, float* to);
+
 // Where the taps of a line are neighbours (no dilation), windows side by side overlap in memory: a
 // band of whole lines with their padding serves as A for a row of outputs, whose rows lie
 // x.stride * channels floats apart, one line of taps at a time.

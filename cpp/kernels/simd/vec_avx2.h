@@ -44,10 +44,27 @@ PLANCK_INLINE F16 load_first(const float* p, int64_t n) {
   return {_mm256_maskload_ps(p, _mm256_castps_si256(m.a)),
           _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.b))};
 }
+// By powers of two: masked stores are slow on some machines.
 PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
-  const M16 m = first_lanes(n);
-  _mm256_maskstore_ps(p, _mm256_castps_si256(m.a), x.a);
-  _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.b), x.b);
+  if (n >= 16) return store(p, x);
+  __m256 rest = x.a;
+  if (n >= 8) {
+    _mm256_storeu_ps(p, x.a);
+    rest = x.b;
+    p += 8;
+  }
+  __m128 four = _mm256_castps256_ps128(rest);
+  if ((n & 4) != 0) {
+    _mm_storeu_ps(p, four);
+    four = _mm256_extractf128_ps(rest, 1);
+    p += 4;
+  }
+  if ((n & 2) != 0) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), four);
+    four = _mm_movehl_ps(four, four);
+    p += 2;
+  }
+  if ((n & 1) != 0) _mm_store_ss(p, four);
 }
 
 PLANCK_INLINE F16 operator+(F16 x, F16 y) {
@@ -70,6 +87,17 @@ PLANCK_INLINE F16 fma(F16 x, F16 y, F16 z) {
 PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) {
   return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
 }
+
+// What one register holds, for loops that need many of them; an F16 has parts of it.
+using Register = __m256;
+constexpr int kRegisterLanes = 8;
+PLANCK_INLINE Register zero_register() { return _mm256_setzero_ps(); }
+PLANCK_INLINE Register load_register(const float* p) { return _mm256_loadu_ps(p); }
+PLANCK_INLINE Register fma(Register x, Register y, Register z) { return _mm256_fmadd_ps(x, y, z); }
+PLANCK_INLINE void set_register(F16& x, int part, Register value) {
+  (part == 0 ? x.a : x.b) = value;
+}
+
 // x < y ? x : y, thus y where either is NaN.
 PLANCK_INLINE F16 min2(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 // x > y ? x : y, thus y where either is NaN.
