@@ -5,6 +5,8 @@
 #include <fstream>
 
 #include "base/device.h"
+#include "builder/gather.h"
+#include "builder/gather.h"
 #include "builder/lowering.h"
 #include "builder/observe.h"
 #include "builder/source.h"
@@ -180,6 +182,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildRep
   lower_options.fast = options.precision == "fp32-fast";
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
+  gather_constants(plan);
   stage.enter("attaching the source graph", 0.9);
   attach_source(model, plan);
   std::ranges::move(plan.report.refusals, std::back_inserter(report.refusals));
