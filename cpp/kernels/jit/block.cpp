@@ -106,8 +106,9 @@ struct Heights {
 
 }  // namespace
 
-GemmTile gemm_tile(Isa isa, int rows, int columns) {
+GemmTile gemm_tile(Isa isa, int rows, int columns, bool once) {
   GemmTile tile;
+  tile.once = once;
   tile.rows = rows;
   tile.columns = columns;
   for (int r = 1; r <= rows; ++r) {
@@ -118,11 +119,13 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
       continue;
     }
     GemmRecipe recipe = recipe_of(isa, r, columns);
+    recipe.once = once;
     tile.one[r][0] = gemm_kernel(recipe);
     recipe.masked = true;
     tile.one[r][1] = gemm_kernel(recipe);
     recipe.masked = false;
     recipe.panels = tile.panels[r] = panels_for(r, recipe.vectors);
+    tile.prefetches[r] = prefetches(recipe);
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }
   return tile;
@@ -133,11 +136,13 @@ bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
   GemmTile special;
   special.rows = tile.rows;
   special.columns = tile.columns;
+  special.once = tile.once;
   const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
     GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
     recipe.panels = panels;
     recipe.masked = masked;
     recipe.lines = lines;
+    recipe.once = tile.once;
     recipe.epilogue = epilogue;
     slot = gemm_kernel(recipe);
     return slot != nullptr;
@@ -149,6 +154,7 @@ bool specialize(GemmTile& tile, Isa isa, bool lines, const Epilogue& epilogue,
       if (height > heights.low && heights.higher == 0) continue;
       const int r = static_cast<int>(height), wide = tile.panels[r];
       special.panels[r] = wide;
+      special.prefetches[r] = tile.prefetches[r];
       const bool whole = blocks.columns >= tile.columns;
       if (whole && !add(special.one[r][0], r, 1, false)) return false;
       if (blocks.columns % tile.columns != 0 && !add(special.one[r][1], r, 1, true)) return false;
@@ -175,10 +181,13 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   GemmCall call = block.call;
   Columns column(call);
   call.b_stride = block.panel_stride;
-  // One prefetch for every four k of every call: spread the bytes over all of them.
+  // Spread the bytes over the prefetches of all calls. No line is left out between two of them, as
+  // that would teach the hardware's own prefetcher steps that nobody makes: where there are too few
+  // of them, they bring the first bytes.
+  constexpr int64_t kLine = 64;
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t prefetches = std::max<int64_t>(1, call.k / 4);
-  call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  const int64_t prefetches = std::max<int64_t>(1, call.k / 4 * tile.prefetches[heights.low]);
+  call.prefetch_step = std::min(kLine, ceil_div(block.prefetch_bytes, calls * prefetches));
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   for (int64_t at = 0; at < block.columns; at += step) {

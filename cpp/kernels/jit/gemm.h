@@ -27,7 +27,7 @@ struct GemmCall {
   int64_t residual_stride = 0;
   const int32_t* mask = nullptr;   // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;  // any address: a prefetch never faults
-  int64_t prefetch_step = 0;       // bytes for every four k
+  int64_t prefetch_step = 0;       // bytes from one to the next
   int64_t flags = 0;               // GemmFlag
   int64_t rows = 0;                // read by the portable kernel only
   // What the epilogue of the recipe reads: element [i, j] of this call is element [row + i,
@@ -58,6 +58,7 @@ struct GemmRecipe {
   bool strided = false;  // B is row-major, read where it lies
   bool masked = false;   // only the columns of the mask are read from and written to C
   bool lines = false;    // A in pieces
+  bool once = false;  // B comes from memory and is read once: prefetching is left to the hardware
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
@@ -66,6 +67,9 @@ struct GemmRecipe {
 // Throws InternalError for a recipe that does not fit the registers. Null only for a recipe with an
 // epilogue, where there are too many of those already.
 GemmFn gemm_kernel(const GemmRecipe& recipe);
+
+// How often a kernel prefetches what the caller reads later, in every four k.
+int prefetches(const GemmRecipe& recipe);
 
 // Floats in a vector; 1 for the portable level.
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
