@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/device.h"
+#include "builder/gather.h"
 #include "builder/lowering.h"
 #include "builder/observe.h"
 #include "builder/source.h"
@@ -209,6 +210,7 @@ Plan from_graph(Graph graph, const BuildOptions& options, Stage& stage, BuildRep
   lower_options.allow_reference = options.fallback == "reference";
   lower(graph, lower_options, plan);
   if (options.precision == "graph") note_halves(model, plan);
+  gather_constants(plan);
   stage.enter("attaching the source graph", 0.9);
   if (options.inspectable) attach_source(model, plan);
   std::ranges::move(plan.report.refusals, std::back_inserter(report.refusals));

@@ -8,6 +8,7 @@
 #include "backends/packing.h"
 #include "backends/verify.h"
 #include "base/knobs.h"
+#include "builder/gather.h"
 #include "builder/select.h"
 #include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
@@ -128,6 +129,7 @@ void fit(Plan& plan, Repack mode) {
 
 void repack(Plan& plan) {
   for (Step& step : plan.steps) std::visit(Reselect(plan, step), step.params);
+  gather_constants(plan);
   plan.isa = isa_name(this_device().best);
 }
 

@@ -116,11 +116,11 @@ struct Heights {
 
 }  // namespace
 
-GemmTile gemm_tile(Isa isa, int rows, int columns) {
+GemmTile gemm_tile(Isa isa, int rows, int columns, bool once) {
   GemmTile tile;
+  tile.once = once;
   tile.rows = rows;
   tile.columns = columns;
-  tile.prefetch_k = prefetch_k(isa);
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {
@@ -129,11 +129,13 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
       continue;
     }
     GemmRecipe recipe = recipe_of(isa, r, columns);
+    recipe.once = once;
     tile.one[r][0] = gemm_kernel(recipe);
     recipe.masked = true;
     tile.one[r][1] = gemm_kernel(recipe);
     recipe.masked = false;
     recipe.panels = tile.panels[r] = panels_for(r, recipe.vectors);
+    tile.prefetches[r] = prefetches(recipe);
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }
   return tile;
@@ -144,10 +146,15 @@ bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogu
   GemmTile special;
   special.rows = is_narrow(tile, isa, blocks.columns) ? kNarrowRows : tile.rows;
   special.columns = tile.columns;
-  special.prefetch_k = tile.prefetch_k;
-  const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
+  special.once = tile.once;
+  const auto shape = [&](int rows, int panels) {
     GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
     recipe.panels = panels;
+    recipe.once = tile.once;
+    return recipe;
+  };
+  const auto add = [&](GemmFn& slot, int rows, int panels, bool masked) {
+    GemmRecipe recipe = shape(rows, panels);
     recipe.masked = masked;
     if (masked && knows_columns(isa)) {
       recipe.exist = static_cast<int>(blocks.columns % tile.columns);
@@ -167,6 +174,7 @@ bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogu
       const bool whole = blocks.columns >= tile.columns;
       const int wide = whole ? tile.panels[r] : 1;
       special.panels[r] = wide;
+      special.prefetches[r] = prefetches(shape(r, wide));
       if (whole && !add(special.one[r][0], r, 1, false)) return false;
       if (blocks.columns % tile.columns != 0 && !add(special.one[r][1], r, 1, true)) return false;
       if (wide > 1 && whole && !add(special.many[r], r, wide, false)) return false;
@@ -196,10 +204,14 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   GemmCall call = block.call;
   Columns column(call);
   call.b_stride = block.panel_stride;
-  // Spread the bytes over all prefetches of all calls.
+  // Spread the bytes over the prefetches of all calls. No line is left out between two of them, as
+  // that would teach the hardware's own prefetcher steps that nobody makes: where there are too few
+  // of them, they bring the first bytes.
+  constexpr int64_t kLine = 64;
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t prefetches = std::max<int64_t>(1, call.lines * (call.k / tile.prefetch_k));
-  call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
+  const int64_t prefetches =
+      std::max<int64_t>(1, call.lines * (call.k / 4) * tile.prefetches[heights.low]);
+  call.prefetch_step = std::min(kLine, ceil_div(block.prefetch_bytes, calls * prefetches));
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
   for (int64_t at = 0; at < block.columns; at += step) {

@@ -9,15 +9,16 @@ namespace planck::jit {
 // The kernels of one register tile for every height up to its own. A plan holds them by value.
 struct GemmTile {
   static constexpr int kMaxRows = 14;
-  int rows = 0, columns = 0;  // of the full tile; a panel has `columns` columns
-  int prefetch_k = 4;
-  GemmFn one[kMaxRows + 1][2] = {};  // [rows][masked]: one panel
-  GemmFn many[kMaxRows + 1] = {};    // `panels` of them at once, which fill the FMA pipelines
-  int panels[kMaxRows + 1] = {};     // 1 where one panel fills them
+  int rows = 0, columns = 0;          // of the full tile; a panel has `columns` columns
+  GemmFn one[kMaxRows + 1][2] = {};   // [rows][masked]: one panel
+  GemmFn many[kMaxRows + 1] = {};     // `panels` of them at once, which fill the FMA pipelines
+  int panels[kMaxRows + 1] = {};      // 1 where one panel fills them
+  int prefetches[kMaxRows + 1] = {};  // of such a call, in every four k
+  bool once = false;                  // as in GemmRecipe
 };
 
 // AVX-512 takes vectors of 16 columns, or of 8 where the columns are no multiple of 16.
-GemmTile gemm_tile(Isa isa, int rows, int columns);
+GemmTile gemm_tile(Isa isa, int rows, int columns, bool once = false);
 
 // What is multiplied with one tile: blocks of at most two heights, all of `columns` columns.
 struct GemmBlocks {

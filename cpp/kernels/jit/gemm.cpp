@@ -239,7 +239,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   // One prefetch a line: of the B that this kernel reads next, and of what the caller reads later.
   void prefetch_b(int step) {
-    if (r_.strided) return;
+    if (r_.strided || r_.once) return;
     for (int p = 0; p < r_.panels; ++p) {
       for (int line = 0; line < panel_bytes(); line += 64) {
         prefetcht0(
@@ -266,12 +266,14 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void four_k() {
+    const int later = prefetches(r_);
     for (int step = 0; step < kUnroll; ++step) {
       one_k(step);
       prefetch_b(step);
-      if ((step + 1) % prefetch_k(r_.isa) != 0) continue;
-      prefetcht1(ptr[next]);
-      add(next, next_step);
+      for (int i = step * later / kUnroll; i < (step + 1) * later / kUnroll; ++i) {
+        prefetcht1(ptr[next]);
+        add(next, next_step);
+      }
     }
     advance(kUnroll);
     sub(count, kUnroll);
@@ -817,6 +819,12 @@ ExecutableCode generate(const GemmRecipe& recipe) {
 }
 
 }  // namespace
+
+// Half of the lines that it reads: a block of rows that does not fit one tile has two at least.
+int prefetches(const GemmRecipe& r) {
+  const int lines = kUnroll * r.vectors * r.panels * vector_floats(r) * 4 / 64;
+  return r.once ? 0 : std::max(1, lines / 2);
+}
 
 GemmFn gemm_kernel(const GemmRecipe& recipe) {
   static std::mutex mutex;

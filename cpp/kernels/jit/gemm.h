@@ -27,7 +27,7 @@ struct GemmCall {
   int64_t residual_stride = 0;
   const int32_t* mask = nullptr;   // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;  // any address: a prefetch never faults
-  int64_t prefetch_step = 0;       // bytes for every prefetch_k(isa) k
+  int64_t prefetch_step = 0;       // bytes from one to the next
   int64_t flags = 0;               // GemmFlag
   int64_t rows = 0;                // read by the portable kernel only
   // What the epilogue of the recipe reads: element [i, j] of this call is element [row + i,
@@ -65,6 +65,7 @@ struct GemmRecipe {
   bool lines = false;  // A in pieces
   // At most kScatteredRows rows of A, which lie anywhere: few enough for a register each.
   bool scattered = false;
+  bool once = false;  // B comes from memory and is read once: prefetching is left to the hardware
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
@@ -74,13 +75,12 @@ struct GemmRecipe {
 // epilogue, where there are too many of those already.
 GemmFn gemm_kernel(const GemmRecipe& recipe);
 
+// How often a kernel prefetches what the caller reads later, in every four k.
+int prefetches(const GemmRecipe& recipe);
+
 // Floats in a vector; 1 for the portable level.
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
 constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
-
-// Tall tiles of long vectors read a panel in few passes, so that each must prefetch more of what
-// comes next: a step of more than a line would leave out some.
-constexpr int prefetch_k(Isa isa) { return isa >= Isa::avx512 ? 2 : 4; }
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
 void gemm_portable(const GemmCall* call);

@@ -20,6 +20,11 @@ constexpr int64_t kEnoughTiles = 24;
 constexpr int64_t kFewTiles = 16;
 // Windows are gathered again for every group of panels: as few groups as keep a team busy.
 constexpr int64_t kGatherTiles = 8;
+// Weights that are read once come at the speed of memory, the faster the longer they go on: fewer
+// tiles, which are pieces of hundreds of KB.
+constexpr int64_t kStreamTiles = 8;
+// Up to so many rows memory is slower than the sums, where B does not come from a cache.
+constexpr int64_t kStreamRows = 8;
 // Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 20;
 
@@ -64,9 +69,9 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
     const int64_t work = std::max<int64_t>(1, cut.m_block * tile.columns * k);
     const int64_t others = count * ceil_div(args.m, std::max<int64_t>(1, cut.m_block));
     const bool gathers = args.windows != nullptr;
-    const int64_t enough = gathers ? kGatherTiles : kEnoughTiles;
+    const int64_t enough = tile.once ? kStreamTiles : gathers ? kGatherTiles : kEnoughTiles;
     const int64_t most = std::max<int64_t>(1, n_panels * others / enough);
-    const int64_t least = gathers ? most : ceil_div(kTileProducts, work);
+    const int64_t least = gathers || tile.once ? most : ceil_div(kTileProducts, work);
     const int64_t wide =
         cut.m_block <= tile.rows ? tile.panels[std::max<int64_t>(1, cut.m_block)] : 1;
     cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
@@ -600,7 +605,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   check(args);
   MatmulArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
+  const bool once = args.b_packed && args.m <= std::min<int64_t>(row.tile_m, kStreamRows);
+  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, once);
   plan.items = items(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
   args.cut = choose_cut(args, plan.items, this_device());
