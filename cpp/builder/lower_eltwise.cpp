@@ -93,8 +93,12 @@ class ChainBuilder {
   }
 
   bool fits(const Lowering::Pending& other) const {
+    const auto in_memory = std::ranges::count_if(node_.inputs, [&](ValueId v) {
+      return v != kAbsent && !scalar_constant(lowering_.graph, v);
+    });
     return out_.program.body.size() + other.program.body.size() < kMostInstrs &&
-           out_.operands.size() + other.operands.size() + node_.inputs.size() < kMostOperands;
+           out_.operands.size() + other.operands.size() + static_cast<size_t>(in_memory) <
+               kMostOperands;
   }
 
   int16_t operand(ValueId v) {

@@ -414,11 +414,12 @@ TEST(QmatmulEpilogue, ProgramReadsOperands) {
 
 // --- programs that read and end in bytes
 
-enum class Act { none, relu, gelu, tanh };  // tanh: no kernel ends in it
+enum class Act { none, relu, gelu, hard_swish, tanh };  // tanh: no kernel ends in it
 struct Tail {
   bool residual;
   Act act;
   bool bytes;
+  bool before = false, after = false;  // affines
 };
 constexpr float kResidualZero = 117, kResidualScale = 0.21F, kOutScale = 0.37F, kOutZero = 44;
 
@@ -431,9 +432,16 @@ TileProgram program_of(const Tail& tail) {
     const int16_t centred = p.apply(TileOp::sub, p.operand(1), p.constant(kResidualZero));
     x = p.apply(TileOp::add, x, p.apply(TileOp::mul, centred, p.constant(kResidualScale)));
   }
+  if (tail.before) {
+    x = p.apply(TileOp::add, p.apply(TileOp::mul, x, p.constant(0.31F)), p.constant(-0.7F));
+  }
   if (tail.act == Act::relu) x = p.apply(TileOp::relu, x);
+  if (tail.act == Act::hard_swish) x = p.apply(TileOp::hard_swish, x);
   if (tail.act == Act::gelu) x = p.apply(TileOp::gelu_erf, x);
   if (tail.act == Act::tanh) x = p.apply(TileOp::tanh, x);
+  if (tail.after) {
+    x = p.apply(TileOp::add, p.constant(1.3F), p.apply(TileOp::mul, p.constant(-2.1F), x));
+  }
   if (tail.bytes) {
     p.apply(TileOp::quantize_u8, x, p.constant(kOutScale), p.constant(kOutZero));
   }
@@ -459,7 +467,9 @@ void check_tail(const QmatmulRow& row, const Tail& tail, const Case& c) {
   args.operands[1] = operands[1];
   if (tail.bytes) args.c_bytes = problem.end.out_bytes.data(), args.c = nullptr;
   const Job job = plan_qmatmul(row, args);
-  const bool known = tail.act != Act::tanh && (tail.act != Act::gelu || row.isa != Isa::portable);
+  const bool generated =
+      tail.act == Act::gelu || tail.act == Act::hard_swish || tail.before || tail.after;
+  const bool known = tail.act != Act::tanh && (!generated || row.isa != Isa::portable);
   EXPECT_EQ(args.plan.strip == nullptr, known) << "who runs the program";
   run_job(job, args, 2);
   for (int64_t e = 0; e < c.m * c.n; ++e) {
@@ -474,7 +484,7 @@ void check_tail(const QmatmulRow& row, const Tail& tail, const Case& c) {
 TEST(QmatmulEpilogue, BytesInAndOutEqualTheProgram) {
   for (const QmatmulRow* row : rows_here()) {
     for (const bool residual : {false, true}) {
-      for (const Act act : {Act::none, Act::relu, Act::gelu, Act::tanh}) {
+      for (const Act act : {Act::none, Act::relu, Act::gelu, Act::hard_swish, Act::tanh}) {
         for (const bool bytes : {false, true}) {
           if (!residual && !bytes && act == Act::none) continue;  // no program
           for (const int64_t m : {int64_t{1}, int64_t{row->tile_m} + 3, int64_t{70}}) {
@@ -484,6 +494,21 @@ TEST(QmatmulEpilogue, BytesInAndOutEqualTheProgram) {
             if (testing::Test::HasFatalFailure()) return;
           }
         }
+      }
+    }
+  }
+}
+
+TEST(QmatmulEpilogue, AffinesAroundAFunctionEqualTheProgram) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (const Act act : {Act::none, Act::relu, Act::hard_swish}) {
+      for (int i = 1; i < 16; ++i) {
+        const bool before = (i & 1) != 0, after = (i & 2) != 0;
+        const Tail tail{(i & 4) != 0, act, (i & 8) != 0, before, after};
+        if (!before && !after && act != Act::hard_swish) continue;
+        SCOPED_TRACE(cat(row->name, " act=", static_cast<int>(act), " parts=", i));
+        check_tail(*row, tail, {.m = row->tile_m + 3, .n = 110, .k = 24, .bias = true});
+        if (testing::Test::HasFatalFailure()) return;
       }
     }
   }

@@ -46,6 +46,21 @@ constexpr Words kOnes = words_of(1), kEven = words_of(0xFF);
 alignas(64) constexpr uint32_t kUnpacked[16] = {0, 4, 8,  12, 1, 5, 9,  13,
                                                 2, 6, 10, 14, 3, 7, 11, 15};
 
+// What the hard swish needs: x * min(1, max(0, x / 6 + 1 / 2)).
+struct SwishTable {
+  alignas(64) float sixth[kQLanes], half[kQLanes], one[kQLanes];
+};
+constexpr SwishTable make_swish_table() {
+  SwishTable table{};
+  for (int lane = 0; lane < kQLanes; ++lane) {
+    table.sixth[lane] = 1.0F / 6;
+    table.half[lane] = 0.5F;
+    table.one[lane] = 1;
+  }
+  return table;
+}
+constexpr SwishTable kSwishTable = make_swish_table();
+
 #define PLANCK_FIELD(name) qword[call + offsetof(QgemmCall, name)]
 
 // One generator object makes one kernel.
@@ -531,8 +546,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     add_bias();
     add_residual();
     add_byte_residual();
+    apply_affine(kQBefore, 0);
     apply_relu();
     apply_gelu();
+    apply_hard_swish();
+    apply_affine(kQAfter, 1);
   }
 
   void scale() {
@@ -578,7 +596,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // Emits code that runs where the call has the flag.
   void where(QgemmFlag flag, const auto& emit) {
     Xbyak::Label none;
-    test(byte[call + offsetof(QgemmCall, flags)], static_cast<uint8_t>(flag));
+    test(dword[call + offsetof(QgemmCall, flags)], static_cast<uint32_t>(flag));
     jz(none, T_NEAR);
     emit();
     L(none);
@@ -633,6 +651,35 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void apply_gelu() {
     where(kQGelu, [this] {
       emit_gelu(*this, {r_.rows * columns_, spare(), lanes_, evex_}, pointer);
+      load_masks();  // their registers are among the spare ones
+    });
+  }
+
+  void apply_affine(QgemmFlag flag, int which) {
+    where(flag, [this, which] {
+      mov(pointer, PLANCK_FIELD(affine));
+      add(pointer, which * static_cast<int>(sizeof(QgemmAffine)));
+      each_sum([this](const Xbyak::Xmm& x) {
+        vmulps(x, x, ptr[pointer + offsetof(QgemmAffine, scale)]);
+        vaddps(x, x, ptr[pointer + offsetof(QgemmAffine, shift)]);
+      });
+    });
+  }
+
+  // As in simd/math.h: where one source is NaN the second is taken.
+  void apply_hard_swish() {
+    where(kQHardSwish, [this] {
+      const Xbyak::Xmm nought = input(0), one = input(1), ramp = input(2);
+      mov(pointer, reinterpret_cast<size_t>(&kSwishTable));
+      zero(nought);
+      vmovups(one, ptr[pointer + offsetof(SwishTable, one)]);
+      each_sum([&](const Xbyak::Xmm& x) {
+        vmovups(ramp, ptr[pointer + offsetof(SwishTable, sixth)]);
+        vfmadd213ps(ramp, x, ptr[pointer + offsetof(SwishTable, half)]);
+        vmaxps(ramp, nought, ramp);
+        vminps(ramp, one, ramp);
+        vmulps(x, x, ramp);
+      });
       load_masks();  // their registers are among the spare ones
     });
   }

@@ -31,6 +31,11 @@ struct QgemmBytes {
   alignas(64) float zero[kQLanes] = {}, scale[kQLanes] = {};
 };
 
+// y * scale, then + shift.
+struct QgemmAffine {
+  alignas(64) float scale[kQLanes] = {}, shift[kQLanes] = {};
+};
+
 // Read by generated code through offsetof: plain 8-byte fields only. Strides count bytes.
 struct QgemmCall {
   const void* a = nullptr;  // bytes; the widening unit reads 16-bit numbers
@@ -54,15 +59,16 @@ struct QgemmCall {
   int64_t residual_stride = 0;
   const uint8_t* byte_residual = nullptr;  // [rows, columns], or none
   int64_t byte_residual_stride = 0;
-  const QgemmBytes* bytes = nullptr;  // of the byte residual
-  const QgemmRange* range = nullptr;  // where the recipe has bytes
-  const int32_t* mask = nullptr;      // masked recipes: -1 for a column of C that exists, else 0
-  const void* prefetch = nullptr;     // any address: a prefetch never faults
-  int64_t prefetch_step = 0;          // bytes for every four groups
-  int64_t flags = 0;                  // QgemmFlag
-  int64_t tiles = 1;                  // below each other, where the kernel loops (below)
-  int64_t rows = 0;                   // read by the portable kernel only
-  int64_t panel_bytes = 0;            // read by no kernel: where a panel says its form
+  const QgemmBytes* bytes = nullptr;    // of the byte residual
+  const QgemmAffine* affine = nullptr;  // two: of kQBefore and kQAfter
+  const QgemmRange* range = nullptr;    // where the recipe has bytes
+  const int32_t* mask = nullptr;        // masked recipes: -1 for a column of C that exists, else 0
+  const void* prefetch = nullptr;       // any address: a prefetch never faults
+  int64_t prefetch_step = 0;            // bytes for every four groups
+  int64_t flags = 0;                    // QgemmFlag
+  int64_t tiles = 1;                    // below each other, where the kernel loops (below)
+  int64_t rows = 0;                     // read by the portable kernel only
+  int64_t panel_bytes = 0;              // read by no kernel: where a panel says its form
 };
 
 enum QgemmFlag : int64_t {
@@ -74,10 +80,15 @@ enum QgemmFlag : int64_t {
   kQLow = 16,     // the range's lowest byte is not 0
   kQZero = 32,    // the range's zero is not 0
   kQCentre = 64,  // the residual's zero is not 0
+  // Not in the portable kernel: an affine, the hard swish, an affine.
+  kQBefore = 128,
+  kQHardSwish = 256,
+  kQAfter = 512,
 };
 
-// Stored: gelu(relu(float(offset + A x B) * multiplier + bias + residual + byte residual)), in this
-// order, each step rounded; or that as bytes by `range`.
+// Stored: after(f(before(float(offset + A x B) * multiplier + bias + residual + byte residual))) in
+// this order, where f is a ReLU, a GELU or a hard swish, each step rounded; or that as bytes by
+// `range`.
 using QgemmFn = void (*)(const QgemmCall*);
 
 // What adds products of bytes into int32.

@@ -237,6 +237,7 @@ void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
     block.call.byte_residual_stride = whole.row_stride;
     block.call.bytes = &args.plan.bytes;
   }
+  block.call.affine = args.plan.affine;
   block.call.flags = args.plan.flags;
 }
 
@@ -427,18 +428,32 @@ void set_divisor(QmatmulArgs::Plan& plan, float scale, const ByteQuotient& quoti
 bool knows(const QmatmulRow& row, const QmatmulArgs& args, const QmatmulTail& tail) {
   const bool bytes = tail.quantize && !args.requantize;
   const EltOperand& residual = args.operands[1];
-  return (!tail.gelu || row.isa != Isa::portable) &&
-         (!args.relu || (!tail.gelu && !tail.residual)) &&
+  const bool affine = tail.before.used || tail.after.used;
+  const bool generated = tail.gelu || tail.hard_swish || affine;
+  return (!generated || row.isa != Isa::portable) &&
+         (!args.relu || (!generated && !tail.residual)) &&
          bytes == (args.c_bytes != nullptr && !args.requantize) &&
          (!tail.residual || (residual.type == EltType::u8 && residual.column_stride == 1));
+}
+
+jit::QgemmAffine affine_of(const QmatmulTail::Affine& tail) {
+  jit::QgemmAffine affine;
+  std::ranges::fill(affine.scale, tail.scale);
+  std::ranges::fill(affine.shift, tail.shift);
+  return affine;
 }
 
 void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {
   QmatmulArgs::Plan& plan = args.plan;
   // What is below a zero of 0 becomes 0 in any case, and so does NaN.
-  const bool implied = tail.quantize && tail.zero == 0;
+  const bool implied = tail.quantize && tail.zero == 0 && !tail.after.used;
   if (tail.relu && !implied) plan.flags |= jit::kQRelu;
   if (tail.gelu) plan.flags |= jit::kQGelu;
+  if (tail.hard_swish) plan.flags |= jit::kQHardSwish;
+  if (tail.before.used) plan.flags |= jit::kQBefore;
+  if (tail.after.used) plan.flags |= jit::kQAfter;
+  plan.affine[0] = affine_of(tail.before);
+  plan.affine[1] = affine_of(tail.after);
   plan.byte_residual = tail.residual;
   if (tail.residual_zero != 0) plan.flags |= jit::kQCentre;
   std::ranges::fill(plan.bytes.zero, tail.residual_zero);

@@ -121,7 +121,8 @@ struct QmatmulArgs {
     Source source = Source::rows;
     jit::QgemmTile tile;
     jit::QgemmRange range;
-    jit::QgemmBytes bytes;      // of a residual of bytes, which is operand 1 of the program
+    jit::QgemmBytes bytes;  // of a residual of bytes, which is operand 1 of the program
+    jit::QgemmAffine affine[2];
     int64_t packed_k = 0;       // k of packed weights
     int64_t panel_bytes = 0;    // of them
     int64_t group = 4;          // elements of k that the kernel takes at a time

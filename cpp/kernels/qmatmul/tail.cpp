@@ -18,7 +18,28 @@ struct Known {
   QmatmulTail tail;           // of a chain
 };
 using Kind = Known::Kind;
-constexpr int kAdded = 1, kActivated = 2, kQuantized = 3;
+enum Stage : uint8_t {
+  kAdded = 1,
+  kScaled,
+  kShifted,
+  kActivated,
+  kRescaled,
+  kReshifted,
+  kQuantized
+};
+using Affine = QmatmulTail::Affine;
+
+// A part of an affine: in front of what has been met already, or behind it.
+Known with_affine(const Known& x, float constant, float Affine::*part, Stage before, Stage after) {
+  const bool first = x.stage < before;
+  if (!first && x.stage >= after) return {};
+  Known out = x;
+  Affine& affine = first ? out.tail.before : out.tail.after;
+  affine.used = true;
+  affine.*part = constant;
+  out.stage = first ? before : after;
+  return out;
+}
 
 Known subtract(const Known& x, const Known& y) {
   if (x.kind != Kind::bytes || y.kind != Kind::constant) return {};
@@ -26,13 +47,19 @@ Known subtract(const Known& x, const Known& y) {
 }
 
 Known multiply(const Known& x, const Known& y) {
-  if (x.kind == Kind::constant) return multiply(y, x);
+  if (x.kind == Kind::constant && y.kind != Kind::constant) return multiply(y, x);
+  if (x.kind == Kind::chain && y.kind == Kind::constant) {
+    return with_affine(x, y.value, &Affine::scale, kScaled, kRescaled);
+  }
   if ((x.kind != Kind::centred && x.kind != Kind::bytes) || y.kind != Kind::constant) return {};
   return {.kind = Kind::scaled, .zero = x.zero, .scale = y.value};
 }
 
 Known add(const Known& x, const Known& y) {
-  if (y.kind == Kind::chain) return add(y, x);
+  if (y.kind == Kind::chain && x.kind != Kind::chain) return add(y, x);
+  if (x.kind == Kind::chain && y.kind == Kind::constant) {
+    return with_affine(x, y.value, &Affine::shift, kShifted, kReshifted);
+  }
   if (x.kind != Kind::chain || y.kind != Kind::scaled || x.stage >= kAdded) return {};
   Known out = x;
   out.stage = kAdded;
@@ -76,6 +103,8 @@ Known apply(EltOp op, const std::array<Known, 3>& in) {
       return activate(in[0], &QmatmulTail::relu);
     case EltOp::gelu_erf:
       return activate(in[0], &QmatmulTail::gelu);
+    case EltOp::hard_swish:
+      return activate(in[0], &QmatmulTail::hard_swish);
     case EltOp::quantize_u8:
       return quantize(in[0], in[1], in[2]);
     default:

@@ -6,10 +6,15 @@
 
 namespace planck {
 
-// quantize(act(v + (r - zero) * scale)): each part may lack. r is operand 1, a tensor of bytes; act
-// a ReLU or a GELU by erf.
+// quantize(after(act(before(v + (r - zero) * scale)))): each part may lack. r is operand 1, a
+// tensor of bytes; act a ReLU, a GELU by erf or a hard swish; before and after y * scale + shift.
 struct QmatmulTail {
-  bool residual = false, relu = false, gelu = false, quantize = false;
+  struct Affine {
+    bool used = false;
+    float scale = 1, shift = -0.0F;  // which leave every y as it is
+  };
+  bool residual = false, relu = false, gelu = false, hard_swish = false, quantize = false;
+  Affine before, after;
   float residual_zero = 0, residual_scale = 1;
   float scale = 1, zero = 0;  // of what is stored: clamp(rne(x / scale) + zero, 0, 255)
 };
