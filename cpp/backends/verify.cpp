@@ -103,7 +103,7 @@ class Verifier {
     // A kernel that believed a wrong proof would saturate, without a word.
     expect(proofs_hold(qmatmul_row(p.kernel), p.n, p.k, c.tensor.as<int8_t>()), "the weight '",
            c.name, "' is packed for '", p.kernel,
-           "' and says that no pair of products overflows, which is not so");
+           "' and says of its sums in 16 bits what is not so");
   }
   static std::optional<int64_t> packed_size(const auto& rows, const Packing& p, auto&& size) {
     for (const auto& row : rows) {

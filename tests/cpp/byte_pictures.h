@@ -1,5 +1,6 @@
 #pragma once
 // Pictures of bytes and windows over them, for the tests of integer kernels.
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <random>
@@ -11,7 +12,8 @@
 namespace planck {
 
 // extreme: 0, 255, -128, 127 alone; small: weights of 7 bits, as for units that add pairs in 16.
-enum class Values { random, extreme, small };
+// trained: weights about normal, a few of them near the ends of the grid.
+enum class Values { random, extreme, small, trained };
 
 template <class T>
 inline void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
@@ -21,6 +23,12 @@ inline void randomize(const Guarded<T>& to, Values values, uint32_t seed) {
     const uint32_t bits = random();
     to[i] = values != Values::extreme ? static_cast<T>(bits) : bits % 2 == 0 ? kLow : kHigh;
     if (values == Values::small && std::is_signed_v<T>) to[i] /= 2;
+    if (values == Values::trained && std::is_signed_v<T>) {
+      constexpr int kTerms = 4;
+      int sum = 0;
+      for (int term = 0; term < kTerms; ++term) sum += static_cast<int>(random() % 256) - 128;
+      to[i] = static_cast<T>(std::clamp<int>(sum / kTerms, kLow, kHigh));
+    }
   }
 }
 

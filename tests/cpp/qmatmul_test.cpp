@@ -201,7 +201,7 @@ Case random_case(std::mt19937& random) {
   c.k = random() % 8 == 0 ? up_to(400) : up_to(40) - 1;
   c.bias = coin(), c.residual = coin(), c.relu = coin(), c.bytes = coin(), c.transposed = coin();
   c.pad = coin() ? 0 : up_to(5);
-  c.values = static_cast<Values>(random() % 3);
+  c.values = static_cast<Values>(random() % 4);
   if (coin()) c.out_zero = static_cast<int32_t>(random() % 256);
   if (coin()) c.low = static_cast<int32_t>(random() % 100), c.high = c.low + 40;
   if (coin()) c.cut = {up_to(20), up_to(4)};
@@ -286,10 +286,27 @@ TEST(QmatmulBits, PairsAtTheEdge) {
   }
 }
 
+// Weights of which few sums leave 16 bits, with the largest bytes of A; k of several blocks, with
+// and without a tail.
+TEST(QmatmulBits, FewSumsBeyondSixteenBits) {
+  for (const QmatmulRow* row : rows_here()) {
+    for (const int64_t k : {64, 515, 1028, 1543}) {
+      for (const int64_t m : {1, 17, 70}) {
+        Problem problem({.m = m, .n = 37, .k = k, .values = Values::trained});
+        for (int64_t i = 0; i < problem.a.size(); ++i) problem.a[i] |= i % 3 == 0 ? 0 : 255;
+        problem.run(*row, 2);
+        problem.expect_right();
+        ASSERT_FALSE(testing::Test::HasFatalFailure()) << row->name << " m=" << m << " k=" << k;
+      }
+    }
+  }
+}
+
 TEST(QmatmulBits, EqualBetweenCutsAndThreads) {
   for (const QmatmulRow* row : rows_here()) {
     for (const bool bytes : {false, true}) {
       Case c{.m = 61, .n = 230, .k = 190, .bias = true, .residual = true, .bytes = bytes};
+      c.values = Values::trained;
       Problem first(c);
       first.run(*row);
       for (const QmatmulCut cut : {QmatmulCut{0, 0}, {1, 1}, {7, 2}, {61, 3}, {20, 9}}) {

@@ -65,7 +65,7 @@ void each_correction(const ProofLayout& layout, const int8_t* panel, const auto&
     for (; group < end && group < layout.capacity; ++group) {
       const CorrectionGroup& g = layout.groups(panel)[group];
       for (int i = 0; i < CorrectionGroup::kCount; ++i) {
-        const int64_t k = block * ProofLayout::kBlock + 2 * g.pair[i];
+        const int64_t k = block * ProofLayout::kBlock + int64_t{2} * g.pair[i];
         for (int e = 0; e < 2; ++e) {
           if (g.weights[i][e] != 0) visit(k + e, g.column, g.weights[i][e]);
         }

@@ -19,7 +19,7 @@ constexpr int64_t kVector = 16;
 struct Chunk {
   const uint8_t* row[kTurnedRows];
   int64_t first, rows;
-  int vectors() const { return rows > kHalf ? 2 : 1; }
+  int64_t vectors() const { return rows > kHalf ? 2 : 1; }
 };
 
 Chunk chunk_of(const CorrectedRows& a, int64_t first) {
@@ -33,7 +33,7 @@ Chunk chunk_of(const CorrectedRows& a, int64_t first) {
 // Bytes [from, from + bytes) of every row.
 void turn(const Chunk& chunk, int64_t from, int64_t bytes, uint8_t* to) {
   const int64_t whole = bytes / kVector * kVector, rest = bytes - whole;
-  for (int v = 0; v < chunk.vectors(); ++v) {
+  for (int64_t v = 0; v < chunk.vectors(); ++v) {
     const uint8_t* row[kHalf];
     for (int64_t i = 0; i < kHalf; ++i) row[i] = chunk.row[v * kHalf + i] + from;
     uint8_t* here = to + v * 2 * kHalf;
@@ -73,17 +73,6 @@ void add_block(const CorrectedPanels& p, const Chunk& chunk, int64_t block, cons
   }
 }
 
-void store_panel(const Chunk& chunk, const int32_t* sums, const int32_t* offset, int32_t* starts) {
-  constexpr int64_t kLanes = 8;
-  for (int64_t v = 0; v < 2 * chunk.vectors(); ++v) {
-    const int64_t row = v / 2 * kHalf + v % 2;  // even ones of a vector, then odd ones
-    for (int64_t j = 0; j < kColumns; j += kLanes) {
-      store_starts_avx2(sums + j * kTurnedRows + v * kLanes, offset + j, chunk.rows - row,
-                        starts + row * kColumns + j);
-    }
-  }
-}
-
 // What lies in scratch, one behind the other.
 int64_t sums_bytes(int64_t panels) {
   return panels * kColumns * kTurnedRows * static_cast<int64_t>(sizeof(int32_t));
@@ -94,7 +83,7 @@ void add_chunk(const CorrectedRows& a, const CorrectedPanels& p, const Chunk& ch
                uint8_t* scratch, int32_t* starts) {
   auto* sums = reinterpret_cast<int32_t*>(scratch + kTurnedBytes);
   auto* done = reinterpret_cast<int64_t*>(scratch + kTurnedBytes + sums_bytes(p.count));
-  std::memset(sums, 0, static_cast<size_t>(sums_bytes(p.count) + done_bytes(p.count)));
+  std::memset(done, 0, static_cast<size_t>(done_bytes(p.count)));
   for (int64_t block = 0; block < p.layout.blocks; ++block) {
     turn_block(a, chunk, block * kBlock, kBlock, scratch);
     add_block(p, chunk, block, scratch, done, sums);
@@ -104,8 +93,8 @@ void add_chunk(const CorrectedRows& a, const CorrectedPanels& p, const Chunk& ch
     int32_t offset[kColumns] = {};
     const int64_t columns = std::min(kColumns, p.columns - i * kColumns);
     std::copy_n(p.offset + i * kColumns, columns, offset);
-    store_panel(chunk, sums + i * kColumns * kTurnedRows, offset,
-                starts + (i * a.rows + chunk.first) * kColumns);
+    store_starts_avx2(sums + i * kColumns * kTurnedRows, offset, chunk.rows,
+                      starts + (i * a.rows + chunk.first) * kColumns);
   }
 }
 
@@ -123,6 +112,7 @@ void add_corrections(const CorrectedRows& a, const CorrectedPanels& panels, uint
   bool any = false;
   for (int64_t i = 0; i < panels.count; ++i) any = any || corrected(i);
   if (!any) return;
+  std::memset(scratch + kTurnedBytes, 0, static_cast<size_t>(sums_bytes(panels.count)));
   for (int64_t first = 0; first < a.rows; first += kTurnedRows) {
     add_chunk(a, panels, chunk_of(a, first), scratch, starts);
   }

@@ -37,10 +37,9 @@ inline constexpr int64_t kTurnedRows = 32;
 void turn_rows_avx2(const uint8_t* const* row, int64_t bytes, uint8_t* to);
 // What groups make of the turned rows, for one or two vectors of 16 rows: sums [16 columns][4][8],
 // of even and odd rows of each vector.
-void sum_corrections_avx2(const jit::CorrectionGroup* groups, int64_t count, int vectors,
+void sum_corrections_avx2(const jit::CorrectionGroup* groups, int64_t count, int64_t vectors,
                           const uint8_t* turned, int32_t* sums);
-// Eight columns of such sums and their offsets, as rows [..][16] of starts: every other one of
-// `rows`, from `starts` on.
-void store_starts_avx2(const int32_t* sums, const int32_t* offset, int64_t rows, int32_t* starts);
+// Such sums and the offsets of their columns, as starts [rows][16]; the sums are zero afterwards.
+void store_starts_avx2(int32_t* sums, const int32_t* offset, int64_t rows, int32_t* starts);
 
 }  // namespace planck
