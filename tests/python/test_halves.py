@@ -216,3 +216,66 @@ def test_a_saved_plan_is_the_same(tmp_path) -> None:
     x = np.random.default_rng(5).standard_normal((5, 24)).astype(np.float16)
     loaded = planck.load(tmp_path / "m.plan")
     np.testing.assert_array_equal(loaded.run({"x": x})["y"], plan.run({"x": x})["y"])
+
+
+@pytest.mark.parametrize("to", [HALF, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("recipe", ["auto", "dynamic"])
+def test_a_graph_in_half_is_quantised_as_one_of_floats(model_path, recipe, to: int) -> None:
+    model, feeds = bert(model_path)
+    half = in_half(model, to).SerializeToString()
+    wide = model.SerializeToString()
+    dynamic = recipe == "dynamic"
+    scales = [None if dynamic else planck.calibrate(m, feeds).solve() for m in (half, wide)]
+    placed, want = (
+        planck.placement(m, s, recipe=recipe) for m, s in zip((half, wide), scales, strict=True)
+    )
+    assert placed.kept == want.kept
+    for ours, theirs in ((placed.weights, want.weights), (placed.activations, want.activations)):
+        assert [t.name for t in ours] == [t.name for t in theirs]
+    quantised = planck.quantize(half, scales[0], recipe=recipe)
+    onnx.checker.check_model(quantised)
+    plan = planck.build(quantised.SerializeToString())
+    assert by_reference(plan) == []
+    assert products(plan) == products(
+        planck.build(planck.quantize(wide, scales[1], recipe=recipe).SerializeToString())
+    )
+    got = plan.run(feeds)
+    assert {y.dtype for y in got.values()} == {DTYPES[to]}
+    if dynamic:
+        return
+    built = planck.build(half, precision="int8", scales=scales[0]).run(feeds)
+    for name, y in got.items():  # the file and the build are one plan
+        np.testing.assert_array_equal(y, built[name])
+
+
+def test_a_constant_in_half_behind_a_view_and_a_cast_is_a_weight() -> None:
+    rng = np.random.default_rng(11)
+    stored = rng.standard_normal((32, 24)).astype(np.float16)
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["turned"], "turn", perm=[1, 0]),
+        helper.make_node("Cast", ["turned"], ["wide"], "widen", to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "wide"], ["h"], "first"),
+        helper.make_node("Relu", ["h"], ["r"], "relu"),
+        helper.make_node("MatMul", ["r", "v"], ["y"], "second"),
+    ]
+    tensors = [
+        numpy_helper.from_array(stored, "w"),
+        numpy_helper.from_array(rng.standard_normal((32, 8)).astype(np.float32), "v"),
+    ]
+    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 24])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8])]
+    views = [helper.make_tensor_value_info("turned", HALF, [24, 32])]
+    graph = helper.make_graph(nodes, "views", ports, outputs, tensors, value_info=views)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    x = {"x": rng.standard_normal((64, 24)).astype(np.float32)}
+    scales = planck.calibrate(model, x).solve()
+    placed = planck.placement(model, scales)
+    assert [w.name for w in placed.weights] == ["w"]
+    plan = planck.build(model, precision="int8", scales=scales)
+    assert products(plan) == {"linear": 1, "qproduct": 1}  # the last one gives the output
+    quantised = planck.quantize(model, scales)
+    onnx.checker.check_model(quantised, full_check=True)
+    again = planck.build(quantised.SerializeToString())
+    np.testing.assert_array_equal(again.run(x)["y"], plan.run(x)["y"])

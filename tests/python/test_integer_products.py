@@ -263,6 +263,24 @@ def test_depthwise_convolutions_are_exact(dtype: type) -> None:
     np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), expected)
 
 
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_several_outputs_for_each_channel_are_exact(outputs: int) -> None:
+    w = Writer(53 + outputs)
+    codes = w.rng.integers(-127, 128, (20 * outputs, 1, 3, 3)).astype(np.int8)
+    scale = w.rng.uniform(0.0005, 0.002, 20 * outputs).astype(np.float32)
+    inputs = [w.through("x", 0.02, 119, np.uint8), w.weights("w", codes, scale, 0)]
+    attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2], "group": 20}
+    y = w.node("Conv", inputs, "y", **attributes)
+    model = w.model({"x": (TensorProto.FLOAT, [1, 20, 9, 9])}, {y: TensorProto.FLOAT})
+    plan = planck.build(model)
+    assert families(plan).count("qdepthwise") == 1
+    assert set(families(plan)) == {"eltwise", "copy", "qdepthwise"}
+    data = w.rng.normal(0, 1, (1, 20, 9, 9)).astype(np.float32)
+    acc = conv_exact(quantised(data, 0.02, 119, np.uint8), codes, 119, 2, 1, 20)
+    unit = (np.float64(np.float32(0.02)) * scale).astype(np.float32).reshape(-1, 1, 1)
+    np.testing.assert_array_equal(plan.run({"x": data})["y"], acc.astype(np.float32) * unit)
+
+
 def test_depthwise_ends_in_floats_programs_and_residuals() -> None:
     w = Writer(43)
     codes = [w.rng.integers(-127, 128, (20, 1, 3, 3)).astype(np.int8) for _ in range(2)]

@@ -209,6 +209,12 @@ CASES = [
     ),
     Case("up, one axis", Chain("N", 6, "T").up(6, 4, 3), [(2, 6, 5)], {"matmul": 1}),
     Case("up, not square", Chain("N", 6, "H", "W").up(6, 4, 3, 1), [(2, 6, 5, 4)], {"matmul": 1}),
+    Case(
+        "several outputs for each channel",
+        Chain("N", 12, "H", "W").conv(36, 1, 3, 3, group=12, pads=[1] * 4).then("Relu"),
+        [(2, 12, 9, 8)],
+        {"channelwise": 1},
+    ),
     *[
         Case(
             f"up, {name}",
