@@ -312,6 +312,16 @@ PLANCK_INLINE void line_channels(const Group& g, int64_t count, int64_t channel)
       });
 }
 
+PLANCK_INLINE void move_on(Group& g, int64_t outputs) {
+  g.x += outputs * g.next;
+  if (g.bytes != nullptr) {
+    g.bytes += outputs * g.out_stride;
+  } else {
+    g.out += outputs * g.out_stride;
+  }
+  if (g.residual != nullptr) g.residual += outputs * g.residual_stride;
+}
+
 // The last channels, which fill no register.
 template <int kTaps, int kStride>
 PLANCK_INLINE void last_channels(Group g, int64_t count, int64_t channel) {
@@ -320,13 +330,11 @@ PLANCK_INLINE void last_channels(Group g, int64_t count, int64_t channel) {
   for (; i + kGroup <= count; i += kGroup) {
     outputs_of<ChannelwiseOp::depthwise, kGroup, FixedTaps<kGroup, kTaps, kStride>>(g, channel,
                                                                                     lanes);
-    g.x += kGroup * g.next, g.out += kGroup * g.out_stride;
-    if (g.residual != nullptr) g.residual += kGroup * g.residual_stride;
+    move_on(g, kGroup);
   }
   for (; i < count; ++i) {
     outputs_of<ChannelwiseOp::depthwise, 1, FixedTaps<1, kTaps, kStride>>(g, channel, lanes);
-    g.x += g.next, g.out += g.out_stride;
-    if (g.residual != nullptr) g.residual += g.residual_stride;
+    move_on(g, 1);
   }
 }
 
