@@ -102,7 +102,7 @@ std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n,
   const Value& w = l.graph.value(n.inputs[1]);
   const Shape& shape = w.fact.constant->shape();
   const int64_t group = n.as<ops::Convolution>().group;
-  out->depthwise = group > 1 && group == shape[0] && shape[1] == 1;
+  out->depthwise = group > 1 && shape[1] == 1;
   const int64_t groups = out->depthwise ? 1 : group, each = shape[0] / groups;
   std::string why = out->input.refusal;
   if (out->depthwise && geometry.windows.back().kernel > kQDepthwiseTaps) {
@@ -140,8 +140,8 @@ class ConvolutionLowering {
     const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
-    if (conv_.group == out && in == 1) {
-      depthwise(x, bias, residual, y);
+    if (conv_.group > 1 && in == 1) {
+      depthwise(repeated(x), bias, residual, y);
       return;
     }
     if (by_winograd()) {
@@ -159,7 +159,7 @@ class ConvolutionLowering {
   void integer_products(const Node& last_node) {
     const int64_t in = weights_.shape()[1];
     const bool pointwise = !integers_->depthwise && is_pointwise(geometry_, conv_);
-    const int32_t x = readable(l_.permuted(l_.value(integers_->input.node->inputs[0]), order_));
+    int32_t x = readable(l_.permuted(l_.value(integers_->input.node->inputs[0]), order_));
     const int32_t residual = l_.rows(l_.permuted(byte_residual(l_, n_.input(3)), order_));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
     IntegerProduct product{.node = &n_,
@@ -170,6 +170,7 @@ class ConvolutionLowering {
                            .activation = conv_.activation,
                            .depthwise = integers_->depthwise};
     if (pointwise) product.windows.clear();
+    if (product.depthwise) x = repeated(x);
     int64_t first = 0;
     for (const IntegerWeights& w : integers_->groups) {
       const int32_t part = product.depthwise ? x : l_.window(x, first / w.n * in, in);
@@ -178,6 +179,28 @@ class ConvolutionLowering {
       add_integer_product(l_, product, w, place, tail_, origin_);
       first += w.n;
     }
+  }
+
+  // Each channel as often as it has outputs, so that each output has a channel.
+  int32_t repeated(int32_t x) {
+    const int64_t times = weights_.shape()[0] / conv_.group;
+    if (times == 1) return x;
+    std::vector<Dim> shape = l_.at(x).shape, from = l_.at(x).strides;
+    std::vector<Dim> dims = shape;
+    dims.back() = Dim(weights_.shape()[0]);
+    const int32_t made = l_.make_scratch({l_.at(x).dtype, std::move(dims)});
+    std::vector<Dim> to = l_.at(made).strides;
+    shape.emplace_back(times), from.emplace_back(0), to.emplace_back(1);
+    to[to.size() - 2] = Dim(times);
+    const auto choice = choose_by_isa(copy_rows(), l_.forced());
+    l_.add_step(n_, {.op = "",
+                     .params = CopyParams{},
+                     .inputs = {l_.restrided(x, shape, std::move(from))},
+                     .outputs = {l_.restrided(made, shape, std::move(to))},
+                     .kernel = std::string(choice.row->name),
+                     .nodes = origin_,
+                     .rejected = choice.rejected});
+    return made;
   }
 
   int32_t last(ValueId v) { return l_.permuted(l_.value(v), order_); }

@@ -250,9 +250,14 @@ def int8_report(
     )
 
 
+def multiplies(step: Step) -> bool:
+    """Whether the step is a product, and no copy that brings its operands or results to places."""
+    return step.op in PRODUCTS and step.family != "copy"
+
+
 def part_of(step: Step) -> Part:
     """The part of a run that a step belongs to."""
-    if step.op in PRODUCTS:
+    if multiplies(step):
         return "integer products" if step.reads[0].startswith(BYTES) else "float products"
     return "conversions" if _converts(step) else "other"
 
@@ -318,7 +323,7 @@ def _refusals(
     for i, step in enumerate(steps):
         for name in step.nodes:
             # A product is what the refusal is about, whoever shares its node.
-            if name not in homes or step.op in PRODUCTS:
+            if name not in homes or multiplies(step):
                 homes[name] = i
     said: dict[int, dict[str, str]] = {}
     lost: list[tuple[str, str]] = []

@@ -131,6 +131,17 @@ def test_products_run_on_integer_kernels(dialect: Fixture) -> None:
         assert not [s.op for s in plan.steps if s.kernel == "reference"]
 
 
+def test_the_report_on_int8_finds_no_product_of_floats(dialect: Fixture) -> None:
+    """What `planck lint` prints: conversions at the ends, and products that REASONS knows."""
+    report = planck.int8_report(planck.build(dialect.model.SerializeToString()), {"x": dialect.x})
+    rows = [row for row in report.rows if row.kind in ("float product", "reference")]
+    if dialect.floats == 0 and dialect.name not in REASONS:
+        assert rows == []
+        assert report.steps["integer products"] >= dialect.products
+    for row in rows:
+        assert row.reason not in ("", "its input is not quantised") or dialect.products == 0, row
+
+
 def test_what_stays_float_has_a_reason(dialect: Fixture) -> None:
     plan = planck.build(dialect.model.SerializeToString())
     reasons = [reason for name, _, reason in plan.report["refusals"] if name == "quantized"]
