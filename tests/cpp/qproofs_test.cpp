@@ -98,7 +98,7 @@ TEST(Qproofs, NoSumLeavesSixteenBits) {
       }
       for (int64_t g = 0; g < panel.groups(); ++g) {
         std::vector<int> set;
-        for (const auto& c : panel.layout.groups(w)[g].weights) set.insert(set.end(), c, c + 2);
+        for (const int8_t c : panel.layout.groups(w)[g].weight) set.push_back(c);
         expect_fits(set);
       }
     }
@@ -136,11 +136,15 @@ TEST(Qproofs, ForgedPanelsAreRefused) {
   refused("a group that is not there", [&](int8_t* p) { p[layout.order_at] = -1; });
   refused("too many corrections", [&](int8_t* p) { p[layout.counts_at + 1] = 127; });
   refused("large corrections",
-          [&](int8_t* p) { std::memset(group(p)->weights, 127, sizeof(group(p)->weights)); });
+          [&](int8_t* p) { std::memset(group(p)->weight, 127, sizeof(group(p)->weight)); });
   refused("a correction of column 16", [&](int8_t* p) { group(p)->column = 16; });
+  refused("a place behind the block, of nothing", [&](int8_t* p) {
+    CorrectionGroup& first = *group(p);
+    first.place[3] = ProofLayout::kBlock, first.weight[3] = 0;
+  });
   refused("a correction behind k", [&](int8_t* p) {
     CorrectionGroup& last = group(p)[honest.groups() - 1];
-    last.pair[0] = 255, last.weights[0][0] = 1;
+    last.place[0] = 300, last.weight[0] = 1;
   });
 }
 

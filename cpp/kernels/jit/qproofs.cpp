@@ -29,13 +29,13 @@ struct Parts {
 };
 
 struct Correction {
-  uint8_t pair = 0;
-  int8_t weights[2] = {};
+  uint16_t place = 0;
+  int8_t weight = 0;
 };
 
 bool fits(const CorrectionGroup& g) {
   Parts parts;
-  for (const auto& pair : g.weights) parts.add(pair[0]), parts.add(pair[1]);
+  for (const int8_t weight : g.weight) parts.add(weight);
   return parts.fit();
 }
 
@@ -63,8 +63,8 @@ class CorrectionList {
   static bool put(Open& open, const Correction& c) {
     if (open.used == CorrectionGroup::kCount) return false;
     CorrectionGroup with = open.group;
-    with.pair[open.used] = c.pair;
-    std::ranges::copy(c.weights, with.weights[open.used]);
+    with.place[open.used] = c.place;
+    with.weight[open.used] = c.weight;
     if (!fits(with)) return false;
     open = {with, open.used + 1};
     return true;
@@ -74,37 +74,31 @@ class CorrectionList {
 
 // Up to two pairs of one column, whose weights are one set.
 struct WeightSet {
-  int8_t* pairs[2];
-  int64_t number[2];  // of pairs in k
+  static constexpr int kMost = 4;
+  int8_t* weight[kMost];
+  int64_t k[kMost];
   int count;
-
-  int part(int pair, int sign) const {
-    const int8_t* w = pairs[pair];
-    return std::max(sign * w[0], 0) + std::max(sign * w[1], 0);
-  }
 };
 
 // Of each block of k.
 using Lists = std::vector<std::array<CorrectionList, kColumns>>;
 
-// Takes from the pair with the larger part until the rest fits.
+// Takes from the largest weight until the rest fits.
 void make_safe(const WeightSet& set, int sign, size_t column, Lists& lists) {
-  constexpr int64_t kPairs = ProofLayout::kBlock / 2;
-  const auto excess = [&] {
-    return set.part(0, sign) + (set.count > 1 ? set.part(1, sign) : 0) - kMost;
-  };
-  for (int left = excess(); left > 0; left = excess()) {
-    const int from = set.count > 1 && set.part(1, sign) > set.part(0, sign) ? 1 : 0;
-    left = std::min(left, kMost);  // of a correction
-    Correction c{.pair = static_cast<uint8_t>(set.number[from] % kPairs)};
-    for (int e = 0; e < 2; ++e) {
-      int8_t& w = set.pairs[from][e];
-      const int taken = std::min(left, std::max(sign * w, 0));
-      c.weights[e] = static_cast<int8_t>(sign * taken);
-      w = static_cast<int8_t>(w - sign * taken);
-      left -= taken;
+  int left = -kMost;
+  for (int i = 0; i < set.count; ++i) left += std::max(sign * *set.weight[i], 0);
+  while (left > 0) {
+    int from = 0;
+    for (int i = 1; i < set.count; ++i) {
+      if (sign * *set.weight[i] > sign * *set.weight[from]) from = i;
     }
-    lists[static_cast<size_t>(set.number[from] / kPairs)][column].add(c);
+    int8_t& w = *set.weight[from];
+    const int taken = std::min(left, sign * w);
+    const auto block = static_cast<size_t>(set.k[from] / ProofLayout::kBlock);
+    lists[block][column].add({static_cast<uint16_t>(set.k[from] % ProofLayout::kBlock),
+                              static_cast<int8_t>(sign * taken)});
+    w = static_cast<int8_t>(w - sign * taken);
+    left -= taken;
   }
 }
 
@@ -128,10 +122,11 @@ void split_column(std::span<int8_t> weights, const uint8_t* order, PanelForm for
   for (int64_t group = 0; group < count; group += step) {
     const int64_t groups = std::min(step, count - group);
     for (int64_t pair = 0; pair < 2; ++pair) {
-      WeightSet set{{}, {}, static_cast<int>(groups)};
-      for (int64_t i = 0; i < groups; ++i) {
-        set.pairs[i] = weights.data() + (group + i) * kGroupBytes + column * 4 + pair * 2;
-        set.number[i] = own_place(order, group + i) * 2 + pair;
+      WeightSet set{{}, {}, 0};
+      for (int64_t i = 0; i < 2 * groups; ++i, ++set.count) {
+        const int64_t place = group + i / 2, element = pair * 2 + i % 2;
+        set.weight[i] = weights.data() + place * kGroupBytes + column * 4 + element;
+        set.k[i] = own_place(order, place) * 4 + element;
       }
       for (const int sign : {1, -1}) make_safe(set, sign, static_cast<size_t>(column), lists);
     }
@@ -251,7 +246,9 @@ bool order_holds(const ProofLayout& layout, PanelForm form, const uint8_t* order
 bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t groups) {
   for (int64_t i = 0; i < groups; ++i) {
     const CorrectionGroup& g = layout.groups(panel)[i];
-    if (g.column >= kColumns || !fits(g)) return false;
+    const bool inside =
+        std::ranges::all_of(g.place, [](uint16_t place) { return place < ProofLayout::kBlock; });
+    if (!inside || g.column >= kColumns || !fits(g)) return false;
   }
   std::vector<int16_t> whole(static_cast<size_t>(layout.groups_at));
   restore(layout, panel, whole.data());

@@ -19,8 +19,8 @@ enum class PanelForm : int8_t {
 // Corrections of one column. The sum of their products fits 16 bits as well.
 struct CorrectionGroup {
   static constexpr int kCount = 4;
-  int8_t weights[kCount][2] = {};
-  uint8_t pair[kCount] = {};  // k = block + 2 * pair
+  uint16_t place[kCount] = {};  // in the block of k
+  int8_t weight[kCount] = {};
   uint8_t column = 0, unused[3] = {};
 };
 
@@ -65,10 +65,8 @@ void each_correction(const ProofLayout& layout, const int8_t* panel, const auto&
     for (; group < end && group < layout.capacity; ++group) {
       const CorrectionGroup& g = layout.groups(panel)[group];
       for (int i = 0; i < CorrectionGroup::kCount; ++i) {
-        const int64_t k = block * ProofLayout::kBlock + int64_t{2} * g.pair[i];
-        for (int e = 0; e < 2; ++e) {
-          if (g.weights[i][e] != 0) visit(k + e, g.column, g.weights[i][e]);
-        }
+        if (g.weight[i] == 0) continue;
+        visit(block * ProofLayout::kBlock + g.place[i], int64_t{g.column}, g.weight[i]);
       }
     }
   }

@@ -9,23 +9,20 @@ namespace {
 using jit::ProofLayout;
 
 constexpr int64_t kColumns = ProofLayout::kColumns, kBlock = ProofLayout::kBlock;
-constexpr int64_t kPairBytes = 2 * kTurnedRows;
+constexpr int64_t kVector = 16;  // bytes of a row that are turned together
 // A last piece is turned in whole vectors.
-constexpr int64_t kTurnedBytes = (kBlock / 2 + 8) * kPairBytes;
-constexpr int64_t kHalf = kTurnedRows / 2;
-constexpr int64_t kVector = 16;
+constexpr int64_t kTurnedBytes = (kBlock + kVector) * kTurnedRows;
 
 // Up to 32 rows of A, as they are turned.
 struct Chunk {
   const uint8_t* row[kTurnedRows];
   int64_t first, rows;
-  int64_t vectors() const { return rows > kHalf ? 2 : 1; }
 };
 
 Chunk chunk_of(const CorrectedRows& a, int64_t first) {
   Chunk chunk{{}, first, std::min(kTurnedRows, a.rows - first)};
-  for (int64_t i = 0; i < kTurnedRows; ++i) {
-    chunk.row[i] = a.row[first + std::min(i, chunk.rows - 1)];  // what is not there is any row
+  for (int64_t i = 0; i < kTurnedRows; ++i) {  // what is not there is any row
+    chunk.row[i] = a.row[first + std::min(row_at_place(i), chunk.rows - 1)];
   }
   return chunk;
 }
@@ -33,19 +30,16 @@ Chunk chunk_of(const CorrectedRows& a, int64_t first) {
 // Bytes [from, from + bytes) of every row.
 void turn(const Chunk& chunk, int64_t from, int64_t bytes, uint8_t* to) {
   const int64_t whole = bytes / kVector * kVector, rest = bytes - whole;
-  for (int64_t v = 0; v < chunk.vectors(); ++v) {
-    const uint8_t* row[kHalf];
-    for (int64_t i = 0; i < kHalf; ++i) row[i] = chunk.row[v * kHalf + i] + from;
-    uint8_t* here = to + v * 2 * kHalf;
-    turn_rows_avx2(row, whole, here);
-    if (rest == 0) continue;
-    alignas(32) uint8_t copy[kHalf][kVector] = {};
-    for (int64_t i = 0; i < kHalf; ++i) {
-      std::memcpy(copy[i], row[i] + whole, static_cast<size_t>(rest));
-      row[i] = copy[i];
-    }
-    turn_rows_avx2(row, kVector, here + whole / 2 * kPairBytes);
+  const uint8_t* row[kTurnedRows];
+  for (int64_t i = 0; i < kTurnedRows; ++i) row[i] = chunk.row[i] + from;
+  turn_rows_avx2(row, whole, to);
+  if (rest == 0) return;
+  alignas(32) uint8_t copy[kTurnedRows][kVector] = {};
+  for (int64_t i = 0; i < kTurnedRows; ++i) {
+    std::memcpy(copy[i], row[i] + whole, static_cast<size_t>(rest));
+    row[i] = copy[i];
   }
+  turn_rows_avx2(row, kVector, to + whole * kTurnedRows);
 }
 
 // Elements [k, k + depth) of every row: from one line or several, and from the tail.
@@ -56,18 +50,18 @@ void turn_block(const CorrectedRows& a, const Chunk& chunk, int64_t k, int64_t d
     const int64_t line_end = line + 1 < a.lines ? (line + 1) * a.line_bytes : body + a.tail;
     const int64_t bytes = std::min(end, line_end) - k;
     turn(chunk, k + line * a.line_step, bytes, to);
-    to += bytes / 2 * kPairBytes;
+    to += bytes * kTurnedRows;
     k += bytes;
   }
 }
 
 // One block of k into sums [panels][16][32]; done: groups before it, of every panel.
-void add_block(const CorrectedPanels& p, const Chunk& chunk, int64_t block, const uint8_t* turned,
-               int64_t* done, int32_t* sums) {
+void add_block(const CorrectedPanels& p, int64_t block, const uint8_t* turned, int64_t* done,
+               int32_t* sums) {
   for (int64_t i = 0; i < p.count; ++i) {
     const int8_t* panel = p.first + i * p.layout.bytes;
     const int64_t count = p.layout.count(panel, block);
-    sum_corrections_avx2(p.layout.groups(panel) + done[i], count, chunk.vectors(), turned,
+    sum_corrections_avx2(p.layout.groups(panel) + done[i], count, turned,
                          sums + i * kColumns * kTurnedRows);
     done[i] += count;
   }
@@ -86,7 +80,7 @@ void add_chunk(const CorrectedRows& a, const CorrectedPanels& p, const Chunk& ch
   std::memset(done, 0, static_cast<size_t>(done_bytes(p.count)));
   for (int64_t block = 0; block < p.layout.blocks; ++block) {
     turn_block(a, chunk, block * kBlock, kBlock, scratch);
-    add_block(p, chunk, block, scratch, done, sums);
+    add_block(p, block, scratch, done, sums);
   }
   for (int64_t i = 0; i < p.count; ++i) {
     if (!p.layout.corrected(p.first + i * p.layout.bytes)) continue;

@@ -31,14 +31,18 @@ int64_t corrections_scratch(int64_t panels);
 void add_corrections(const CorrectedRows& a, const CorrectedPanels& panels, uint8_t* scratch,
                      int32_t* starts);
 
-// Rows of A side by side: word [pair][row] is the row's bytes 2 * pair and 2 * pair + 1.
+// Rows of A side by side: byte [k][place of a row].
 inline constexpr int64_t kTurnedRows = 32;
-// 16 rows of `bytes` bytes, a multiple of 16; words from `to` on, kTurnedRows of them a pair.
+// Where a row lies among them: so that the sums of eight rows come out side by side.
+constexpr int64_t row_at_place(int64_t place) {
+  const int64_t eight = place / 8 % 2 * 2 + place % 2;
+  return eight * 8 + place / 16 * 4 + place % 8 / 2;
+}
+// 32 rows of `bytes` bytes, a multiple of 16, in the order of their places.
 void turn_rows_avx2(const uint8_t* const* row, int64_t bytes, uint8_t* to);
-// What groups make of the turned rows, for one or two vectors of 16 rows: sums [16 columns][4][8],
-// of even and odd rows of each vector.
-void sum_corrections_avx2(const jit::CorrectionGroup* groups, int64_t count, int64_t vectors,
-                          const uint8_t* turned, int32_t* sums);
+// Adds what groups make of the turned rows to sums [16 columns][32 rows].
+void sum_corrections_avx2(const jit::CorrectionGroup* groups, int64_t count, const uint8_t* turned,
+                          int32_t* sums);
 // Such sums and the offsets of their columns, as starts [rows][16]; the sums are zero afterwards.
 void store_starts_avx2(int32_t* sums, const int32_t* offset, int64_t rows, int32_t* starts);
 
