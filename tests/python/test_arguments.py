@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import select
 import pickle
 import re
 import threading
@@ -123,6 +124,7 @@ def test_writing_goes_through_links_and_devices(plan: planck.Plan, tmp_path: Pat
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         thread = threading.Thread(target=write, args=(pipe,))
         thread.start()
+        assert select.select([reader], [], [], 60.0)[0]  # before that a read would find no writer
         os.set_blocking(reader, True)
         with os.fdopen(reader, "rb") as file:
             assert file.read().startswith(text)
