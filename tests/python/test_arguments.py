@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-import select
 import pickle
 import re
+import select
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
