@@ -435,11 +435,14 @@ def load(
 def _extents(name: str, shape: Any) -> tuple[int, ...]:
     """The extents of an input. Errors: FeedError for what is no whole number."""
     try:
-        return tuple(operator.index(extent) for extent in shape)
+        extents = tuple(operator.index(extent) for extent in shape)
     except TypeError:
+        extents = (2**63,)
+    if any(abs(extent) >= 2**63 for extent in extents):
         raise _core.FeedError(
-            f"the shape of input {name!r} is {shape!r}; expected whole numbers"
-        ) from None
+            f"the shape of input {name!r} is {shape!r}; expected whole numbers of 64 bits"
+        )
+    return extents
 
 
 def _check_digest(plan: bytes | mmap.mmap, expected: str | None) -> None:
