@@ -402,10 +402,13 @@ def load(
     Errors: CorruptError (truncated, damaged, no plan, wrong digest), VersionError (another format),
     TargetError (another machine), LimitError, TimeoutError, FileError.
 
-    >>> planck_bytes = b"no plan"
-    >>> load(planck_bytes)
-    Traceback (most recent call last):
-    planck.CorruptError: this is not a Planck plan: it does not begin with the magic bytes
+    >>> try:
+    ...     load(b"no plan")
+    ... except _core.CorruptError as error:
+    ...     print(error)
+    ...     print(error.hint)
+    this is not a Planck plan: it does not begin with the magic bytes
+    planck.build makes a plan from an ONNX model
     """
     team = thread_count(threads)
     if not isinstance(expect_sha256, (str, type(None))):
