@@ -19,8 +19,9 @@ void check_window(const BoundValue& v, int64_t elements, const std::string& name
     end = checked_add(end, reach);
   }
   if (first < 0 || last >= elements) {
-    throw RunError("'", name, "' of shape ", shape_text(v.shape), " reaches elements ", first,
-                   " to ", last, " of a buffer of ", elements, ": an index is outside its axis");
+    const std::string what = name.empty() ? "a tensor" : cat("'", name, "'");
+    throw RunError(what, " of shape ", shape_text(v.shape), " reaches elements ", first, " to ",
+                   last, " of a buffer of ", elements, ": an index is outside its axis");
   }
 }
 
@@ -56,9 +57,7 @@ bool made_by_run(const Plan& plan, const PlanValue& v) {
   return kind == BufferKind::arena || kind == BufferKind::output;
 }
 
-}  // namespace
-
-std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) {
+std::vector<BoundValue> bound(const Plan& plan, const Bindings& bindings) {
   const int64_t most = current_limits().max_tensor_bytes;
   std::vector<int64_t> elements;
   for (const PlanBuffer& b : plan.buffers) elements.push_back(b.elements.eval(bindings));
@@ -80,6 +79,20 @@ std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) 
     out.push_back(std::move(b));
   }
   return out;
+}
+
+}  // namespace
+
+std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) {
+  try {
+    return bound(plan, bindings);
+  } catch (const GraphError& e) {  // the plan was verified: the extents of this run are too large
+    throw with(LimitError("the shapes of this run are too large: ", e.what()),
+               {.hint = "feed smaller shapes",
+                .limit = current_limits().max_tensor_bytes,
+                .need = INT64_MAX,
+                .option = "max_tensor_bytes"});
+  }
 }
 
 MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings) {

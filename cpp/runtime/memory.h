@@ -13,8 +13,8 @@ struct MemoryPlan {
   int64_t bytes = 0;             // of the whole arena
 };
 
-// Concrete shapes, strides and offsets of all values. Throws GraphError where a window leaves its
-// buffer, LimitError where a tensor is beyond the limit max_tensor_bytes.
+// Concrete shapes, strides and offsets of all values. Throws RunError where a window leaves its
+// buffer, LimitError where a tensor is beyond the limit max_tensor_bytes or beyond 64 bits.
 std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings);
 
 // Greedy by size: the largest buffers choose their place first, at the lowest offset that no

@@ -33,6 +33,16 @@ bool is_plain(const py::object& given) {
          array.dtype().kind() != 'O';
 }
 
+// A copy where the array is not C-contiguous; that of a broadcast one may need any memory.
+py::object contiguous(const py::object& array, const std::string& name) {
+  try {
+    return py::module_::import("numpy").attr("ascontiguousarray")(array);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError)) throw;
+    throw OutOfMemoryError("input '", name, "': ", py::str(error.value()).cast<std::string>());
+  }
+}
+
 }  // namespace
 
 DType dtype_of_array(const py::array& array, const std::string& name) {
@@ -67,7 +77,7 @@ py::array dense_array(const py::object& given, const std::string& name) {
     throw with(FeedError("input '", name, "': an array of Python objects is not a tensor"),
                {.got = "object"});
   }
-  py::object dense = numpy.attr("ascontiguousarray")(array);
+  py::object dense = contiguous(array, name);
   // ascontiguousarray makes a scalar one-dimensional.
   if (array.attr("ndim").cast<int>() == 0) dense = dense.attr("reshape")(py::tuple());
   return dense.cast<py::array>();

@@ -194,14 +194,18 @@ py::dict row_of(const PlacedTensor& t) {
 // types of tensors in half precision.
 py::dict described(const PlacedModel& model) {
   const Graph& g = model.graph;
-  py::list activations, weights, quantised, kept;
+  py::list activations, weights, quantised, names, kept;
   for (const PlacedTensor& t : model.placement.activations) activations.append(row_of(t));
   for (const PlacedTensor& t : model.placement.weights) {
     py::dict row = row_of(t);
     row["values"] = array_of(quantised_weight(g, t));
     weights.append(row);
   }
-  for (const NodeId n : model.placement.quantised) quantised.append(g.node(n).origin.back());
+  for (const NodeId n : model.placement.quantised) {
+    const int32_t source = g.node(n).origin.back();
+    quantised.append(source);
+    names.append(g.sources->at(static_cast<size_t>(source)).name);
+  }
   for (const KeptFloat& k : model.placement.kept) {
     const Origin& origin = g.node(k.node).origin;
     kept.append(py::make_tuple(g.sources->at(static_cast<size_t>(origin.back())).name,
@@ -216,6 +220,7 @@ py::dict described(const PlacedModel& model) {
   for (const auto& [name, dtype] : model.halves) halves[py::str(name)] = info(dtype).onnx;
   out["halves"] = halves;
   out["quantised"] = quantised;
+  out["quantised_names"] = names;
   out["kept"] = kept;
   return out;
 }

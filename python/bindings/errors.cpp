@@ -21,6 +21,24 @@ py::object also(const std::string& name) {
   return py::none();
 }
 
+// What a traceback shows below the sentence (PEP 678, from Python 3.11 on): what was expected,
+// where the sentence does not say it, and the hint. Made when first asked for, since Python code
+// sets hints after the error is made.
+py::object notes_of(const py::object& self) {
+  const py::dict own = self.attr("__dict__");
+  if (!own.contains("_notes")) {
+    py::list notes;
+    const std::string sentence = py::str(self);
+    const std::string expected = py::str(self.attr("expected")), hint = py::str(self.attr("hint"));
+    if (!expected.empty() && sentence.find(expected) == std::string::npos) {
+      notes.append("expected: " + expected);
+    }
+    if (!hint.empty() && sentence.find(hint) == std::string::npos) notes.append("hint: " + hint);
+    own["_notes"] = notes;
+  }
+  return own["_notes"];
+}
+
 // Fields that every error has, so that those raised by Python code have them too.
 py::dict class_body() {
   py::dict body;
@@ -29,10 +47,10 @@ py::dict class_body() {
     body[name] = "";
   }
   body["items"] = py::tuple();
+  const py::object property = py::module_::import("builtins").attr("property");
   body["message"] =
-      py::module_::import("builtins").attr("property")(py::cpp_function([](const py::object& self) {
-        return py::str(self);
-      }));
+      property(py::cpp_function([](const py::object& self) { return py::str(self); }));
+  body["__notes__"] = property(py::cpp_function(notes_of));
   return body;
 }
 

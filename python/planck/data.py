@@ -85,7 +85,7 @@ class Batches:
         try:
             paths = isinstance(self._data, list) and any(map(_is_path, self._data))
             return None if self._one_by_one or paths else len(self._data)
-        except TypeError:
+        except (TypeError, NotImplementedError):  # a calibration reader may have no length
             return None
 
     def __iter__(self) -> Iterator[dict[str, Array]]:

@@ -402,10 +402,13 @@ def load(
     Errors: CorruptError (truncated, damaged, no plan, wrong digest), VersionError (another format),
     TargetError (another machine), LimitError, TimeoutError, FileError.
 
-    >>> planck_bytes = b"no plan"
-    >>> load(planck_bytes)
-    Traceback (most recent call last):
-    planck.CorruptError: this is not a Planck plan: it does not begin with the magic bytes
+    >>> try:
+    ...     load(b"no plan")
+    ... except _core.CorruptError as error:
+    ...     print(error)
+    ...     print(error.hint)
+    this is not a Planck plan: it does not begin with the magic bytes
+    planck.build makes a plan from an ONNX model
     """
     team = thread_count(threads)
     if not isinstance(expect_sha256, (str, type(None))):
@@ -435,11 +438,14 @@ def load(
 def _extents(name: str, shape: Any) -> tuple[int, ...]:
     """The extents of an input. Errors: FeedError for what is no whole number."""
     try:
-        return tuple(operator.index(extent) for extent in shape)
+        extents = tuple(operator.index(extent) for extent in shape)
     except TypeError:
+        extents = (2**63,)
+    if any(abs(extent) >= 2**63 for extent in extents):
         raise _core.FeedError(
-            f"the shape of input {name!r} is {shape!r}; expected whole numbers"
-        ) from None
+            f"the shape of input {name!r} is {shape!r}; expected whole numbers of 64 bits"
+        )
+    return extents
 
 
 def _check_digest(plan: bytes | mmap.mmap, expected: str | None) -> None:

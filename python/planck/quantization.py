@@ -60,6 +60,7 @@ class Placement:
     """What a recipe quantises: activations and weights by tensor name, the ops by node name.
 
     recipe: as it was chosen, never "auto". kept: every product and convolution that stays float.
+    quantised: names of those that do not.
     As text it is a line for each of them.
     """
 
@@ -67,12 +68,14 @@ class Placement:
     activations: tuple[TensorScale, ...]
     weights: tuple[TensorScale, ...]
     kept: tuple[KeptFloat, ...]
+    quantised: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """How much is quantised, and a line for each op that stays float."""
         lines = [
-            f"recipe {self.recipe}: {len(self.activations)} activations and {len(self.weights)} "
-            f"weights on grids, {len(self.kept)} products and convolutions stay float"
+            f"recipe {self.recipe}: {len(self.quantised)} products and convolutions on integers, "
+            f"{len(self.activations)} activations and {len(self.weights)} weights on grids; "
+            f"{len(self.kept)} products and convolutions stay float"
         ]
         lines += [f"  {kept.node} ({kept.op_type}): {kept.reason}" for kept in self.kept]
         return "\n".join(lines)
@@ -165,6 +168,7 @@ def placement(
         tuple(_scale_of(row) for row in rows["activations"]),
         tuple(_scale_of(row) for row in rows["weights"]),
         tuple(KeptFloat(*row) for row in rows["kept"]),
+        tuple(rows["quantised_names"]),
     )
 
 

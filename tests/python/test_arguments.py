@@ -316,6 +316,17 @@ def test_calls_of_a_plan(plan: planck.Plan) -> None:
         planck.int8_report(plan, sizes={"bach": 1})
 
 
+def test_shapes_beyond_all_memory(plan: planck.Plan) -> None:
+    """Extents that multiply beyond 64 bits, and broadcast arrays whose copy no memory holds."""
+    with pytest.raises(planck.LimitError, match="the shapes of this run are too large") as error:
+        plan.memory({"image": (2**62, 1, 8, 8)})
+    assert error.value.option == "max_tensor_bytes"
+    with pytest.raises(planck.FeedError, match="expected whole numbers"):
+        plan.memory({"image": (2**64, 1, 8, 8)})
+    with pytest.raises(planck.OutOfMemoryError, match="input 'image'"):
+        plan.run({"image": np.broadcast_to(ONE["image"][:1], (2**40, 1, 8, 8))})
+
+
 def test_plans_are_shared_and_not_pickled(plan: planck.Plan) -> None:
     assert copy.copy(plan) is plan and copy.deepcopy([plan])[0] is plan
     with pytest.raises(TypeError, match=r"plan\.save"):

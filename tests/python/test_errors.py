@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -118,3 +120,21 @@ def test_model_cut_at_200_places(model_path, tmp_path):
             refused_count += 1
         assert time.perf_counter() - start <= 1
     assert refused_count == 200
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tracebacks show notes from 3.11 on")
+def test_tracebacks_show_what_was_expected_and_the_hint():
+    """Whether the error was made in C++ or in Python, and also what others add."""
+    with pytest.raises(planck.FileError) as error:
+        planck.build("nowhere.onnx")
+    error.value.add_note("while reading the settings")
+    shown = traceback.format_exception_only(error.value)
+    assert shown[-3:] == [
+        "expected: a readable file\n",
+        "hint: check the path and its permissions\n",
+        "while reading the settings\n",
+    ]
+    late = planck.UsageError("x is 1; expected 2")
+    late.expected, late.hint = "2", "give 2"  # which the sentence says already
+    assert late.__notes__ == ["hint: give 2"]
+    assert not hasattr(ValueError("plain"), "__notes__")
