@@ -155,6 +155,25 @@ void widen_halves(Graph& g, const BuildOptions& options) {
   run_pass(g, pass_widen_half(), {}, report);
 }
 
+// A Cast between floats changes no grid: a scale of what it reads is one of what it gives, and the
+// other way round.
+Grids across_casts(const Graph& g, const Grids& given) {
+  Grids grids = given;
+  for (const Node& n : g.nodes()) {
+    if (!n.is("Cast") || n.outputs[0] == kAbsent) continue;
+    const Value &x = g.value(n.inputs[0]), &y = g.value(n.outputs[0]);
+    const auto keeps = [](DType t) { return is_float(t) && !is_float8(t); };
+    if (!keeps(x.type().dtype) || !keeps(y.type().dtype)) continue;
+    if (x.is_constant() || x.name.empty() || y.name.empty()) continue;
+    if (const auto from = given.find(x.name); from != given.end()) {
+      grids.emplace(y.name, from->second);
+    } else if (const auto to = given.find(y.name); to != given.end()) {
+      grids.emplace(x.name, to->second);
+    }
+  }
+  return grids;
+}
+
 // Precision "int8": a graph that is quantised already stays as it is, scales decide about others.
 void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
   if (options.precision != "int8") return;
@@ -169,8 +188,9 @@ void quantise(Graph& g, const BuildOptions& options, BuildReport& report) {
     throw with(UsageError("the recipe 'dynamic' takes no scales"),
                {.expected = "no scales", .got = cat(options.scales.size(), " scales")});
   }
+  const Grids grids = across_casts(g, options.scales);
   widen_halves(g, options);
-  const Placement placement = place(g, options.scales, options.placement);
+  const Placement placement = place(g, grids, options.placement);
   report_kept(g, placement, report);
   apply(g, placement);
 }
@@ -274,8 +294,9 @@ PlacedModel placed(Graph graph, const BuildOptions& options) {
     const Value& v = out.graph.value(static_cast<ValueId>(i));
     if (!v.name.empty() && is_half(v.type().dtype)) out.halves.emplace(v.name, v.type().dtype);
   }
+  const Grids grids = across_casts(out.graph, options.scales);
   widen_halves(out.graph, options);
-  out.placement = place(out.graph, options.scales, options.placement);
+  out.placement = place(out.graph, grids, options.placement);
   return out;
 }
 

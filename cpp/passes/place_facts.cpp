@@ -173,7 +173,8 @@ bool PlaceFacts::behind_weights(ValueId v) const { return behind_[static_cast<si
 const std::string& PlaceFacts::name_of(const Node& n) const {
   static const std::string none;
   if (n.origin.empty()) return none;
-  return graph_.sources->at(static_cast<size_t>(n.origin.back())).name;
+  const int32_t source = source_of(graph_, n);
+  return graph_.sources->at(static_cast<size_t>(source < 0 ? n.origin.back() : source)).name;
 }
 
 ValueId stored_weight(const Graph& g, ValueId v) {

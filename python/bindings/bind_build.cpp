@@ -9,6 +9,7 @@
 #include "limits.h"
 #include "log.h"
 #include "passes/pass.h"
+#include "passes/place_facts.h"
 #include "py_plan.h"
 
 namespace planck {
@@ -201,14 +202,17 @@ py::dict described(const PlacedModel& model) {
     row["values"] = array_of(quantised_weight(g, t));
     weights.append(row);
   }
+  const auto source = [&](NodeId id) {
+    const Node& n = g.node(id);
+    const int32_t own = source_of(g, n);
+    return own < 0 ? n.origin.back() : own;
+  };
   for (const NodeId n : model.placement.quantised) {
-    const int32_t source = g.node(n).origin.back();
-    quantised.append(source);
-    names.append(g.sources->at(static_cast<size_t>(source)).name);
+    quantised.append(source(n));
+    names.append(g.sources->at(static_cast<size_t>(source(n))).name);
   }
   for (const KeptFloat& k : model.placement.kept) {
-    const Origin& origin = g.node(k.node).origin;
-    kept.append(py::make_tuple(g.sources->at(static_cast<size_t>(origin.back())).name,
+    kept.append(py::make_tuple(g.sources->at(static_cast<size_t>(source(k.node))).name,
                                g.node(k.node).op->text(), k.reason));
   }
   py::dict out;

@@ -279,3 +279,58 @@ def test_a_constant_in_half_behind_a_view_and_a_cast_is_a_weight() -> None:
     onnx.checker.check_model(quantised, full_check=True)
     again = planck.build(quantised.SerializeToString())
     np.testing.assert_array_equal(again.run(x)["y"], plan.run(x)["y"])
+
+
+def mixed() -> tuple[bytes, dict[str, np.ndarray]]:
+    """Products in half precision between Casts, all else in fp32, as automatic casting has it."""
+    rng = np.random.default_rng(2)
+
+    def node(op: str, inputs: str, output: str, name: str, **attributes: int) -> onnx.NodeProto:
+        return helper.make_node(op, inputs.split(), [output], name, **attributes)
+
+    wide, half = {"to": TensorProto.FLOAT}, {"to": HALF}
+    nodes = [
+        node("Add", "x b", "a", "add"),
+        node("Cast", "a", "a16", "narrow_a", **half),
+        node("MatMul", "a16 w", "m16", "first"),
+        node("Cast", "m16", "m", "widen_m", **wide),
+        node("Relu", "m", "r", "relu"),
+        node("Cast", "r", "r16", "narrow_r", **half),
+        node("MatMul", "r16 v", "n16", "second"),
+        node("Cast", "n16", "n", "widen_n", **wide),
+        node("MatMul", "m u", "k", "third"),
+        node("Add", "n k", "s", "sum"),
+        node("Softmax", "s", "t", "softmax"),
+        node("MatMul", "t z", "y", "last"),
+    ]
+    shapes = {"b": (24,), "w": (24, 32), "v": (32, 16), "u": (32, 16), "z": (16, 4)}
+    tensors = [
+        numpy_helper.from_array(
+            rng.standard_normal(shape).astype(np.float16 if name in "wv" else np.float32), name
+        )
+        for name, shape in shapes.items()
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width])
+        for name, width in (("x", 24), ("y", 4))
+    ]
+    graph = helper.make_graph(nodes, "mixed", ports[:1], ports[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString(), {"x": rng.standard_normal((64, 24)).astype(np.float32)}
+
+
+def test_a_graph_of_two_precisions_is_quantised() -> None:
+    model, feeds = mixed()
+    scales = planck.calibrate(model, feeds).solve()
+    placed = planck.placement(model, scales)
+    assert [w.name for w in placed.weights] == ["w", "v", "u"]
+    assert [k.node for k in placed.kept] == ["last"]
+    plan = planck.build(model, precision="int8", scales=scales)
+    assert products(plan) == {"linear": 1, "qproduct": 3}
+    quantised = planck.quantize(model, scales)
+    onnx.checker.check_model(quantised, full_check=True)
+    again = planck.build(quantised.SerializeToString())
+    assert products(again) == products(plan)
+    np.testing.assert_array_equal(again.run(feeds)["y"], plan.run(feeds)["y"])
+    excluded = planck.placement(model, scales, exclude=["first"])
+    assert [w.name for w in excluded.weights] == ["v", "u"]

@@ -512,6 +512,30 @@ def test_threads_and_batches_keep_every_bit() -> None:
     np.testing.assert_array_equal(plan.run({"x": x[1:]})["y"], whole[1:])
 
 
+def grown(dtype: type, seed: int) -> tuple[bytes, np.ndarray, None]:
+    """A transposed convolution whose windows overlap, then padding on grids of the run, twice."""
+    w = Writer(seed)
+    scale = w.rng.uniform(0.001, 0.01, 24).astype(np.float32)
+
+    def codes(*shape: int) -> np.ndarray:
+        return w.rng.integers(-127, 128, shape).astype(np.int8)
+
+    inputs = [w.through("x", 0.02, 100 if dtype is np.uint8 else -28, dtype)]
+    inputs.append(w.weights("w0", codes(16, 24, 4, 4), scale, 1))
+    attributes = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    y = w.node("ConvTranspose", inputs, "c0", **attributes)
+    for i, group in enumerate((1, 24), 1):
+        names = [f"q{i}", f"s{i}", f"z{i}"]
+        w.nodes.append(helper.make_node("DynamicQuantizeLinear", [y], names, name=f"dql{i}"))
+        inputs = [w.node("DequantizeLinear", names, f"d{i}")]
+        inputs.append(w.weights(f"w{i}", codes(24, 24 // group, 3, 3), scale, 0))
+        attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": group}
+        y = w.node("Conv", inputs, "y" if i == 2 else f"c{i}", **attributes)
+    model = w.model({"x": (TensorProto.FLOAT, ["B", 16, "H", "W"])}, {y: TensorProto.FLOAT})
+    x = w.rng.normal(0, 1, (2, 16, 7, 9)).astype(np.float32)
+    return model, x, None
+
+
 DIGEST = """
 import hashlib, sys, numpy as np, planck
 data = np.load(sys.argv[2])["x"]
@@ -520,7 +544,7 @@ print(hashlib.sha256(plan.run({"x": data})["y"].tobytes()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("make", [chain, mobile])
+@pytest.mark.parametrize("make", [chain, mobile, grown])
 def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.int8, 13)
     (tmp_path / "m.onnx").write_bytes(model)
@@ -539,7 +563,7 @@ def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) 
     assert digests == {here}
 
 
-@pytest.mark.parametrize("make", [chain, mobile])
+@pytest.mark.parametrize("make", [chain, mobile, grown])
 def test_a_saved_plan_is_the_same(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.uint8, 17)
     plan = planck.build(model)
