@@ -34,6 +34,9 @@ std::vector<GemmRecipe> recipes() {
         all.push_back(plain);
         all.back().masked = masked;
         all.back().lines = true;
+        all.push_back(plain);
+        all.back().masked = masked;
+        all.back().once = true;
       }
       all.push_back(plain);
       all.back().panels = std::min(12 / (r * vectors), 6);
@@ -51,7 +54,7 @@ std::vector<GemmRecipe> recipes() {
 std::string name(const GemmRecipe& r) {
   return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
              r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
-             r.lines ? ", lines" : "");
+             r.lines ? ", lines" : "", r.once ? ", once" : "");
 }
 
 // x Phi(x), with the roundings of the vector function.
@@ -193,9 +196,9 @@ TEST(Block, EveryHeightAndWidth) {
                                            {Isa::avx512, 8, 48},
                                            {Isa::avx512, 12, 32}}) {
     if (!this_device().has(isa)) continue;
-    const GemmTile tile = gemm_tile(isa, rows, columns);
     const int64_t k = 6;
     for (int64_t m = 1; m <= 30; ++m) {
+      const GemmTile tile = gemm_tile(isa, rows, columns, m <= rows);
       for (const int64_t n : {1, 16, 47, 100, 300}) {
         GuardedFloats a(m * k), b((n + columns - 1) / columns * columns * k), c(m * n);
         a.randomize(1), b.randomize(2);
