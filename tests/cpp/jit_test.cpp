@@ -34,6 +34,9 @@ std::vector<GemmRecipe> recipes() {
         all.push_back(plain);
         all.back().masked = masked;
         all.back().lines = true;
+        all.push_back(plain);
+        all.back().masked = masked;
+        all.back().once = true;
         for (int exist = 1; masked && isa == Isa::avx2 && exist < 8 * vectors; exist += 2) {
           all.push_back(plain);
           all.back().masked = true;
@@ -63,7 +66,7 @@ std::vector<GemmRecipe> recipes() {
 std::string name(const GemmRecipe& r) {
   return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
              r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
-             r.lines ? ", lines" : "", r.scattered ? ", scattered" : "",
+             r.lines ? ", lines" : "", r.once ? ", once" : "", r.scattered ? ", scattered" : "",
              r.exist > 0 ? cat(", ", r.exist, " exist") : "");
 }
 
@@ -211,9 +214,9 @@ TEST(Block, EveryHeightAndWidth) {
                                            {Isa::avx512, 8, 48},
                                            {Isa::avx512, 12, 32}}) {
     if (!this_device().has(isa)) continue;
-    const GemmTile tile = gemm_tile(isa, rows, columns);
     const int64_t k = 6;
     for (int64_t m = 1; m <= 30; ++m) {
+      const GemmTile tile = gemm_tile(isa, rows, columns, m <= rows);
       for (const int64_t n : {1, 16, 47, 100, 300}) {
         GuardedFloats a(m * k), b((n + columns - 1) / columns * columns * k), c(m * n);
         a.randomize(1), b.randomize(2);
