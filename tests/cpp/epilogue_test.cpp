@@ -83,6 +83,10 @@ std::vector<Named> chains() {
     p.apply(TileOp::relu, p.apply(TileOp::add, gated, p.operand(kFull)));
   }
   {
+    TileProgram& p = add("difference, scale");
+    p.apply(TileOp::mul, p.apply(TileOp::sub, p.operand(0), p.operand(kColumn)), p.operand(kRow));
+  }
+  {
     TileProgram& p = add("select");
     const int16_t less = p.apply(TileOp::less, p.operand(0), p.operand(kFull));
     p.apply(TileOp::select, less, p.operand(kRow), p.operand(kColumn));

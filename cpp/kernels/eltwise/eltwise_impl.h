@@ -64,7 +64,7 @@ PLANCK_INLINE F16 apply(F16 x, [[maybe_unused]] F16 y, [[maybe_unused]] F16 z) {
 #undef PLANCK_ELT_FUSED
 }
 
-// One instruction over `rows` rows of `width` floats, a multiple of 16. The target may be a source.
+// One instruction over `rows` rows of `width` floats. The target may be a source.
 template <EltOp op, int kArity>
 void run_op(const Source* in, Target out, int64_t rows, int64_t width) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -72,12 +72,19 @@ void run_op(const Source* in, Target out, int64_t rows, int64_t width) {
     const float* y = kArity > 1 ? in[1].data + r * in[1].pitch : nullptr;
     const float* z = kArity > 2 ? in[2].data + r * in[2].pitch : nullptr;
     float* to = out.data + r * out.pitch;
-    for (int64_t c = 0; c < width; c += 16) {
+    int64_t c = 0;
+    for (; c + 16 <= width; c += 16) {
       const F16 vx = load(x + c);
       const F16 vy = kArity > 1 ? load(y + c) : vx;
       const F16 vz = kArity > 2 ? load(z + c) : vx;
       store(to + c, apply<op>(vx, vy, vz));
     }
+    if (c == width) continue;
+    const int64_t left = width - c;
+    const F16 vx = load_first(x + c, left);
+    const F16 vy = kArity > 1 ? load_first(y + c, left) : vx;
+    const F16 vz = kArity > 2 ? load_first(z + c, left) : vx;
+    store_first(to + c, apply<op>(vx, vy, vz), left);
   }
 }
 
@@ -290,7 +297,7 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
 
 // One instruction whose operands are all read in place: no buffer, so no blocks either.
 bool is_single_pass(const EltProgram& program, const EltStrip& strip) {
-  if (program.instrs != 1 || program.constants != 0 || strip.columns % 16 != 0) return false;
+  if (program.instrs != 1 || program.constants != 0) return false;
   if (strip.out_type != EltType::f32) return false;
   for (int i = 0; i < program.operands; ++i) {
     const EltOperand& o = strip.operands[i];

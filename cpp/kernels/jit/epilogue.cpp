@@ -200,6 +200,8 @@ class Translator {
         return with_third(apply(EltOp::add, in), in);
       case EltOp::mul_add:
         return with_third(apply(EltOp::mul, in), in);
+      case EltOp::sub_mul:
+        return w_.mul(apply(EltOp::sub, in), in[2]);
       default:
         break;
     }

@@ -396,11 +396,10 @@ Band band_with_ends(const MatmulArgs& args, const float* picture, const Part& ro
       at += w.x.kernel * w.channels;
     }
   }
+  const float* first = picture + top * w.y.step - w.x.begin * w.channels;  // perhaps outside
   const auto address = [](const float* p) { return reinterpret_cast<intptr_t>(p); };
   const auto float_bytes = static_cast<intptr_t>(sizeof(float));
-  const intptr_t first = address(picture) + (top * w.y.step - w.x.begin * w.channels) * float_bytes;
-  return {reinterpret_cast<const float*>(first), w.y.step, w.channels,
-          (address(to) - first) / float_bytes};
+  return {first, w.y.step, w.channels, (address(to) - address(first)) / float_bytes};
 }
 
 Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Worker& worker) {
