@@ -112,8 +112,9 @@ class Contract {
   }
 
   void operator()(const AttentionParams& p) const {
-    f32_inputs();
+    f32_before(p.then);
     const BoundValue &q = in(0), &k = in(1), &v = in(2), &y = out(0);
+    expect(y.dtype == type_of(p.then), "its output is ", y, ", its program gives another type");
     for (const BoundValue* x : {&q, &k, &v, &y}) {
       const bool merged = x->rank() == 3 && x->shape[2] % p.heads == 0;
       const bool split = x->rank() == 4 && x->shape[1] == p.heads;
@@ -130,13 +131,15 @@ class Contract {
     if (has(3)) expect(in(3).rank() <= 4, "the mask ", in(3), " has more than four axes");
   }
 
-  void operator()(const NormParams&) const {
+  void operator()(const NormParams& p) const {
     const BoundValue& x = in(0);
-    f32_inputs();
-    rows(x);
+    const bool quantizes = !p.bytes.body.empty();
+    f32_before({});
     for (size_t i = 0; i < step_.outputs.size(); ++i) {
       rows(out(i));
       expect(out(i).shape == x.shape, x, " and ", out(i), " differ");
+      const DType type = quantizes && i == 1 ? type_of(p.bytes) : DType::f32;
+      expect(out(i).dtype == type, "its output ", out(i), " is not what it gives");
     }
     if (has(1)) same_rows(1, x);
     for (const size_t i : {2, 3}) {

@@ -317,9 +317,13 @@ class Verifier {
   static StepArity check(const Step&, const MatmulParams&) { return {2, 2}; }
   static StepArity check(const Step&, const AttentionParams& p) {
     expect(p.heads > 0 && p.heads < (1 << 20), "it has ", p.heads, " heads");
+    epilogue(p.then, 1);
     return {4, 4};
   }
-  static StepArity check(const Step&, const NormParams&) { return {4, 4, 1, 2}; }
+  static StepArity check(const Step&, const NormParams& p) {
+    epilogue(p.bytes, 1);
+    return {4, 4, p.bytes.body.empty() ? 1 : 2, 2};
+  }
   static StepArity check(const Step&, const SoftmaxParams&) { return {1, 1}; }
   StepArity check(const Step& s, const EltwiseParams& p) const {
     program(p.program);

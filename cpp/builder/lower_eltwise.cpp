@@ -197,8 +197,24 @@ bool is_eltwise(const Graph& g, const Node& n) {
   return n.inputs.size() <= 3 && takes_types(g, n);
 }
 
+const Node* quantizing_reader(const Graph& g, ValueId id) {
+  for (const NodeId reader : g.value(id).readers) {
+    const Node& n = g.node(reader);
+    if (!n.is("QuantizeLinear") || !is_eltwise(g, n) || n.inputs[0] != id) continue;
+    const bool by_constants = scalar_constant(g, n.inputs[1]) &&
+                              (n.input(2) == kAbsent || scalar_constant(g, n.inputs[2]));
+    if (by_constants && g.value(n.outputs[0]).type().dtype == DType::u8) return &n;
+  }
+  return nullptr;
+}
+
+TileProgram own_program(Lowering& l, const Node& n) {
+  return std::move(ChainBuilder(l, n).alone().program);
+}
+
 std::string lower_eltwise(Lowering& l, const Node& n) {
   const ValueId out = n.outputs[0];
+  if (l.is_written(out)) return "";
   if (n.is("DequantizeLinear")) {
     // Who reads bytes takes the operand; chains copy the arithmetic; others ask for the floats.
     l.pending[out] = ChainBuilder(l, n).alone();

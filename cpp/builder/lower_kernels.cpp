@@ -138,15 +138,24 @@ std::string lower_attention(Lowering& l, const Node& n) {
   }
   inputs.push_back(l.value(n.input(3)));
   const auto choice = select_attention(attention.heads, l.forced());
-  AttentionParams params{attention.heads, attention.scale, attention.merged != 0,
-                         attention.masked_rows_zero != 0};
-  l.add_step(n, {.op = "",
-                 .params = params,
-                 .inputs = std::move(inputs),
-                 .outputs = {l.make_output(n, 0, attention.merged != 0)},
-                 .kernel = std::string(choice.row->name),
-                 .nodes = {},
-                 .rejected = choice.rejected});
+  const AttentionParams params{.heads = attention.heads,
+                               .scale = attention.scale,
+                               .merged = attention.merged != 0,
+                               .masked_rows_zero = attention.masked_rows_zero != 0,
+                               .then = {}};
+  const auto emit = [&l, &n, params, inputs, choice](const Node& last, const TileProgram& tail,
+                                                     Origin origin) {
+    AttentionParams whole = params;
+    whole.then = tail;
+    l.add_step(n, {.op = "",
+                   .params = std::move(whole),
+                   .inputs = inputs,
+                   .outputs = {l.make_output(last, 0, params.merged)},
+                   .kernel = std::string(choice.row->name),
+                   .nodes = std::move(origin),
+                   .rejected = choice.rejected});
+  };
+  l.defer(n, emit, true);
   return "";
 }
 
@@ -174,8 +183,12 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
     if (n.outputs[i] != kAbsent && !sum) return "its mean or deviation is read";
   }
   const auto choice = choose_by_isa(norm_rows(), l.forced());
+  NormParams params{.epsilon = epsilon, .bytes = {}};
+  const bool one_output = n.outputs.size() == 1 || n.outputs[1] == kAbsent;
+  const Node* quantize = one_output ? quantizing_reader(l.graph, n.outputs[0]) : nullptr;
+  if (quantize != nullptr) params.bytes = own_program(l, *quantize);
   Step step{.op = "",
-            .params = NormParams{epsilon},
+            .params = std::move(params),
             .inputs = {},
             .outputs = {},
             .kernel = std::string(choice.row->name),
@@ -186,6 +199,10 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
   step.outputs = {l.make_output(n, 0, true)};
   if (n.outputs.size() > 1 && n.outputs[1] != kAbsent) {
     step.outputs.push_back(l.make_output(n, 1, true));
+  }
+  if (quantize != nullptr) {
+    merge_origin(step.nodes, quantize->origin);
+    step.outputs.push_back(l.make_output(*quantize, 0, true));
   }
   l.add_step(n, std::move(step));
   return "";

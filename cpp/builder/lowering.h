@@ -89,6 +89,8 @@ class Lowering {
   // Writes a pending chain to memory: at the end of the product that it starts from, if it reads
   // nothing else, or as a step of its own.
   void flush(ValueId id);
+  // Whether the value has its place in memory.
+  bool is_written(ValueId id) const { return values_.contains(id); }
   // Whether the pending chain begins at a product that is not emitted yet.
   bool ends_product(ValueId id) const;
 
@@ -190,6 +192,11 @@ bool is_eltwise(const Graph& g, const Node& n);
 // Whether the value's only reader is element-wise over the same shape, so that it need not be
 // written to memory.
 bool chain_goes_on(const Graph& g, ValueId id);
+// The first reader that makes u8 of the value by constants; null: there is none. Who computes the
+// value may do that as well: lower_eltwise leaves out what has its place already.
+const Node* quantizing_reader(const Graph& g, ValueId id);
+// What such a node does to its operand in memory.
+TileProgram own_program(Lowering& l, const Node& n);
 // `then` on what `first` gives: its operand 0 is the result of `first`, and it has no other.
 TileProgram composed(TileProgram first, const TileProgram& then);
 

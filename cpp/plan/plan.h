@@ -213,17 +213,23 @@ struct AttentionParams {  // q, k, v, mask?
   int64_t heads = 1;
   double scale = 1;
   bool merged = true, masked_rows_zero = false;
+  TileProgram then;  // of the result; may end in bytes
   static void fields(auto& s, auto& visit) {
     visit("heads", s.heads);
     visit("scale", s.scale);
     visit("merged", s.merged);
     visit("masked_rows_zero", s.masked_rows_zero);
+    visit("then", s.then);
   }
 };
 struct NormParams {  // x, residual?, gain, bias?
   static constexpr std::string_view kFamily = "norm";
   double epsilon = 1e-5;
-  static void fields(auto& s, auto& visit) { visit("epsilon", s.epsilon); }
+  TileProgram bytes;  // if there is one, output 1 is this of output 0
+  static void fields(auto& s, auto& visit) {
+    visit("epsilon", s.epsilon);
+    visit("bytes", s.bytes);
+  }
 };
 struct SoftmaxParams {  // over the last axis
   static constexpr std::string_view kFamily = "softmax";

@@ -412,7 +412,13 @@ BoundStep bind(const BindContext& c, const Step& step, const AttentionParams& pa
   bound.relocate(args.k, step.inputs[1]);
   bound.relocate(args.v, step.inputs[2]);
   bound.relocate(args.mask, step.inputs[3]);
-  bound.relocate(args.out, step.outputs[0]);
+  if (!params.then.body.empty()) args.program = &bound.make<EltProgram>(compile(params.then));
+  if (out.dtype == DType::f32) {
+    bound.relocate(args.out, step.outputs[0]);
+  } else {
+    args.bytes_type = bytes_type(out);
+    bound.relocate(args.out_bytes, step.outputs[0]);
+  }
   for (const Relocation& r : bound.relocations) *r.slot = &bound;
   bound.jobs.push_back(plan_attention(attention_row(step.kernel), args));
   bound.scratch_bytes = scratch_bytes(args);

@@ -24,6 +24,12 @@ void add_job(BoundStep& bound, const Row& row, const Args& args) {
   bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
 }
 
+EltType type_of(const BoundValue& v) {
+  const auto type = elt_type(v.dtype);
+  if (!type) throw InternalError("a tile program over ", v.dtype);
+  return *type;
+}
+
 int32_t input(const Step& step, size_t i) { return i < step.inputs.size() ? step.inputs[i] : -1; }
 
 }  // namespace
@@ -39,14 +45,26 @@ BoundStep bind(const BindContext& c, const Step& step, const NormParams& params)
   args.eps = static_cast<float>(params.epsilon);
   args.out_stride = c.at(step.outputs[0]).row_stride();
   if (input(step, 1) >= 0) args.residual_stride = c.at(step.inputs[1]).row_stride();
-  if (step.outputs.size() > 1) args.sum_stride = c.at(step.outputs[1]).row_stride();
+  const bool quantizes = !params.bytes.body.empty();
+  if (step.outputs.size() > 1 && !quantizes) {
+    args.sum_stride = c.at(step.outputs[1]).row_stride();
+    bound.relocate(args.sum, step.outputs[1]);
+  }
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.residual, input(step, 1));
   bound.relocate(args.gain, input(step, 2));
   bound.relocate(args.offset, input(step, 3));
   bound.relocate(args.out, step.outputs[0]);
-  if (step.outputs.size() > 1) bound.relocate(args.sum, step.outputs[1]);
-  add_job(bound, norm_row(step.kernel), args);
+  const NormRow& row = norm_row(step.kernel);
+  if (quantizes) {
+    const BoundValue& bytes = c.at(step.outputs[1]);
+    args.strip = eltwise_strip(row.isa);
+    args.program = compile(params.bytes);
+    args.bytes_stride = bytes.row_stride();
+    args.bytes_type = type_of(bytes);
+    bound.relocate(args.bytes, step.outputs[1]);
+  }
+  add_job(bound, row, args);
   return bound;
 }
 
@@ -65,15 +83,7 @@ BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& para
   return bound;
 }
 
-namespace {
-
-EltType type_of(const BoundValue& v) {
-  const auto type = elt_type(v.dtype);
-  if (!type) throw InternalError("a tile program over ", v.dtype);
-  return *type;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
   BoundStep bound;

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/attention/rows.h"
+#include "kernels/eltwise/rows.h"
 #include "kernels/jit/panels.h"
 
 namespace planck {
@@ -36,7 +37,7 @@ int64_t choose_strip(const AttentionArgs& args, int tile_m) {
 }
 
 struct Scratch {
-  float *keys, *values, *scores, *factors;
+  float *keys, *values, *scores, *factors, *results;
 };
 
 int64_t keys_floats(const AttentionArgs& args) {
@@ -55,20 +56,26 @@ Scratch split(const AttentionArgs& args, const Worker& worker) {
   s.values = s.keys + aligned(keys_floats(args));
   s.scores = s.values + aligned(values_floats(args));
   s.factors = s.scores + aligned(args.plan.strip * args.plan.pitch);
+  s.results = s.factors + aligned(args.plan.strip);
   return s;
 }
 
 struct Head {
   const float *q, *k, *v, *mask;
   float* out;
+  uint8_t* out_bytes;
 };
 
 Head head_of(const AttentionArgs& args, int64_t item, int64_t head) {
   const auto at = [&](const HeadStrides& s) { return item * s.batch + head * s.head; };
   const float* mask = args.mask;
   if (mask != nullptr) mask += item * args.mask_batch + head * args.mask_head;
-  return {args.q + at(args.q_strides), args.k + at(args.k_strides), args.v + at(args.v_strides),
-          mask, args.out + at(args.out_strides)};
+  return {args.q + at(args.q_strides),
+          args.k + at(args.k_strides),
+          args.v + at(args.v_strides),
+          mask,
+          args.out_bytes == nullptr ? args.out + at(args.out_strides) : nullptr,
+          args.out_bytes == nullptr ? nullptr : args.out_bytes + at(args.out_strides)};
 }
 
 void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch) {
@@ -117,7 +124,9 @@ void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, cons
 
 void multiply_values(const AttentionArgs& args, const Head& head, const Scratch& s,
                      const Strip& strip) {
-  float* out = head.out + strip.row * args.out_strides.row;
+  const bool staged = args.program != nullptr;
+  float* out = staged ? s.results : head.out + strip.row * args.out_strides.row;
+  const int64_t stride = staged ? args.dv : args.out_strides.row;
   jit::GemmBlock block;
   block.rows = strip.rows;
   block.columns = args.dv;
@@ -126,17 +135,31 @@ void multiply_values(const AttentionArgs& args, const Head& head, const Scratch&
   block.call.a_stride = args.plan.pitch;
   block.call.b = s.values;
   block.call.c = out;
-  block.call.c_stride = args.out_strides.row;
+  block.call.c_stride = stride;
   block.call.k = args.lk;
   jit::multiply(args.plan.tile, block);
   for (int64_t i = 0; i < strip.rows; ++i) {
-    float* to = out + i * args.out_strides.row;
+    float* to = out + i * stride;
     if (s.factors[i] == 0) {
       std::fill(to, to + args.dv, 0.0F);  // masked: zero even where V is not finite
     } else {
       args.plan.row->scale_row(to, args.dv, s.factors[i]);
     }
   }
+}
+
+void run_program(const AttentionArgs& args, const Head& head, const Scratch& s,
+                 const Strip& strip) {
+  const EltOperand results{s.results, args.dv, 1};
+  const int64_t place = strip.row * args.out_strides.row;
+  EltStrip to{&results, nullptr, args.out_strides.row, strip.rows, args.dv};
+  if (head.out_bytes != nullptr) {
+    to.out = head.out_bytes + place;
+    to.out_type = args.bytes_type;
+  } else {
+    to.out = head.out + place;
+  }
+  args.plan.strip_program(*args.program, to);
 }
 
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
@@ -154,6 +177,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     multiply_scores(args, head, scratch, strip);
     softmax(args, head, scratch, strip);
     multiply_values(args, head, scratch, strip);
+    if (args.program != nullptr) run_program(args, head, scratch, strip);
   }
 }
 
@@ -177,7 +201,12 @@ Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
   // two puts all rows into the same sets of L1.
   plan.pitch = round_up(round_up(args.lk, row.tile_n), 16) + 16;
   plan.strip = choose_strip(args, row.tile_m);
-  const int64_t floats = aligned(keys_floats(args)) + aligned(values_floats(args)) +
+  int64_t results = 0;
+  if (args.program != nullptr) {
+    plan.strip_program = eltwise_strip(row.isa);
+    results = aligned(checked_mul(plan.strip, args.dv, "attention results"));
+  }
+  const int64_t floats = results + aligned(keys_floats(args)) + aligned(values_floats(args)) +
                          aligned(checked_mul(plan.strip, plan.pitch, "scores")) +
                          aligned(plan.strip);
   plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch");

@@ -10,6 +10,7 @@
 #include "base/device.h"
 #include "base/dtype.h"
 #include "kernels/attention/softmax_row.h"
+#include "kernels/eltwise/eltwise.h"
 #include "kernels/jit/block.h"
 #include "kernels/job.h"
 
@@ -52,6 +53,10 @@ struct AttentionArgs {
   // A row of -inf only gives zeros, and a mask of -inf hides NaN and inf too; else what the formula
   // says, which is NaN.
   bool masked_rows_zero = false;
+  // What becomes of the result: operand 0 of the program; f32 to out, bytes to out_bytes.
+  const EltProgram* program = nullptr;
+  uint8_t* out_bytes = nullptr;
+  EltType bytes_type = EltType::u8;
 
   // Filled by plan_attention.
   struct Plan {
@@ -60,6 +65,7 @@ struct AttentionArgs {
     int64_t strip = 0;              // query rows whose scores are held at a time
     int64_t pitch = 0;              // of the scores
     int64_t scratch_bytes = 0;
+    EltStripFn strip_program = nullptr;  // runs the program on a strip in scratch
     jit::GemmTile tile;
   } plan;
 };

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/eltwise/eltwise.h"
 #include "kernels/job.h"
 #include "kernels/simd/row_blocks.h"
 
@@ -23,6 +24,12 @@ struct NormArgs {
   int64_t rows, n;
   int64_t x_stride, residual_stride, out_stride, sum_stride;
   float eps;
+  // Where there is a strip: bytes = program(out), as u8 or s8. A block of rows is still near then.
+  EltStripFn strip;
+  EltProgram program;
+  void* bytes;
+  int64_t bytes_stride;
+  EltType bytes_type;
 };
 
 #define PLANCK_NORM(name, isa) void name(const void* args, int64_t tile, const Worker& worker);

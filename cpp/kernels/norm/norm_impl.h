@@ -27,6 +27,10 @@ void run_tile(const NormArgs& a, int64_t tile) {
   const int64_t first = tile * block;
   const int64_t last = first + block < a.rows ? first + block : a.rows;
   for (int64_t row = first; row < last; ++row) run_row(a, row);
+  if (a.strip == nullptr) return;
+  const EltOperand out{a.out + first * a.out_stride, a.out_stride, 1};
+  void* bytes = static_cast<char*>(a.bytes) + first * a.bytes_stride;
+  a.strip(a.program, {&out, bytes, a.bytes_stride, last - first, a.n, a.bytes_type});
 }
 
 }  // namespace
