@@ -92,35 +92,6 @@ void add_chunk(const CorrectedRows& a, const CorrectedPanels& p, const Chunk& ch
   }
 }
 
-// Few rows are not worth turning.
-constexpr int64_t kFewRows = 4;
-
-void add_to_rows(const CorrectedRows& a, const jit::CorrectionGroup& g, int64_t first,
-                 int32_t* starts) {
-  for (int64_t i = 0; i < a.rows; ++i) {
-    const uint8_t* row = a.row[i] + first;
-    int32_t sum = 0;
-    for (int c = 0; c < jit::CorrectionGroup::kCount; ++c) sum += row[g.place[c]] * g.weight[c];
-    starts[i * kColumns + g.column] += sum;
-  }
-}
-
-void add_directly(const CorrectedRows& a, const CorrectedPanels& p, int32_t* starts) {
-  for (int64_t i = 0; i < p.count; ++i, starts += a.rows * kColumns) {
-    const int8_t* panel = p.first + i * p.layout.bytes;
-    if (!p.layout.corrected(panel)) continue;
-    const int64_t columns = std::min(kColumns, p.columns - i * kColumns);
-    for (int64_t r = 0; r < a.rows; ++r) {
-      std::copy_n(p.offset + i * kColumns, columns, starts + r * kColumns);
-    }
-    const jit::CorrectionGroup* group = p.layout.groups(panel);
-    for (int64_t block = 0; block < p.layout.blocks; ++block) {
-      const jit::CorrectionGroup* end = group + p.layout.count(panel, block);
-      for (; group < end; ++group) add_to_rows(a, *group, block * kBlock, starts);
-    }
-  }
-}
-
 }  // namespace
 
 int64_t corrections_scratch(int64_t panels) {
@@ -135,7 +106,6 @@ void add_corrections(const CorrectedRows& a, const CorrectedPanels& panels, uint
   bool any = false;
   for (int64_t i = 0; i < panels.count; ++i) any = any || corrected(i);
   if (!any) return;
-  if (a.rows <= kFewRows && a.lines == 1) return add_directly(a, panels, starts);
   std::memset(scratch + kTurnedBytes, 0, static_cast<size_t>(sums_bytes(panels.count)));
   for (int64_t first = 0; first < a.rows; first += kTurnedRows) {
     add_chunk(a, panels, chunk_of(a, first), scratch, starts);
