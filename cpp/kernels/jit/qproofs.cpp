@@ -243,29 +243,40 @@ bool order_holds(const ProofLayout& layout, PanelForm form, const uint8_t* order
   return true;
 }
 
+// Whatever their weights: kernels read at all places.
+bool places_hold(const ProofLayout& layout, const int8_t* panel) {
+  const CorrectionGroup* group = layout.groups(panel);
+  for (int64_t block = 0; block < layout.blocks; ++block) {
+    const int64_t end = std::min(ProofLayout::kBlock, layout.depth - block * ProofLayout::kBlock);
+    for (int64_t i = 0; i < layout.count(panel, block); ++i, ++group) {
+      const auto inside = [&](uint16_t place) { return place < end; };
+      if (!std::ranges::all_of(group->place, inside)) return false;
+    }
+  }
+  return true;
+}
+
+// Where the number of groups fits the panel.
 bool corrections_hold(const ProofLayout& layout, const int8_t* panel, int64_t groups) {
+  if (!places_hold(layout, panel)) return false;
   for (int64_t i = 0; i < groups; ++i) {
     const CorrectionGroup& g = layout.groups(panel)[i];
-    const bool inside =
-        std::ranges::all_of(g.place, [](uint16_t place) { return place < ProofLayout::kBlock; });
-    if (!inside || g.column >= kColumns || !fits(g)) return false;
+    if (g.column >= kColumns || !fits(g)) return false;
   }
   std::vector<int16_t> whole(static_cast<size_t>(layout.groups_at));
   restore(layout, panel, whole.data());
   bool inside = true;
   each_correction(layout, panel, [&](int64_t k, int64_t column, int8_t weight) {
-    inside = inside && k < layout.k;
-    if (!inside) return;
     int16_t& w = whole[static_cast<size_t>(place_of(k, column))];
     w = static_cast<int16_t>(w + weight);
-    inside = std::abs(w) <= 2 * kMost;  // and never leaves its type
+    inside = inside && std::abs(w) <= 2 * kMost;
   });
   return inside && std::ranges::all_of(whole, [](int16_t w) { return w >= -128 && w <= 127; });
 }
 
 }  // namespace
 
-ProofLayout::ProofLayout(int64_t depth) : k(round_up(depth, 4)), whole(depth / 4) {
+ProofLayout::ProofLayout(int64_t rows) : depth(rows), k(round_up(rows, 4)), whole(rows / 4) {
   constexpr int64_t kSpare = 16;  // narrow columns fill their groups badly
   blocks = ceil_div(k, kBlock);
   capacity = k / 16 * 3 + kSpare;

@@ -29,8 +29,8 @@ struct CorrectionGroup {
 // every kOrdered groups in an order of its own (qmatching.h); one that is not whole is the last.
 struct ProofLayout {
   static constexpr int64_t kColumns = 16, kBlock = 512, kOrdered = 128;
-  explicit ProofLayout(int64_t depth);
-  int64_t k, whole;          // rounded up to groups of 4; groups that are whole
+  explicit ProofLayout(int64_t rows);
+  int64_t depth, k, whole;   // as it is; rounded up to groups of 4; groups that are whole
   int64_t blocks, capacity;  // capacity: correction groups
   int64_t groups_at, counts_at, order_at, form_at, bytes;
 

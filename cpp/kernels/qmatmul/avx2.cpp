@@ -15,11 +15,11 @@ void store(void* to, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(to),
 void turn_bytes(__m256i (&x)[16], uint8_t* to) {
   for (int round = 0; round < 4; ++round) {
     __m256i y[16];
-    for (int i = 0; i < 8; ++i) {
+    for (int64_t i = 0; i < 8; ++i) {
       y[2 * i] = _mm256_unpacklo_epi8(x[i], x[8 + i]);
       y[2 * i + 1] = _mm256_unpackhi_epi8(x[i], x[8 + i]);
     }
-    for (int i = 0; i < 16; ++i) x[i] = y[i];
+    for (int64_t i = 0; i < 16; ++i) x[i] = y[i];
   }
   for (int64_t i = 0; i < 16; ++i) store(to + i * kTurnedRows, x[i]);
 }
