@@ -109,7 +109,9 @@ def load_thresholds(path: Path = HERE / "thresholds.toml") -> Thresholds:
 def load_cases(
     path: Path = HERE / "cases.toml", *, only: str = "", threads: int | None = None
 ) -> list[Case]:
-    """Reads the rows whose id contains `only`; `threads` replaces the count of each row.
+    """Reads the rows whose id contains `only`, or one of its parts between commas.
+
+    `threads` replaces the count of each row.
 
     A row has the keys of `defaults` and of `precision.NAME` of its own precision that it does not
     set itself. A goal written in a row belongs to the row's own thread count and goes when that is
@@ -122,7 +124,7 @@ def load_cases(
             replace(case, threads=threads, goal=case.goal if threads == case.threads else None)
             for case in cases
         ]
-    return [case for case in cases if only in case.id]
+    return [case for case in cases if any(part in case.id for part in only.split(","))]
 
 
 def _case(document: dict[str, Any], row: dict[str, Any]) -> Case:

@@ -351,7 +351,9 @@ def run_cases(
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/models.py", description="Planck against its peers")
-    parser.add_argument("--only", default="", help="cases whose id contains this")
+    parser.add_argument(
+        "--only", default="", help="cases whose id contains one of these, with commas"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="rounds per engine (at least 6)")
     parser.add_argument("--engines", help="comma-separated, instead of each row's own")
     parser.add_argument("--threads", type=int, help="instead of each row's own count")
@@ -370,7 +372,7 @@ def _write_record(record: dict[str, Any], target: str | None, only: str) -> None
     if target == "-":
         print(text, end="")
         return
-    name = f"models-{only or 'all'}-{record['environment']['cpu_class']}.json"
+    name = f"models-{only.replace(',', '-') or 'all'}-{record['environment']['cpu_class']}.json"
     path = Path(target) if target else ROOT / "bench" / "results" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -233,6 +233,12 @@ def test_cases_and_thresholds_agree() -> None:
     assert {name for case in cases for name in (*case.engines, case.reference)} <= set(ENGINES)
 
 
+def test_cases_are_chosen_by_parts_of_their_names() -> None:
+    names = [case.id for case in load_cases(only="minilm-1x32,ocr_cls")]
+    assert names == ["minilm-1x32-fp32", "ocr_cls-6x48x192-fp32"]
+    assert load_cases(only="") == load_cases() and load_cases(only="none such") == []
+
+
 def test_goals_belong_to_class_and_threads() -> None:
     limits = load_thresholds()
     (case,) = load_cases(only="bert_encoder-1x32-fp32")
