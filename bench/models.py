@@ -351,9 +351,7 @@ def run_cases(
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/models.py", description="Planck against its peers")
-    parser.add_argument(
-        "--only", default="", help="cases whose id contains one of these, with commas"
-    )
+    parser.add_argument("--only", default="", help="parts of the ids of cases, with commas")
     parser.add_argument("--rounds", type=int, default=9, help="rounds per engine (at least 6)")
     parser.add_argument("--engines", help="comma-separated, instead of each row's own")
     parser.add_argument("--threads", type=int, help="instead of each row's own count")
