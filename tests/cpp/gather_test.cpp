@@ -22,7 +22,8 @@ struct Readers {
     std::byte* bytes = nullptr;
     const Tensor tensor = Tensor::make(DType::f32, {count}, &bytes);
     auto* floats = reinterpret_cast<float*>(bytes);
-    for (int64_t i = 0; i < count; ++i) floats[i] = static_cast<float>(1000 * index + i % 997);
+    for (int64_t i = 0; i < count; ++i)
+      floats[i] = static_cast<float>(i % 997) + static_cast<float>(index);
     plan.constants.push_back({"w", tensor, {.kernel = "some kernel"}});
     plan.buffers.push_back({.kind = BufferKind::constant, .index = index});
     plan.values.push_back({.buffer = index});
