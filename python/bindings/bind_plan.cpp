@@ -15,6 +15,20 @@
 namespace planck {
 namespace {
 
+// A key of feeds or outputs; names of a model are UTF-8, which not every text of Python can be.
+std::string name_of(const py::handle& key, const char* what) {
+  if (!py::isinstance<py::str>(key)) throw FeedError("the name of ", what, " is not a string");
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(key.ptr(), &size);
+  if (text == nullptr) {
+    PyErr_Clear();
+    throw FeedError("the name of ", what, " is not UTF-8: ", py::repr(key).cast<std::string>());
+  }
+  return {text, static_cast<size_t>(size)};
+}
+
+constexpr const char* kOutputHint = "plan.outputs lists what run gives";
+
 // Gives the caller's arrays or makes new ones; entered without the GIL.
 class ArraySink : public OutputSink {
  public:
@@ -52,7 +66,7 @@ class ArraySink : public OutputSink {
     if (!py::isinstance<py::array>(given)) {
       const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
       throw with(FeedError("out['", port.name, "'] is not a NumPy array; expected ", want),
-                 {.expected = want});
+                 {.expected = want, .hint = kOutputHint});
     }
     auto array = py::reinterpret_borrow<py::array>(given);
     const bool fits = dtype_of_array(array, port.name) == port.dtype &&
@@ -66,10 +80,13 @@ class ArraySink : public OutputSink {
   [[noreturn]] static void refuse(const PlanPort& port, std::span<const int64_t> shape,
                                   const py::array& array) {
     const std::string want = cat(info(port.dtype).numpy, shape_text(shape));
-    const std::string got = cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)));
+    const bool dense = (array.flags() & py::array::c_style) != 0;
+    const std::string got =
+        cat(std::string(py::str(array.dtype())), shape_text(shape_of(array)),
+            array.writeable() ? "" : ", read-only", dense ? "" : ", not C-contiguous");
     throw with(
         FeedError("out['", port.name, "']: expected a writable C-contiguous ", want, ", got ", got),
-        {.expected = want, .got = got});
+        {.expected = want, .got = got, .hint = kOutputHint});
   }
 
   const py::dict* given_;
@@ -84,8 +101,7 @@ struct FeedArrays {
 
   explicit FeedArrays(const py::dict& given) {
     for (const auto& [key, value] : given) {
-      if (!py::isinstance<py::str>(key)) throw FeedError("the name of an input is not a string");
-      names.push_back(key.cast<std::string>());
+      names.push_back(name_of(key, "an input"));
       arrays.push_back(dense_array(py::reinterpret_borrow<py::object>(value), names.back()));
       shapes.push_back(shape_of(arrays.back()));
     }
@@ -102,10 +118,10 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
   const FeedArrays given(feeds);
   if (out) {
     for (const auto& [key, value] : *out) {
-      const std::string name = py::str(key);
+      const std::string name = name_of(key, "an output");
       const auto& ports = self.plan().outputs;
       if (std::ranges::find(ports, name, &PlanPort::name) == ports.end()) {
-        throw FeedError("the model has no output '", name, "'");
+        throw with(FeedError("the model has no output '", name, "'"), {.hint = kOutputHint});
       }
     }
   }

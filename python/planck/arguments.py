@@ -75,6 +75,8 @@ def by_name(option: str, given: Any, values: str) -> dict[Any, Any]:
         return {}
     if not isinstance(given, Mapping):
         raise wrong(f"{option} is {type(given).__name__}; expected {values} by name")
+    for name in given:
+        _expect_name(option, name)
     return dict(given)
 
 
@@ -84,9 +86,19 @@ def names_in(option: str, given: Any) -> list[str]:
         raise wrong(f"{option} is {given!r}; expected a list of names")
     names = list(given)
     for name in names:
-        if not isinstance(name, str):
-            raise wrong(f"{option} holds {name!r}; expected names as text")
+        _expect_name(option, name)
     return names
+
+
+def _expect_name(option: str, name: Any) -> None:
+    if not isinstance(name, str) or not _is_utf8(name):
+        raise wrong(f"{option} holds {name!r}; expected names as text of UTF-8")
+
+
+def expect_type(option: str, given: Any, kind: Any, expected: str) -> None:
+    """Whether an option is of a kind, or None."""
+    if given is not None and not isinstance(given, kind):
+        raise wrong(f"{option} is {given!r}; expected {expected}")
 
 
 def path_of(path: Any, what: str = "path") -> str:

@@ -6,13 +6,14 @@ import errno
 import json
 import logging
 import math
+import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
-from planck.arguments import path_of
+from planck.arguments import by_name, path_of
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     from numpy.typing import NDArray
@@ -65,7 +66,10 @@ class TensorScale:
             raise self._error(f"has the axis {self.axis!r}; expected a whole number or None")
         if self.dtype not in GRIDS:
             raise self._error(f"has the type {self.dtype!r}; expected 's8' or 'u8'")
-        scale = np.array(self.scale, dtype=np.float32).reshape(-1)
+        try:
+            scale = np.array(self.scale, dtype=np.float32).reshape(-1)
+        except (TypeError, ValueError):
+            raise self._error(f"has the scales {self.scale!r}; expected numbers") from None
         given = np.asarray(self.zero_point).reshape(-1)
         if not np.issubdtype(given.dtype, np.integer):
             raise self._error(f"has zero points of type {given.dtype}; expected integers")
@@ -201,7 +205,12 @@ class Scales(Mapping[str, TensorScale]):
         that is negative, NaN or infinite.
         """
         tensors = []
-        for name, absmax in ranges.items():
+        for name, absmax in by_name("ranges", ranges, "the largest |x|").items():
+            if not isinstance(absmax, numbers.Real):
+                raise _core.CalibrationError(
+                    f"tensor {name!r} has the range {absmax!r}; expected a number"
+                )
+            absmax = float(absmax)
             if not math.isfinite(absmax) or absmax < 0:
                 raise _core.CalibrationError(
                     f"tensor {name!r} has the range {absmax}; expected a finite number, at least 0"
@@ -590,6 +599,8 @@ class Calibration:
         ...     print(error)
         this is not a calibration of Planck: it does not begin with the magic
         """
+        if not isinstance(data, bytes):
+            raise _core.UsageError(f"data is {type(data).__name__}; expected bytes")
         return cls(_core.read_calibration(data))
 
     @classmethod

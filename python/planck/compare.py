@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
-from planck.arguments import expect_plan, thread_count
+from planck.arguments import expect_plan, expect_type, thread_count
 from planck.calibration import write_text
 from planck.data import Batches
 from planck.plan import Plan
@@ -300,6 +300,8 @@ def compare(
     (True, None)
     """
     plan = expect_plan(plan)
+    expect_type("min_sqnr_db", min_sqnr_db, (int, float), "a number of decibels")
+    expect_type("progress", progress, Callable, "a callback (fraction)")
     samples = list(Batches(data, plan.inputs, what="data"))
     if not samples:
         raise _core.UsageError("compare needs data: a dictionary of feeds, or several")

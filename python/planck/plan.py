@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
-from planck.arguments import by_name, names_in, path_of, thread_count
+from planck.arguments import by_name, expect_type, names_in, path_of, thread_count
 from planck.limits import LimitsLike, as_dict
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
@@ -154,6 +154,8 @@ class Plan:
                 raise _core.FeedError(f"{name} is {type(given).__name__}; expected arrays by name")
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             raise _core.UsageError(f"timeout is {timeout!r}; expected more than 0 seconds")
+        expect_type("cancel", cancel, _core.Cancel, "a planck.Cancel")
+        expect_type("times", times, list, "a list")
         outputs = None if out is None else dict(out)
         rows: list[tuple[float, float]] | None = None if times is None else []
         results = self._core.run(dict(feeds), outputs, timeout or 0.0, cancel, rows)
@@ -411,6 +413,7 @@ def load(
     planck.build makes a plan from an ONNX model
     """
     team = thread_count(threads)
+    expect_type("verify", verify, bool, "True or False")
     if not isinstance(expect_sha256, (str, type(None))):
         raise _core.UsageError(f"expect_sha256 is {expect_sha256!r}; expected hexadecimal text")
     bounds = as_dict(limits)

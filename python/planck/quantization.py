@@ -187,7 +187,7 @@ def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale
             "from before planck.smooth do not fit the model after it"
         )
     if isinstance(scales, Mapping):
-        for name, scale in scales.items():
+        for name, scale in by_name("scales", scales, "planck.TensorScale").items():
             if not isinstance(scale, TensorScale):
                 raise _core.UsageError(
                     f"scales[{name!r}] is {type(scale).__name__}; expected planck.TensorScale"

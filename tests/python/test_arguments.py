@@ -316,6 +316,41 @@ def test_calls_of_a_plan(plan: planck.Plan) -> None:
         planck.int8_report(plan, sizes={"bach": 1})
 
 
+def test_names_that_are_no_utf8(digits: Path, plan: planck.Plan) -> None:
+    name = "\udc80"
+    calls: list[Callable[[], Any]] = [
+        lambda: plan.run({name: ONE["image"]}),
+        lambda: plan.run(ONE, out={name: ONE["image"]}),
+        lambda: plan.memory({name: (1, 1, 8, 8)}),
+        lambda: plan.taps(ONE, [name]),
+        lambda: planck.build(digits, dims={name: 3}),
+        lambda: planck.calibrate(digits, BATCHES, tensors=[name]),
+        lambda: planck.quantize(digits, planck.Scales.from_ranges({"image": 1.0}), exclude=[name]),
+        lambda: planck.Scales.from_ranges({name: 1.0}),
+    ]
+    for call in calls:
+        with pytest.raises(planck.UsageError, match="UTF-8"):  # a FeedError is one
+            call()
+
+
+def test_more_arguments(digits: Path, plan: planck.Plan) -> None:
+    scale: Any = planck.TensorScale
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: plan.run(ONE, cancel=3), "cancel is 3; expected a planck.Cancel"),  # type: ignore[arg-type]
+        (lambda: plan.run(ONE, times=()), "expected a list"),  # type: ignore[arg-type]
+        (lambda: planck.load(b"", verify="yes"), "verify is 'yes'; expected True or False"),  # type: ignore[arg-type]
+        (lambda: planck.compare(plan, "double", ONE, min_sqnr_db="9"), "decibels"),  # type: ignore[arg-type]
+        (lambda: planck.compare(plan, "double", ONE, progress=3), "callback"),  # type: ignore[arg-type]
+        (lambda: scale("x", ["a"], [0]), "expected numbers"),
+        (lambda: planck.Scales.from_ranges({"x": "a"}), "expected a number"),  # type: ignore[dict-item]
+        (lambda: planck.Scales.from_ranges([1]), "expected the largest"),  # type: ignore[arg-type]
+        (lambda: planck.Calibration.from_bytes("x"), "data is str; expected bytes"),  # type: ignore[arg-type]
+    ]
+    for call, text in calls:
+        with pytest.raises(planck.Error, match=text):
+            call()
+
+
 def test_shapes_beyond_all_memory(plan: planck.Plan) -> None:
     """Extents that multiply beyond 64 bits, and broadcast arrays whose copy no memory holds."""
     with pytest.raises(planck.LimitError, match="the shapes of this run are too large") as error:

@@ -87,6 +87,13 @@ def test_out_arrays_are_checked(bert, feeds):
         bert.run(feeds, out={"logits": out["pooler_output"]})
     with pytest.raises(planck.FeedError, match=r"expected a writable C-contiguous float32\[2,64\]"):
         bert.run(feeds, out={"pooler_output": out["pooler_output"][:1]})
+    fixed = out["pooler_output"].copy()
+    fixed.setflags(write=False)
+    with pytest.raises(planck.FeedError, match=r"got float32\[2,64\], read-only") as error:
+        bert.run(feeds, out={"pooler_output": fixed})
+    assert "plan.outputs" in error.value.hint
+    with pytest.raises(planck.FeedError, match=r"got float32\[2,64\], not C-contiguous"):
+        bert.run(feeds, out={"pooler_output": np.asfortranarray(fixed)})
 
 
 def test_options(model_path):
