@@ -120,7 +120,7 @@ GemmTile gemm_tile(Isa isa, int rows, int columns) {
   GemmTile tile;
   tile.rows = rows;
   tile.columns = columns;
-  tile.prefetch_k = prefetch_k(isa);
+  tile.prefetch_k = prefetch_k(isa, recipe_of(isa, 1, columns).vectors);
   for (int r = 1; r <= rows; ++r) {
     tile.panels[r] = 1;
     if (isa == Isa::portable) {

@@ -269,7 +269,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     for (int step = 0; step < kUnroll; ++step) {
       one_k(step);
       prefetch_b(step);
-      if ((step + 1) % prefetch_k(r_.isa) != 0) continue;
+      if ((step + 1) % prefetch_k(r_.isa, r_.vectors) != 0) continue;
       prefetcht1(ptr[next]);
       add(next, next_step);
     }

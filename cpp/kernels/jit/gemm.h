@@ -27,7 +27,7 @@ struct GemmCall {
   int64_t residual_stride = 0;
   const int32_t* mask = nullptr;   // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;  // any address: a prefetch never faults
-  int64_t prefetch_step = 0;       // bytes for every prefetch_k(isa) k
+  int64_t prefetch_step = 0;       // bytes for every prefetch_k() k
   int64_t flags = 0;               // GemmFlag
   int64_t rows = 0;                // read by the portable kernel only
   // What the epilogue of the recipe reads: element [i, j] of this call is element [row + i,
@@ -78,9 +78,12 @@ GemmFn gemm_kernel(const GemmRecipe& recipe);
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
 constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
 
-// Tall tiles of long vectors read a panel in few passes, so that each must prefetch more of what
-// comes next: a step of more than a line would leave out some.
-constexpr int prefetch_k(Isa isa) { return isa >= Isa::avx512 ? 2 : 4; }
+// Tall tiles read a panel in few passes, so that each must prefetch more of what comes next: a step
+// of more than a line would leave out some. Panels of three long vectors would need three times as
+// many, which are slower than what is left out.
+constexpr int prefetch_k(Isa isa, int vectors) {
+  return isa >= Isa::avx512 && vectors <= 2 ? 2 : 4;
+}
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
 void gemm_portable(const GemmCall* call);
