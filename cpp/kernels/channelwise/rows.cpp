@@ -100,14 +100,16 @@ void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
 void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   // Much more work than taking a ticket, and few enough outputs to be in L1 when a program reads
   // them.
-  constexpr int64_t kSteps = 1 << 18, kFloats = 6144;
+  constexpr int64_t kSteps = 1 << 18, kFloats = 6144, kTogether = 8;  // outputs of a kernel
   if (args.bytes != nullptr && !args.quantizes) need_program(args);
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t columns = std::max<int64_t>(args.columns.out, 1);
   int64_t outputs = kSteps / std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
   if (args.finish == ChannelwiseFinish::program) outputs = std::min(outputs, kFloats);
-  const int64_t most = std::clamp<int64_t>(outputs / channels, 8, 1024);
-  args.places = ceil_div(columns, ceil_div(columns, most));
+  const int64_t most = std::clamp<int64_t>(outputs / channels, kTogether, 1024);
+  const int64_t even = ceil_div(columns, ceil_div(columns, most));
+  args.places =
+      even < columns ? std::min(round_up(even, kTogether), most / kTogether * kTogether) : columns;
   if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 
