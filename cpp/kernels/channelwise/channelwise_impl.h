@@ -82,10 +82,10 @@ PLANCK_INLINE F16 finished(const Group& g, F16 y) {
   return y;
 }
 
-PLANCK_INLINE void store_byte_lanes(uint8_t* to, F16 x, int64_t lanes) {
-  if (lanes == 16) return store_bytes(to, x);
+PLANCK_INLINE void store_level_lanes(uint8_t* to, F16 level, int32_t zero, int64_t lanes) {
+  if (lanes == 16) return store_levels(to, level, zero);
   uint8_t part[16];
-  store_bytes(part, x);
+  store_levels(part, level, zero);
   for (int64_t i = 0; i < lanes; ++i) to[i] = part[i];
 }
 
@@ -97,7 +97,8 @@ PLANCK_INLINE void put(const Group& g, F16 y, int64_t i, int64_t channel, int64_
   }
   const int64_t place = i * g.out_stride + channel;
   if (g.bytes == nullptr) return store_lanes(g.out + place, finished(g, y), lanes);
-  store_byte_lanes(g.bytes + place, quantize_by(finished(g, y), g.quotient), lanes);
+  const F16 level = level_by(finished(g, y), g.quotient);
+  store_level_lanes(g.bytes + place, level, g.quotient.zero, lanes);
 }
 
 template <ChannelwiseOp op, int kCount, class Row>
