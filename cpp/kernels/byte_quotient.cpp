@@ -48,8 +48,7 @@ ByteQuotient byte_quotient(float scale, int32_t zero) {
   by.inverse = static_cast<float>(exact);
   by.rest = static_cast<float>(exact - static_cast<double>(by.inverse));
   by.most = static_cast<float>(kMostByte - zero) * scale;
-  by.zero = static_cast<float>(zero);
-  by.low = static_cast<float>(-zero);
+  by.zero = zero;
   by.proved = prove(by, scale, zero);
   return by;
 }

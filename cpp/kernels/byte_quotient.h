@@ -11,7 +11,7 @@ struct ByteQuotient {
   bool proved = false;          // for all floats; else the rest is not to be used
   float inverse = 1, rest = 0;  // their sum is 1 / scale, to twice the digits
   float most = 0;               // becomes 255, and so does all above
-  float zero = 0, low = 0;      // the zero point, a whole number, and what 0 stands for
+  int32_t zero = 0;             // the zero point
 };
 
 // For the zero point `zero`, from 0 to 255. Not proved where numbers on the way might leave the

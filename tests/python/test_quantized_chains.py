@@ -320,6 +320,48 @@ def test_bytes_behind_products(name: str) -> None:
     check(chain, planck.load(plan.to_bytes()).run(chain.feeds))
 
 
+NORM = node("LayerNormalization", ["x", "norm_gain", "norm_bias"], ["a"], "a", axis=-1)
+NORM_WEIGHTS = {
+    "norm_gain": np.linspace(-2, 2, 17, dtype=np.float32),
+    "norm_bias": np.linspace(1, -1, 17, dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bytes_beside_a_norm(threads: int) -> None:
+    """A norm whose result is read as floats and as bytes writes both, in one step."""
+    feeds = {"x": np.tile(CLEAN, (7, 1, 1, 1))}
+    floats = Chain([NORM], feeds, [], {"a": feeds["x"]}, weights=NORM_WEIGHTS)
+    a = built(floats, fallback="error").run(feeds)["a"]
+    results = {"a": a, "y": quantize(a, P["s"], P["z"])}
+    assert len(np.unique(results["y"])) > 50
+    chain = Chain([NORM, q("a", "y")], feeds, ["norm"], results, True, NORM_WEIGHTS)
+    plan = built(chain, fallback="error", threads=threads)
+    assert [step.family for step in plan.steps] == ["norm"]
+    check(chain, plan.run(feeds))
+    check(chain, planck.load(plan.to_bytes()).run(feeds))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bytes_behind_attention(threads: int) -> None:
+    """What attention ends in is the quantised form of what it gives as floats, bit for bit."""
+    feeds = {name: (2 * RNG.standard_normal((2, 3, 37, 8))).astype(np.float32) for name in "xkv"}
+    nodes = [
+        node("Transpose", ["k"], ["t"], "t", perm=[0, 1, 3, 2]),
+        node("MatMul", ["x", "t"], ["scores"], "scores"),
+        node("Softmax", ["scores"], ["p"], "p", axis=-1),
+        node("MatMul", ["p", "v"], ["a"], "a"),
+    ]
+    floats = Chain(nodes, feeds, [], {"a": feeds["x"]})
+    want = quantize(built(floats, fallback="error").run(feeds)["a"], P["s"], P["z"])
+    assert len(np.unique(want)) > 50
+    chain = Chain([*nodes, q("a", "y")], feeds, ["attention"], {"y": want})
+    plan = built(chain, fallback="error", threads=threads)
+    assert [step.family for step in plan.steps] == ["attention"]
+    check(chain, plan.run(feeds))
+    check(chain, planck.load(plan.to_bytes()).run(feeds))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_dynamic_quantization(threads: int) -> None:
     """Bytes, scale and zero point of the whole tensor, and floats out of them again."""

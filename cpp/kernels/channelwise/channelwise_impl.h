@@ -82,10 +82,10 @@ PLANCK_INLINE void scale(const ChannelwiseAffine& affine, F16 (&y)[kCount]) {
   for (int i = 0; i < kCount; ++i) y[i] = y[i] * by + shift;
 }
 
-PLANCK_INLINE void store_byte_lanes(uint8_t* to, F16 x, int64_t lanes) {
-  if (lanes == 16) return store_bytes(to, x);
+PLANCK_INLINE void store_level_lanes(uint8_t* to, F16 level, int32_t zero, int64_t lanes) {
+  if (lanes == 16) return store_levels(to, level, zero);
   uint8_t part[16];
-  store_bytes(part, x);
+  store_levels(part, level, zero);
   for (int64_t i = 0; i < lanes; ++i) to[i] = part[i];
 }
 
@@ -124,7 +124,8 @@ PLANCK_INLINE void put(const Group& g, F16 (&y)[kCount], int64_t first, int64_t 
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
-    store_byte_lanes(g.bytes + place + i * g.out_stride, quantize_by(y[i], g.quotient), lanes);
+    const F16 level = level_by(y[i], g.quotient);
+    store_level_lanes(g.bytes + place + i * g.out_stride, level, g.quotient.zero, lanes);
   }
 }
 

@@ -248,6 +248,10 @@ Source source_of(const EltOperand& o, const BlockArea& area, float* buffer) {
   return {buffer, area.width};
 }
 
+bool ends_in_quotient(const EltProgram& program, const EltStrip& strip) {
+  return program.quotient.proved && strip.out_type == EltType::u8;
+}
+
 // The last instruction, straight to bytes in memory.
 void store_quantized(const ByteQuotient& quotient, const Source& from, const BlockArea& area,
                      void* to, int64_t row_stride) {
@@ -256,11 +260,17 @@ void store_quantized(const ByteQuotient& quotient, const Source& from, const Blo
   for (int64_t r = 0; r < area.rows; ++r) {
     const float* x = from.data + r * from.pitch;
     char* y = static_cast<char*>(to) + r * row_stride;
-    for (int64_t c = 0; c < whole; c += 16) store_bytes(y + c, quantize_by(load(x + c), by));
+    int64_t c = 0;
+    for (; c + 64 <= whole; c += 64) {
+      const F16 levels[] = {level_by(load(x + c), by), level_by(load(x + c + 16), by),
+                            level_by(load(x + c + 32), by), level_by(load(x + c + 48), by)};
+      store_levels(y + c, levels, by.zero);
+    }
+    for (; c < whole; c += 16) store_levels(y + c, level_by(load(x + c), by), by.zero);
     if (whole == area.columns) continue;
     char part[16];
-    store_bytes(part, quantize_by(load(x + whole), by));
-    for (int64_t c = whole; c < area.columns; ++c) y[c] = part[c - whole];
+    store_levels(part, level_by(load_first(x + whole, area.columns - whole), by), by.zero);
+    for (; c < area.columns; ++c) y[c] = part[c - whole];
   }
 }
 
@@ -283,7 +293,7 @@ void run_block(const EltProgram& program, const EltStrip& strip, const BlockArea
       in[s] = from < kEltRegisters ? Source{buffers.registers[from], area.width}
                                    : operands[from - kEltOperandSource];
     }
-    if (i + 1 == program.instrs && program.quotient.proved && strip.out_type == EltType::u8) {
+    if (i + 1 == program.instrs && ends_in_quotient(program, strip)) {
       return store_quantized(program.quotient, in[0], area, place, strip.out_row_stride);
     }
     Target to{buffers.registers[instr.out], area.width};
@@ -304,6 +314,19 @@ bool is_single_pass(const EltProgram& program, const EltStrip& strip) {
     if (o.column_stride == 0 || o.type != EltType::f32) return false;
   }
   return true;
+}
+
+// Nothing but a quantisation of floats in memory: no blocks either.
+bool is_quantization(const EltProgram& program, const EltStrip& strip) {
+  if (program.instrs != 1 || !ends_in_quotient(program, strip)) return false;
+  const EltOperand& o = strip.operands[0];
+  return program.code[0].in[0] == kEltOperandSource && o.type == EltType::f32 &&
+         o.column_stride == 1;
+}
+void run_quantization(const EltProgram& program, const EltStrip& strip) {
+  const EltOperand& o = strip.operands[0];
+  store_quantized(program.quotient, {static_cast<const float*>(o.data), o.row_stride},
+                  {0, strip.rows, 0, strip.columns, 0}, strip.out, strip.out_row_stride);
 }
 
 void run_blocks(const EltProgram& program, const EltStrip& strip) {
@@ -328,6 +351,7 @@ void run_blocks(const EltProgram& program, const EltStrip& strip) {
 
 void run_strip(const EltProgram& program, const EltStrip& strip) {
   if (strip.rows <= 0 || strip.columns <= 0) return;
+  if (is_quantization(program, strip)) return run_quantization(program, strip);
   if (!is_single_pass(program, strip)) return run_blocks(program, strip);
   Source in[3];
   const EltInstr& instr = program.code[0];

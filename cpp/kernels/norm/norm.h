@@ -25,11 +25,11 @@ struct NormArgs {
   int64_t x_stride, residual_stride, out_stride, sum_stride;
   float eps;
   // Where there is a strip: bytes = program(out), as u8 or s8. A block of rows is still near then.
-  EltStripFn strip;
-  EltProgram program;
-  void* bytes;
-  int64_t bytes_stride;
-  EltType bytes_type;
+  EltStripFn strip = nullptr;
+  EltProgram program = {};
+  void* bytes = nullptr;
+  int64_t bytes_stride = 0;
+  EltType bytes_type = EltType::u8;
 };
 
 #define PLANCK_NORM(name, isa) void name(const void* args, int64_t tile, const Worker& worker);

@@ -221,11 +221,10 @@ PLANCK_INLINE F16 quantize(F16 x, F16 scale, F16 zero, F16 low, F16 high) {
   return (ratio + set1(kRound)) - set1(kRound) + zero;
 }
 
-// The same by what byte_quotient.h proves, before the bounds of a byte from above are needed.
-PLANCK_INLINE F16 quantize_by(F16 x, const ByteQuotient& by) {
+// x / scale by what byte_quotient.h proves, for store_levels: no byte is too large then.
+PLANCK_INLINE F16 level_by(F16 x, const ByteQuotient& by) {
   const F16 t = min2(set1(by.most), x);  // keeps NaN
-  const F16 level = max2(fma(t, set1(by.inverse), t * set1(by.rest)), set1(by.low));
-  return (level + set1(kRound)) - set1(kRound) + set1(by.zero);
+  return fma(t, set1(by.inverse), t * set1(by.rest));
 }
 
 // x = quarters * pi / 2 + rest, |rest| <= pi / 4; of the quarters only the last two bits count.

@@ -126,6 +126,25 @@ PLANCK_INLINE I16 load_s8(const void* p) {
   return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
 }
 // Whole numbers in [-128, 255], of each the low byte.
+// The nearest whole numbers, + zero, between 0 and 255; NaN and what leaves int32 become 0. Packing
+// interleaves halves.
+PLANCK_INLINE __m256i level_words(F16 x, int32_t zero) {
+  const __m256i both = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+  return _mm256_adds_epi16(both, _mm256_set1_epi16(static_cast<int16_t>(zero)));
+}
+PLANCK_INLINE __m256i level_bytes(F16 x, F16 y, int32_t zero) {
+  const __m256i bytes = _mm256_packus_epi16(level_words(x, zero), level_words(y, zero));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+PLANCK_INLINE void store_levels(void* p, F16 x, int32_t zero) {
+  const __m256i bytes = level_bytes(x, x, zero);
+  _mm_storeu_si128(static_cast<__m128i_u*>(p), _mm256_castsi256_si128(bytes));
+}
+PLANCK_INLINE void store_levels(void* p, const F16 (&x)[4], int32_t zero) {
+  auto* to = static_cast<__m256i_u*>(p);
+  _mm256_storeu_si256(to, level_bytes(x[0], x[1], zero));
+  _mm256_storeu_si256(to + 1, level_bytes(x[2], x[3], zero));
+}
 PLANCK_INLINE void store_bytes(void* p, F16 x) {
   const __m256i low = _mm256_set1_epi32(0xFF);
   const __m256i a = _mm256_and_si256(_mm256_cvtps_epi32(x.a), low);

@@ -75,6 +75,24 @@ PLANCK_INLINE void store_bytes(void* p, F16 x) {
   const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.a));
   _mm_storeu_si128(static_cast<__m128i_u*>(p), bytes);
 }
+// The nearest whole numbers, + zero, between 0 and 255; NaN and what leaves int32 become 0.
+PLANCK_INLINE void store_levels(void* p, F16 x, int32_t zero) {
+  const __m512i sums = _mm512_add_epi32(_mm512_cvtps_epi32(x.a), _mm512_set1_epi32(zero));
+  const __m512i positive = _mm512_max_epi32(sums, _mm512_setzero_si512());
+  _mm_storeu_si128(static_cast<__m128i_u*>(p), _mm512_cvtusepi32_epi8(positive));
+}
+// Four vectors; packing interleaves their quarters.
+PLANCK_INLINE void store_levels(void* p, const F16 (&x)[4], int32_t zero) {
+  const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>(zero));
+  const auto words = [&](int i) __attribute__((always_inline)) {
+    const __m512i both =
+        _mm512_packs_epi32(_mm512_cvtps_epi32(x[i].a), _mm512_cvtps_epi32(x[i + 1].a));
+    return _mm512_adds_epi16(both, shift);
+  };
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_packus_epi16(words(0), words(2));
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, bytes));
+}
 PLANCK_INLINE I16 operator+(I16 x, I16 y) { return {_mm512_add_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator-(I16 x, I16 y) { return {_mm512_sub_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator&(I16 x, I16 y) { return {_mm512_and_si512(x.a, y.a)}; }

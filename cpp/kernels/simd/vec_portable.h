@@ -81,6 +81,19 @@ PLANCK_INLINE void store_bytes(void* p, F16 x) {
   auto* to = static_cast<uint8_t*>(p);
   for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(static_cast<int32_t>(x.v[i]));
 }
+// The nearest whole numbers, + zero, between 0 and 255; NaN and what leaves int32 become 0.
+PLANCK_INLINE void store_levels(void* p, F16 x, int32_t zero) {
+  auto* to = static_cast<uint8_t*>(p);
+  for (int i = 0; i < 16; ++i) {
+    const float low = x.v[i] > -256.0f ? x.v[i] : -256.0f;
+    const float level = low < 256.0f ? low : 256.0f;
+    const int32_t byte = static_cast<int32_t>((level + 0x1.8p23f) - 0x1.8p23f) + zero;
+    to[i] = static_cast<uint8_t>(byte < 0 ? 0 : byte > 255 ? 255 : byte);
+  }
+}
+PLANCK_INLINE void store_levels(void* p, const F16 (&x)[4], int32_t zero) {
+  for (int i = 0; i < 4; ++i) store_levels(static_cast<uint8_t*>(p) + 16 * i, x[i], zero);
+}
 // Through unsigned: the sum wraps as in a vector register.
 PLANCK_INLINE int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
 PLANCK_INLINE I16 operator+(I16 x, I16 y) {
