@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import environment, forms, models, noisy, report, steps
+from bench import bounds, environment, forms, models, noisy, report, steps
 from bench.cases import PEERS, Case, Goals, Thresholds, load_cases, load_thresholds
 from bench.peers import ENGINES, Problem, cosine, make_engine, relative_error
 from bench.report import CaseResult, EngineResult
@@ -494,3 +494,25 @@ toy (float[batch, 4] x) => (float[batch, 4] y, float[batch, 4] z) {
   z = Exp(y)
 }
 """
+
+
+# What is left to gain
+
+
+def test_a_bound_is_the_larger_of_compute_and_traffic() -> None:
+    rows = [
+        bounds.Bound("a-1", "a", 10.0, 20.0, 4.0, 5.0),
+        bounds.Bound("a-2", "a", 10.0, 5.0, 5.0, 1.0),
+        bounds.Bound("b-1", "b", 10.0, 40.0, 10.0, 0.0),
+    ]
+    assert [row.bound_ms for row in rows] == [5.0, 5.0, 10.0]
+    assert [row.ratio for row in rows] == [2.0, 0.5, 4.0]
+    # A model counts once: a has 1 as the mean of its shapes' ratios, b has 4.
+    assert bounds.mean_by_model(rows, "ratio") == pytest.approx(2.0)
+    assert bounds.mean_by_model(rows, "most") == pytest.approx(8.0**0.5)
+    assert "a-2" in bounds.table(rows)
+
+
+def test_packed_weights_have_one_axis() -> None:
+    shapes = ["f32[4096]", "s8[64]", "f32[B,64]", "f32[1,400,256]"]
+    assert [bounds._packed_bytes(shape) for shape in shapes] == [16384, 64, 0, 0]

@@ -123,6 +123,14 @@ struct Convolution {
   GuardedFloats x, w, bias, residual, out;
 };
 
+// The first row that runs says which bits the others have to give.
+void expect_same(Convolution& c, const MatmulRow& row, int threads, std::vector<float>& expected) {
+  const std::vector<float> got = c.run(row, threads);
+  c.expect_right();
+  if (expected.empty()) expected = got;
+  EXPECT_EQ(got, expected) << row.name;
+}
+
 TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
   std::mt19937 random(7);
   const EltProgram quantized = compile(to_bytes());
@@ -133,11 +141,8 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
     std::vector<float> expected;
     for (const MatmulRow& row : matmul_rows()) {
       if (!this_device().has(row.isa)) continue;
-      const std::vector<float> got = c.run(row, 1 + i % 3);
-      c.expect_right();
+      expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
-      if (expected.empty()) expected = got;
-      EXPECT_EQ(got, expected) << row.name;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
       GuardedBytes bytes(c.out.size());
       c.run(row, 2, {}, &quantized, &bytes);
@@ -167,11 +172,8 @@ TEST(Convolutions, BandsOfEveryWidthHaveTheSameBits) {
     std::vector<float> expected;
     for (const MatmulRow& row : matmul_rows()) {
       if (!this_device().has(row.isa)) continue;
-      const std::vector<float> got = c.run(row, 1 + i % 3);
-      c.expect_right();
+      expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
-      if (expected.empty()) expected = got;
-      EXPECT_EQ(got, expected) << row.name;
     }
   }
 }
