@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # a script's path has only bench/
 
+from bench import environment
 from bench.cases import load_cases
 from bench.models import prepare
 from bench.peers import import_planck
@@ -64,13 +65,19 @@ def work(case_id: str) -> tuple[float, float]:
     """
     case = next(case for case in load_cases() if case.id == case_id)
     problem = prepare(case)
-    planck = import_planck()
-    plan = planck.build(problem.path, threads=case.threads, precision=case.precision)
+    plan = import_planck().build(problem.path, threads=case.threads, precision=case.precision)
     trace = plan.trace(problem.feeds)
     products = [step for step, time in zip(plan.steps, trace, strict=True) if time.flops]
     weights = sum(_packed_bytes(operand) for step in products for operand in step.reads)
-    stays = case.cold != "run" and weights < planck.device()["l3_bytes"]
+    stays = case.cold != "run" and weights < _last_cache_bytes()
     return sum(step.flops for step in trace), 0 if stays else weights
+
+
+def _last_cache_bytes() -> int:
+    """Of the last cache that CPU 0 sees, as the kernel says: CPUID may name a whole socket's."""
+    units = {"K": 1 << 10, "M": 1 << 20}
+    sizes = [size for size in environment.caches().values() if size[-1] in units]
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes), default=0)
 
 
 def _packed_bytes(operand: str) -> int:
