@@ -85,11 +85,38 @@ Tensor taps_by_channels(const Tensor& w, int64_t first, int64_t count) {
   return out;
 }
 
+// Kernels of bytes walk along lines of taps that are whole groups of four bytes: taps that a line
+// of few channels lacks for that, as of 3 x 3 over colours. What they read, they multiply by 0.
+int64_t missing_taps(const Geometry& g, int64_t channels) {
+  constexpr int64_t kGroup = 4, kMostWork = 3;  // one tap for three
+  const WindowParams& line = g.windows.back();
+  if (g.windows.size() < 2 || g.windows.front().kernel == 1 || line.dilation != 1) return 0;
+  int64_t missing = 0;
+  while ((line.kernel + missing) * channels % kGroup != 0) ++missing;
+  return missing * kMostWork <= line.kernel ? missing : 0;
+}
+
+// Weights [M,C,H,W] whose lines are longer by taps of 0.
+Tensor with_taps(const Tensor& w, int64_t more) {
+  const int64_t width = w.shape().back(), lines = w.count() / width;
+  Shape shape = w.shape();
+  shape.back() += more;
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, shape, &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (int64_t i = 0; i < lines; ++i, to += width + more) {
+    std::copy_n(w.as<float>() + i * width, width, to);
+    std::fill_n(to + width, more, 0.0F);
+  }
+  return out;
+}
+
 // A convolution whose operands lie on grids: one product of integers for each group, or a depthwise
 // one for all.
 struct IntegerConv {
   ByteSource input;
   bool depthwise = false;
+  std::vector<WindowParams> windows;  // with the taps that lines lacked
   std::vector<IntegerWeights> groups;
 };
 
@@ -103,13 +130,17 @@ std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n,
   const Shape& shape = w.fact.constant->shape();
   const int64_t group = n.as<ops::Convolution>().group;
   out->depthwise = group > 1 && shape[1] == 1;
+  out->windows = geometry.windows;
+  const int64_t more = out->depthwise ? 0 : missing_taps(geometry, shape[1]);
+  out->windows.back().kernel += more;
+  const Tensor weights = more == 0 ? *w.fact.constant : with_taps(*w.fact.constant, more);
   const int64_t groups = out->depthwise ? 1 : group, each = shape[0] / groups;
   std::string why = out->input.refusal;
   if (out->depthwise && geometry.windows.back().kernel > kQDepthwiseTaps) {
     why = cat("its windows have more than ", kQDepthwiseTaps, " taps in a row");
   }
   for (int64_t g = 0; g < groups && why.empty(); ++g) {
-    const Tensor matrix = taps_by_channels(*w.fact.constant, g * each, each);
+    const Tensor matrix = taps_by_channels(weights, g * each, each);
     out->groups.push_back(integer_weights(matrix, w.quant.get(), 0, g * each));
     why = out->groups.back().refusal;
   }
@@ -165,7 +196,7 @@ class ConvolutionLowering {
     IntegerProduct product{.node = &n_,
                            .input = integers_->input,
                            .channels = in,
-                           .windows = geometry_.windows,
+                           .windows = integers_->windows,
                            .residual_first = true,
                            .activation = conv_.activation,
                            .depthwise = integers_->depthwise};
