@@ -91,6 +91,17 @@ std::string why_float_product(const Graph& g, const Node& n) {
 // Narrow ones fill no vector of bytes, unless they are of whole eights.
 bool is_narrow(int64_t channels) { return channels < 16 && channels % 8 != 0; }
 
+// Whether the sums of a convolution are so long that its taps fill vectors, however few channels
+// there are, and that roundings of raw input even out: 7 x 7 over colours.
+bool has_long_sums(const Graph& g, const Node& n) {
+  constexpr int64_t kLong = 64;
+  if (!n.is("Conv")) return false;
+  const std::vector<Dim>& w = dims_of(g, n.inputs[kWeightInput]);
+  int64_t terms = 1;
+  for (size_t i = 1; i < w.size() && terms < kLong; ++i) terms *= w[i].known().value_or(0);
+  return terms >= kLong;
+}
+
 std::string why_float_convolution(const Graph& g, const Node& n, bool depthwise) {
   const std::vector<Dim>&w = dims_of(g, n.inputs[kWeightInput]), &y = dims_of(g, n.outputs[0]);
   const bool transposed = n.is("ConvTranspose");  // w [C,M,..], one group
@@ -98,7 +109,7 @@ std::string why_float_convolution(const Graph& g, const Node& n, bool depthwise)
   const int64_t out = w[transposed ? 1 : 0].known().value_or(0) / group;
   const int64_t in = w[transposed ? 0 : 1].known().value_or(0);
   if (group > 1 && in == 1) return depthwise ? "" : "a depthwise convolution";
-  if (is_narrow(in) || is_narrow(out)) {
+  if ((is_narrow(in) && !has_long_sums(g, n)) || is_narrow(out)) {
     return cat(in, " channels become ", out, group > 1 ? " in each group" : "",
                "; fewer than 16 and no multiple of 8");
   }
@@ -216,7 +227,7 @@ std::string why_float(const Graph& g, const PlaceFacts& facts, const Node& n, bo
       !why.empty()) {
     return why;
   }
-  if (convolution && !facts.behind_weights(n.inputs[kDataInput])) {
+  if (convolution && !facts.behind_weights(n.inputs[kDataInput]) && !has_long_sums(g, n)) {
     return "the first convolution";
   }
   if (HeadWalk(g, facts).is_head(n.outputs[0])) return "its result is an output: logits or a head";

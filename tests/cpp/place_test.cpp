@@ -167,6 +167,18 @@ TEST(Place, SkipInputsOfSumsAfterConvolutions) {
   EXPECT_TRUE(all.kept.empty());
 }
 
+// 7 x 7 over colours: few channels and raw input, but long sums.
+TEST(Place, AFirstConvolutionWithLongSums) {
+  const auto text = [](const char* side) {
+    return cat("graph(%x: f32[N,3,16,16]) {\n%w = const f32[16,3,", side, ",", side,
+               "] normal(1)\n%v = const f32[16,16,1,1] normal(2)\n%c = Conv(%x, %w)\n",
+               "%d = Conv(%c, %v)\n%z = Mul(%d, %d)\n%y = MatMul(%z, %z)\nreturn %y\n}");
+  };
+  const Graph large = graph(text("7")), small = graph(text("4"));
+  EXPECT_EQ(reason(large, place(large, grids_of(large), {}), "c"), "");
+  EXPECT_NE(reason(small, place(small, grids_of(small), {}), "c"), "");
+}
+
 // The sum of a downsampling block: the convolution at the end of the longer branch adds.
 TEST(Place, TheShorterBranchIsTheSkip) {
   const Graph g = graph(R"(graph(%x: f32[N,16,8,8]) {

@@ -52,7 +52,7 @@ def test_a_convolutional_network_quantises_skips_too(resnet):
     assert placed.recipe == "cnn"
     assert {a.name for a in flat.activations} < {a.name for a in placed.activations}
     reasons = {kept.node: kept.reason for kept in placed.kept}
-    assert "/fc/Gemm" in reasons and "/conv1/Conv" in reasons
+    assert "/fc/Gemm" in reasons and "/conv1/Conv" not in reasons  # sums of 147 terms
     everything = planck.placement(resnet, scales, recipe="all")
     assert not everything.kept
 
