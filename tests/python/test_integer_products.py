@@ -190,6 +190,32 @@ def test_convolutions_are_exact(dtype: type, group: int) -> None:
     np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), q)
 
 
+def colours(
+    dtype: type, seed: int, channels: int = 3, kernel: int = 7
+) -> tuple[bytes, np.ndarray, tuple[np.ndarray, np.ndarray, int]]:
+    """Q/DQ -> conv over few channels, stride 2, float: lines of taps that are no whole fours."""
+    w = Writer(seed)
+    zero = 77 if dtype is np.uint8 else -51
+    codes = w.rng.integers(-127, 128, (24, channels, kernel, kernel)).astype(np.int8)
+    scales = w.rng.uniform(0.0005, 0.002, 24).astype(np.float32)
+    inputs = [w.through("x", 0.03, zero, dtype), w.weights("w", codes, scales, 0)]
+    pads = [kernel // 2] * 4
+    y = w.node("Conv", inputs, "y", kernel_shape=[kernel] * 2, pads=pads, strides=[2, 2])
+    model = w.model({"x": (TensorProto.FLOAT, ["B", channels, "H", "W"])}, {y: TensorProto.FLOAT})
+    x = w.rng.normal(0, 2, (2, channels, 29, 38)).astype(np.float32)
+    return model, x, (codes, scales, zero)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(3, 7), (3, 3), (6, 5), (1, 4), (3, 2)])
+def test_convolutions_over_few_channels_are_exact(channels: int, kernel: int) -> None:
+    model, x, (codes, scales, zero) = colours(np.uint8, 3, channels, kernel)
+    acc = conv_exact(quantised(x, 0.03, zero, np.uint8), codes, zero, 2, kernel // 2, 1)
+    unit = (np.float64(np.float32(0.03)) * scales).astype(np.float32).reshape(-1, 1, 1)
+    np.testing.assert_array_equal(
+        planck.build(model).run({"x": x})["y"], acc.astype(np.float32) * unit
+    )
+
+
 def mobile(dtype: type, seed: int) -> tuple[bytes, np.ndarray, np.ndarray]:
     """Depthwise 3x3 with ReLU6 -> 1x1 -> depthwise 5x5, stride 2 -> depthwise 1x7 with dilation.
 
@@ -544,7 +570,7 @@ print(hashlib.sha256(plan.run({"x": data})["y"].tobytes()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("make", [chain, mobile, grown])
+@pytest.mark.parametrize("make", [chain, colours, mobile, grown])
 def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.int8, 13)
     (tmp_path / "m.onnx").write_bytes(model)
@@ -563,7 +589,7 @@ def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) 
     assert digests == {here}
 
 
-@pytest.mark.parametrize("make", [chain, mobile, grown])
+@pytest.mark.parametrize("make", [chain, colours, mobile, grown])
 def test_a_saved_plan_is_the_same(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.uint8, 17)
     plan = planck.build(model)
