@@ -153,6 +153,13 @@ struct Team::Impl {
     for (WakePlace& place : places) place.keep_off(here);
   }
 
+  // Sleepers wake up while the caller runs what it alone can run; they find nothing yet, and spin.
+  void wake_early() {
+    if (sleepers.load(std::memory_order_seq_cst) == 0) return;
+    place_sleepers();
+    futex_wake(futex_word(), INT_MAX, kThreads);
+  }
+
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
   void publish(uint32_t next, uint32_t tiles) {
     work.value.store(static_cast<uint64_t>(next) << kTileBits | tiles, std::memory_order_seq_cst);
@@ -242,6 +249,7 @@ struct Team::Impl {
     failed.store(false, std::memory_order_relaxed);
     const uint32_t before = number(work.value.load(std::memory_order_relaxed));
     finished.store(before, std::memory_order_relaxed);
+    if (list[0].tiles <= 1) wake_early();
     start_from(0, before, workers[0]);
     while (true) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));

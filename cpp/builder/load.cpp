@@ -35,8 +35,8 @@ class Reselect {
  public:
   Reselect(Plan& plan, Step& step) : plan_(plan), step_(step) {}
 
-  void operator()(const LinearParams& p) { product(p.n, p.k); }
-  void operator()(const ConvParams& p) { product(p.n, p.k()); }
+  void operator()(const LinearParams& p) { product(select_linear(p.n, p.k, forced())); }
+  void operator()(const ConvParams& p) { product(select_matmul(p.n, p.k(), true, forced())); }
   void operator()(const QProductParams& p) {
     take(select_qmatmul(p.n, p.k(), forced()));
     renew([&](const PlanConstant& weight) {
@@ -46,7 +46,7 @@ class Reselect {
     });
   }
   void operator()(const QDepthwiseParams&) { take(choose_by_isa(qdepthwise_rows(), forced())); }
-  void operator()(const WinogradParams& p) { product(p.n, p.k()); }
+  void operator()(const WinogradParams& p) { product(select_matmul(p.n, p.k(), true, forced())); }
   void operator()(const ChannelwiseParams&) { take(choose_by_isa(channelwise_rows(), forced())); }
   void operator()(const MatmulParams&) {
     const auto typical = [&](int32_t v) {
@@ -81,8 +81,8 @@ class Reselect {
   void operator()(const ReferenceParams&) {}
 
  private:
-  void product(int64_t n, int64_t k) {
-    take(select_matmul(n, k, true, forced()));
+  void product(const Choice<MatmulRow>& choice) {
+    take(choice);
     renew([&](const PlanConstant& weight) {
       return packed(weight.name, unpacked(weight), step_.kernel);
     });

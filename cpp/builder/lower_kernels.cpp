@@ -85,7 +85,7 @@ std::string lower_linear(Lowering& l, const Node& n) {
   const int64_t k = tensor.shape()[0], columns = tensor.shape()[1];
   const auto emit = [&l, &n, columns, k](const Node& last, const TileProgram& tail, Origin origin) {
     const Value& weight = l.graph.value(n.inputs[1]);
-    const auto choice = select_matmul(columns, k, true, l.forced());
+    const auto choice = select_linear(columns, k, l.forced());
     const std::string kernel(choice.row->name);
     const bool residual = n.input(3) != kAbsent;
     const TileProgram own = activation_program(n.as<ops::Linear>().activation, residual);

@@ -75,8 +75,12 @@ Choice<Row> choose_by_isa(std::span<const Row> rows, const std::string& forced,
 // M is symbolic; the choice of a packing has to be made once. 128 rows are a typical batch, and
 // the cost of a row relative to another hardly depends on it.
 inline constexpr int64_t kTypicalRows = 128;
+// Linear layers see sentences as well as paragraphs: where 128 rows hardly prefer one tile, these
+// decide.
+inline constexpr int64_t kFewRows = 32;
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
+Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced);  // constant B
 Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced);
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 

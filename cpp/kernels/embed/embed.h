@@ -7,7 +7,10 @@
 namespace planck {
 
 inline constexpr int kEmbedTables = 3;
-inline constexpr int64_t kEmbedTile = 8192;  // elements
+// Elements of a tile, and of the smallest where a step has several. Rows come from memory, and the
+// step is often the first of a run, for which the other workers are still waking up: the small tile
+// that one of them takes late is soon done.
+inline constexpr int64_t kEmbedTile = 2048, kLeastEmbedTile = 1024;
 
 // The id of row r is the element at (r / inner) * outer_stride + (r % inner) * inner_stride, so
 // that ids [batch, length], [1, length] (outer_stride 0) and single ones (both 0) are all views.
@@ -37,6 +40,10 @@ struct EmbedArgs {
   float* out;
   int64_t rows, n, out_stride;
 };
+
+static inline int64_t rows_of_tile(const EmbedArgs& args) {
+  return rows_of_equal_tile(args.rows, args.n, kEmbedTile, kLeastEmbedTile);
+}
 
 #define PLANCK_EMBED(name, isa) void name(const void* args, int64_t tile, const Worker& worker);
 #include "kernels/embed/kernels.inc"

@@ -31,10 +31,26 @@ void run_row(const EmbedArgs& a, int64_t row) {
   if (a.normalize) normalize_row(out, out, a.n, sum, a.gain, a.offset, a.eps);
 }
 
-void run_tile(const EmbedArgs& a, int64_t tile) {
-  const int64_t block = rows_of_tile(a.n, kEmbedTile);
+void prefetch_tile(const EmbedArgs& a, int64_t tile) {
+  const int64_t block = rows_of_tile(a);
   const int64_t first = tile * block;
   const int64_t last = first + block < a.rows ? first + block : a.rows;
+  for (int64_t row = first; row < last; ++row) {
+    for (int t = 0; t < a.count; ++t) {
+      const EmbedTable& table = a.tables[t];
+      const int64_t at = table_row(read_id(table.ids, row), table.rows);
+      if (at >= 0) prefetch_row(table.data + at * table.row_stride, a.n);
+    }
+  }
+}
+
+// Tickets go round: this worker's next tile is likely to lie `workers` behind this one.
+void run_tile(const EmbedArgs& a, int64_t tile, int64_t workers) {
+  const int64_t block = rows_of_tile(a);
+  const int64_t first = tile * block;
+  const int64_t last = first + block < a.rows ? first + block : a.rows;
+  if (tile < workers) prefetch_tile(a, tile);
+  prefetch_tile(a, tile + workers);
   for (int64_t row = first; row < last; ++row) run_row(a, row);
 }
 

@@ -4,8 +4,8 @@
 
 namespace planck {
 
-void embed_f32_64_portable(const void* args, int64_t tile, const Worker&) {
-  run_tile(*static_cast<const EmbedArgs*>(args), tile);
+void embed_f32_64_portable(const void* args, int64_t tile, const Worker& worker) {
+  run_tile(*static_cast<const EmbedArgs*>(args), tile, worker.count);
 }
 
 }  // namespace planck

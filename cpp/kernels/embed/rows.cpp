@@ -10,9 +10,7 @@ namespace {
 #include "kernels/embed/kernels.inc"
 #undef PLANCK_EMBED
 
-int64_t tiles(const EmbedArgs& args) {
-  return ceil_div(args.rows, rows_of_tile(args.n, kEmbedTile));
-}
+int64_t tiles(const EmbedArgs& args) { return ceil_div(args.rows, rows_of_tile(args)); }
 
 }  // namespace
 

@@ -1,6 +1,5 @@
 #include "kernels/jit/gelu.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <iterator>
@@ -10,71 +9,97 @@
 namespace planck::jit {
 namespace {
 
-// Constants, each repeated over the widest vector.
+// Constants one after the other, in one line of cache.
 struct GeluTable {
-  static constexpr int kLanes = 16, kTerms = static_cast<int>(std::size(kGeluRoot));
+  static constexpr int kTerms = static_cast<int>(std::size(kGeluRoot));
   static constexpr int kEnd = kTerms, kOne = kTerms + 1, kMagnitude = kTerms + 2;
-  static constexpr int kRowBytes = kLanes * static_cast<int>(sizeof(float));
-  alignas(64) float lanes[kTerms + 3][kLanes];
+  alignas(64) float values[16];
 };
 
 constexpr GeluTable make_gelu_table() {
   GeluTable table{};
-  for (int lane = 0; lane < GeluTable::kLanes; ++lane) {
-    for (int i = 0; i < GeluTable::kTerms; ++i) table.lanes[i][lane] = kGeluRoot[i];
-    table.lanes[GeluTable::kEnd][lane] = kGeluEnd;
-    table.lanes[GeluTable::kOne][lane] = 1;
-    table.lanes[GeluTable::kMagnitude][lane] = std::bit_cast<float>(INT32_MAX);
-  }
+  for (int i = 0; i < GeluTable::kTerms; ++i) table.values[i] = kGeluRoot[i];
+  table.values[GeluTable::kEnd] = kGeluEnd;
+  table.values[GeluTable::kOne] = 1;
+  table.values[GeluTable::kMagnitude] = std::bit_cast<float>(INT32_MAX);
   return table;
 }
 constexpr GeluTable kGeluTable = make_gelu_table();
 
+// All sums take each step together: twelve and more of them hide the latency of the polynomial,
+// which the processor's own window would not, as it is about as long as two of them. What a sum
+// needs beside its register lies on the stack: |x| is read by each term, x at the end.
 class Gelu {
  public:
   Gelu(Xbyak::CodeGenerator& code, const GeluRegisters& registers, const Xbyak::Reg64& pointer)
       : code_(code), r_(registers), pointer_(pointer) {}
 
-  // For `count` sums from `first` on: the tail of the normal distribution at |x| in `tail`.
-  void apply(int first, int count) {
-    const auto x = [&](int i) { return vector(first + i); };
-    const auto magnitude = [&](int i) { return vector(r_.sums + 2 * i); };
-    const auto tail = [&](int i) { return vector(r_.sums + 2 * i + 1); };
-    for (int i = 0; i < count; ++i) {
-      keep_magnitude(magnitude(i), x(i));
-      code_.vmovups(tail(i), constant(GeluTable::kEnd));
-      code_.vminps(magnitude(i), tail(i), magnitude(i));  // keeps NaN
-      code_.vmovups(tail(i), constant(GeluTable::kTerms - 1));
-    }
-    for (int term = GeluTable::kTerms - 2; term >= 0; --term) {
-      for (int i = 0; i < count; ++i) code_.vfmadd213ps(tail(i), magnitude(i), constant(term));
-    }
+  void generate() {
+    const int bytes = 2 * r_.sums * vector_bytes();
+    code_.mov(pointer_, code_.rsp);
+    code_.and_(code_.rsp, -64);
+    code_.sub(code_.rsp, bytes + 64);
+    code_.mov(code_.ptr[code_.rsp + bytes], pointer_);
+    code_.mov(pointer_, reinterpret_cast<size_t>(&kGeluTable));
+    put_down();
+    polynomial();
     for (int squaring = 0; squaring < 3; ++squaring) {
-      for (int i = 0; i < count; ++i) code_.vmulps(tail(i), tail(i), tail(i));
+      for (int i = 0; i < r_.sums; ++i) code_.vmulps(sum(i), sum(i), sum(i));
     }
-    for (int i = 0; i < count; ++i) {
-      code_.vmovups(magnitude(i), constant(GeluTable::kOne));
-      code_.vsubps(magnitude(i), magnitude(i), tail(i));
-      take_where_negative(magnitude(i), tail(i), x(i));
-      code_.vmulps(x(i), x(i), magnitude(i));
-    }
+    for (int i = 0; i < r_.sums; ++i) times_x(i);
+    code_.mov(code_.rsp, code_.ptr[code_.rsp + bytes]);
   }
 
  private:
+  int vector_bytes() const { return 4 * r_.lanes; }
   Xbyak::Xmm vector(int index) const {
     if (r_.lanes == 16) return Xbyak::Zmm(index);
     return Xbyak::Ymm(index);
   }
-  Xbyak::Address constant(int index) const {
-    return code_.ptr[pointer_ + index * GeluTable::kRowBytes];
+  Xbyak::Xmm sum(int index) const { return vector(index); }
+  Xbyak::Xmm spare(int index) const { return vector(r_.sums + index); }
+  Xbyak::Address x(int index) const { return code_.ptr[code_.rsp + index * vector_bytes()]; }
+  Xbyak::Address magnitude(int index) const { return x(r_.sums + index); }
+  void repeat(const Xbyak::Xmm& to, int constant) {
+    code_.vbroadcastss(to, code_.ptr[pointer_ + constant * static_cast<int>(sizeof(float))]);
   }
 
-  void keep_magnitude(const Xbyak::Xmm& to, const Xbyak::Xmm& x) {
-    if (r_.evex) {
-      code_.vpandd(to, x, constant(GeluTable::kMagnitude));
-    } else {
-      code_.vandps(to, x, constant(GeluTable::kMagnitude));
+  // x and its magnitude, which stays in the sum's register too.
+  void put_down() {
+    const Xbyak::Xmm sign_off = spare(0), end = spare(1);
+    repeat(sign_off, GeluTable::kMagnitude);
+    repeat(end, GeluTable::kEnd);
+    for (int i = 0; i < r_.sums; ++i) {
+      code_.vmovups(x(i), sum(i));
+      if (r_.evex) {
+        code_.vpandd(sum(i), sum(i), sign_off);
+      } else {
+        code_.vandps(sum(i), sum(i), sign_off);
+      }
+      code_.vminps(sum(i), end, sum(i));  // keeps NaN
+      code_.vmovups(magnitude(i), sum(i));
     }
+  }
+
+  void polynomial() {
+    const Xbyak::Xmm first = spare(0), term = spare(1);
+    repeat(first, GeluTable::kTerms - 1);
+    repeat(term, GeluTable::kTerms - 2);
+    for (int i = 0; i < r_.sums; ++i) code_.vfmadd213ps(sum(i), first, term);
+    for (int at = GeluTable::kTerms - 3; at >= 0; --at) {
+      repeat(term, at);
+      for (int i = 0; i < r_.sums; ++i) code_.vfmadd132ps(sum(i), term, magnitude(i));
+    }
+  }
+
+  // The sum is the tail of the normal distribution at |x|.
+  void times_x(int i) {
+    const Xbyak::Xmm share = spare(0), value = spare(1);
+    repeat(share, GeluTable::kOne);
+    code_.vsubps(share, share, sum(i));
+    code_.vmovups(value, x(i));
+    take_where_negative(share, sum(i), value);
+    code_.vmulps(sum(i), value, share);
   }
 
   // to = sign of x ? other : to
@@ -97,11 +122,7 @@ class Gelu {
 
 void emit_gelu(Xbyak::CodeGenerator& code, const GeluRegisters& registers,
                const Xbyak::Reg64& pointer) {
-  code.mov(pointer, reinterpret_cast<size_t>(&kGeluTable));
-  // Several side by side hide the latency of the polynomial.
-  const int sums = registers.sums, together = std::min(registers.spare / 2, 4);
-  Gelu gelu(code, registers, pointer);
-  for (int at = 0; at < sums; at += together) gelu.apply(at, std::min(together, sums - at));
+  Gelu(code, registers, pointer).generate();
 }
 
 }  // namespace planck::jit

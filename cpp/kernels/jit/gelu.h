@@ -10,8 +10,8 @@ struct GeluRegisters {
   bool evex;        // AVX-512's encodings; opmask 7 may be overwritten
 };
 
-// Replaces the sums by their GELU; `pointer` is overwritten. The instructions are those of
-// simd/math.h's gelu_erf, so the bits are its bits.
+// Replaces the sums by their GELU; `pointer` is overwritten, and there are two spare registers. The
+// instructions are those of simd/math.h's gelu_erf, so the bits are its bits.
 void emit_gelu(Xbyak::CodeGenerator& code, const GeluRegisters& registers,
                const Xbyak::Reg64& pointer);
 

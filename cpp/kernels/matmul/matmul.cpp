@@ -36,10 +36,10 @@ int64_t items(const MatmulArgs& args) {
   return count;
 }
 
-// The longest K whose block of A shares L2 with the panel in use and the panel on its way.
-int64_t longest_k(int64_t rows, int64_t columns, const Device& device) {
-  const int64_t floats = device.l2_bytes * 31 / 32 / 4;
-  return std::max<int64_t>(floats / (rows + 2 * columns), 128);
+// The longest K whose block of A leaves a quarter of L2 to panels. They may be longer than that: to
+// go on from C costs more than lines that have left L2.
+int64_t longest_k(int64_t rows, int64_t a_floats) {
+  return std::max<int64_t>(a_floats / rows, 128);
 }
 
 MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
@@ -49,8 +49,8 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   const int64_t k = std::max<int64_t>(args.k, 1);
   if (cut.k_block == 0) {
     // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
-    const int64_t rows = std::min<int64_t>(args.m, 128);
-    const int64_t blocks = ceil_div(k, longest_k(rows, tile.columns, device));
+    const int64_t rows = std::clamp<int64_t>(args.m, 1, 128);
+    const int64_t blocks = ceil_div(k, longest_k(rows, a_floats));
     cut.k_block = round_up(ceil_div(k, blocks), 4);
   }
   if (cut.m_block == 0) {

@@ -53,9 +53,11 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   // column of sums is the same case.
   const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
   const double products = static_cast<double>(p.m) * columns * static_cast<double>(p.k);
-  // A full tile is reached only when there are that many rows: a lower one reads B as often.
+  // A full tile is reached only when there are that many rows: a lower one reads B as often, and
+  // where the full one has no more sums than hide the latency of a step, it waits for itself.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
-  const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
+  const double lost = row.isa >= Isa::avx512 ? 0.1 : 0.3;
+  const double low_tile = p.m < row.tile_m ? 1 : 1 - lost * (1 - fill);
   // Only vectors of 512 bits: columns that are no multiple of 16 are read in halves anyway.
   const bool wide = row.isa >= Isa::avx512 && row.tile_n % 16 == 0;
   const double halves = wide && halves_512() ? 2 : 1;

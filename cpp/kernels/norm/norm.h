@@ -7,7 +7,8 @@
 
 namespace planck {
 
-inline constexpr int64_t kNormTile = 8192;  // elements: 10 rows of 768
+// Elements of a tile, 10 rows of 768, and of the smallest where a step has several.
+inline constexpr int64_t kNormTile = 8192, kLeastNormTile = 3072;
 
 // Row by row: s = (x + bias) + residual; out = (s - mean s) / sqrt(var s + eps) * gain + offset.
 // var is the mean square deviation. Null pointers leave their term out. Strides count floats.
@@ -31,6 +32,10 @@ struct NormArgs {
   int64_t bytes_stride = 0;
   EltType bytes_type = EltType::u8;
 };
+
+static inline int64_t rows_of_tile(const NormArgs& args) {
+  return rows_of_equal_tile(args.rows, args.n, kNormTile, kLeastNormTile);
+}
 
 #define PLANCK_NORM(name, isa) void name(const void* args, int64_t tile, const Worker& worker);
 #include "kernels/norm/kernels.inc"

@@ -22,11 +22,23 @@ void run_row(const NormArgs& a, int64_t row) {
   }
 }
 
+void prefetch(const NormArgs& a, int64_t row) {
+  prefetch_row(a.x + row * a.x_stride, a.n);
+  if (a.residual) prefetch_row(a.residual + row * a.residual_stride, a.n);
+}
+
+// Half of the rows, or of each row, was written by another core a moment ago: they are asked for
+// two rows ahead.
 void run_tile(const NormArgs& a, int64_t tile) {
-  const int64_t block = rows_of_tile(a.n, kNormTile);
+  constexpr int64_t kAhead = 2;
+  const int64_t block = rows_of_tile(a);
   const int64_t first = tile * block;
   const int64_t last = first + block < a.rows ? first + block : a.rows;
-  for (int64_t row = first; row < last; ++row) run_row(a, row);
+  for (int64_t row = first; row < last && row < first + kAhead; ++row) prefetch(a, row);
+  for (int64_t row = first; row < last; ++row) {
+    if (row + kAhead < last) prefetch(a, row + kAhead);
+    run_row(a, row);
+  }
   if (a.strip == nullptr) return;
   const EltOperand out{a.out + first * a.out_stride, a.out_stride, 1};
   void* bytes = static_cast<char*>(a.bytes) + first * a.bytes_stride;

@@ -9,7 +9,7 @@ namespace {
 #include "kernels/norm/kernels.inc"
 #undef PLANCK_NORM
 
-int64_t tiles(const NormArgs& args) { return ceil_div(args.rows, rows_of_tile(args.n, kNormTile)); }
+int64_t tiles(const NormArgs& args) { return ceil_div(args.rows, rows_of_tile(args)); }
 
 }  // namespace
 
