@@ -72,7 +72,9 @@ void futex_wake(const uint32_t* word, int count, uint32_t who) {
 // The whole state of a step is one word, so that a worker that comes late, or wakes in the middle
 // of the next run, can never take a tile of a step that it does not see: a ticket is one
 // compare-and-swap on (number of the step, tiles left). Whoever ends the last tile of a step
-// publishes the next one; nobody waits for a worker that holds no tile.
+// publishes the next one; nobody waits for a worker that holds no tile. A step whose tiles lie
+// along memory has such a word for each of a few parts; the words of the others are written before
+// that of part 0, which makes the step known. Who finds its own part done helps with the others.
 struct Team::Impl {
   struct alignas(64) Padded {
     std::atomic<uint64_t> value{0};
@@ -82,7 +84,10 @@ struct Team::Impl {
   static uint32_t number(uint64_t work) { return static_cast<uint32_t>(work >> kTileBits); }
   static uint32_t left(uint64_t work) { return static_cast<uint32_t>(work); }
 
-  explicit Impl(int count) : workers(count), places(count), scratch(count) {
+  static constexpr int kMostParts = 16;  // each is a line to write for every step
+
+  explicit Impl(int count)
+      : others(std::min(count, kMostParts) - 1), workers(count), places(count), scratch(count) {
     for (int i = 0; i < count; ++i) workers[i] = {i, count, nullptr};
     spin = std::chrono::microseconds(std::max<int64_t>(0, knobs().spin_us));
     // A spinning thread without a core of its own robs the one that works.
@@ -92,8 +97,9 @@ struct Team::Impl {
   static constexpr std::chrono::microseconds kCrowdedSpin{5};
   static constexpr std::chrono::milliseconds kYieldAfter{1};
 
-  Padded work;    // number << 32 | tiles left
-  Padded undone;  // tiles of the step that have not ended
+  Padded work;                 // number << 32 | tiles left, of part 0
+  std::vector<Padded> others;  // the same of parts 1, 2, ...
+  Padded undone;               // tiles of the step that have not ended
   alignas(64) std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false}, failed{false};
   // Written before the number that makes them visible, read only by who holds a tile of it.
@@ -160,9 +166,31 @@ struct Team::Impl {
     futex_wake(futex_word(), INT_MAX, kThreads);
   }
 
+  int64_t parts() const { return static_cast<int64_t>(others.size()) + 1; }
+  bool has_parts(const Job& job) const { return job.along && job.tiles >= parts(); }
+  // Where part `part` of the job's tiles begins, and the one before it ends.
+  int64_t first_of(const Job& job, int64_t part) const {
+    return has_parts(job) ? part * job.tiles / parts() : part == 0 ? 0 : job.tiles;
+  }
+  static uint64_t word(uint32_t number, int64_t tiles) {
+    return static_cast<uint64_t>(number) << kTileBits | static_cast<uint64_t>(tiles);
+  }
+
+  void publish_job(uint32_t next, const Job& job) {
+    if (has_parts(job)) {
+      for (int64_t part = 1; part < parts(); ++part) {
+        const int64_t count = first_of(job, part + 1) - first_of(job, part);
+        others[static_cast<size_t>(part - 1)].value.store(word(next, count),
+                                                          std::memory_order_release);
+      }
+    }
+    publish(next, static_cast<uint32_t>(first_of(job, 1)), static_cast<uint32_t>(job.tiles));
+  }
+
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
-  void publish(uint32_t next, uint32_t tiles) {
-    work.value.store(static_cast<uint64_t>(next) << kTileBits | tiles, std::memory_order_seq_cst);
+  // `first`: the tiles of part 0.
+  void publish(uint32_t next, uint32_t first, uint32_t tiles) {
+    work.value.store(word(next, first), std::memory_order_seq_cst);
     if (sleepers.load(std::memory_order_seq_cst) == 0) return;
     if (tiles > 0) place_sleepers();
     const uint32_t most = static_cast<uint32_t>(workers.size());
@@ -181,27 +209,39 @@ struct Team::Impl {
     }
     if (at == steps.size() || failed.load(std::memory_order_relaxed)) {
       finished.store(now + 1, std::memory_order_relaxed);
-      publish(now + 1, 0);
+      publish(now + 1, 0, 0);
       return;
     }
     step = at;
     undone.value.store(static_cast<uint64_t>(steps[at].tiles), std::memory_order_relaxed);
-    publish(now + 1, static_cast<uint32_t>(steps[at].tiles));
+    publish_job(now + 1, steps[at]);
   }
 
   // Takes and runs one tile of the current step; false where none is left.
   bool help(const Worker& worker) {
-    uint64_t seen = work.value.load(std::memory_order_acquire);
-    while (left(seen) > 0) {
-      if (!work.value.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
+    const uint32_t now = number(work.value.load(std::memory_order_acquire));
+    const int64_t own = worker.index * parts() / worker.count;
+    for (int64_t i = 0; i < parts(); ++i) {
+      const int64_t part = (own + i) % parts();
+      Padded& left_of = part == 0 ? work : others[static_cast<size_t>(part - 1)];
+      if (help_with(left_of.value, part, now, worker)) return true;
+    }
+    return false;
+  }
+
+  // The same of one part; that of an older step has no tiles left.
+  bool help_with(std::atomic<uint64_t>& tickets, int64_t part, uint32_t now, const Worker& worker) {
+    uint64_t seen = tickets.load(std::memory_order_acquire);
+    while (left(seen) > 0 && number(seen) == now) {
+      if (!tickets.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
+                                         std::memory_order_acquire)) {
         continue;
       }
       const Job& job = steps[step];
-      run_tile(job, job.tiles - left(seen), worker);
+      run_tile(job, first_of(job, part + 1) - left(seen), worker);
       if (undone.value.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         note_end(step);
-        start_from(step + 1, number(seen), worker);
+        start_from(step + 1, now, worker);
       }
       return true;
     }
@@ -273,7 +313,7 @@ Team::~Team() {
   Impl& team = *impl_;
   team.stop.store(true);
   // A new number, so that nobody falls asleep on the old one; then whoever sleeps already.
-  team.publish(Impl::number(team.work.value.load()) + 1, 0);
+  team.publish(Impl::number(team.work.value.load()) + 1, 0, 0);
   futex_wake(team.futex_word(), INT_MAX, kCaller | kThreads);
   for (std::thread& thread : team.threads) thread.join();
 }

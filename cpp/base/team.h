@@ -2,7 +2,8 @@
 // A team of worker threads that runs lists of steps.
 // Goals: 0.2 us from step to step; bits that follow the tiles, never the thread that ran them; a
 // core that the system takes away delays one tile, not the team; more threads than cores stay
-// correct. Non-goals: nested runs, task graphs, work that blocks.
+// correct; where tiles lie along memory, each worker takes those of its own part first. Non-goals:
+// nested runs, task graphs, work that blocks.
 #include <cstddef>
 #include <cstdint>
 #include <memory>

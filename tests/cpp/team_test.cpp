@@ -46,7 +46,7 @@ TEST_P(TeamSizes, EveryTileOnceAndStepsInOrder) {
     for (const int64_t tiles : {3, 1, 0, 17, 1, 1, 64, 2, 0, 5}) {
       steps.push_back(std::make_unique<Counted>(tiles));
       if (steps.size() > 1) steps.back()->before = steps[steps.size() - 2].get();
-      jobs.push_back({count_tile, steps.back().get(), tiles});
+      jobs.push_back({count_tile, steps.back().get(), tiles, (steps.size() + round) % 2 == 0});
     }
     team.run(jobs);
     for (const auto& step : steps) {
@@ -56,10 +56,58 @@ TEST_P(TeamSizes, EveryTileOnceAndStepsInOrder) {
   }
 }
 
+// Waits, for a long time if need be.
+bool comes_true(const auto& condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+// Where tiles lie along memory, the first that a worker takes is that of its own part.
+TEST_P(TeamSizes, WorkersBeginWithTheirPart) {
+  struct Meeting {
+    std::atomic<int> arrived{0}, strangers{0};
+  } meeting;
+  constexpr int64_t kEach = 3;
+  Team team(GetParam());
+  const TileFn meet = [](const void* args, int64_t tile, const Worker& worker) {
+    auto& m = *static_cast<Meeting*>(const_cast<void*>(args));
+    if (tile % kEach != 0 || tile / kEach != worker.index) {
+      if (m.arrived.load() < worker.count) ++m.strangers;
+      return;
+    }
+    ++m.arrived;
+    if (!comes_true([&] { return m.arrived.load() == worker.count; })) ++m.strangers;
+  };
+  if (team.size() == 1) GTEST_SKIP() << "a single worker takes tiles in order";
+  const Job job{meet, &meeting, kEach * team.size(), true};
+  team.run({&job, 1});
+  EXPECT_EQ(meeting.arrived.load(), team.size());
+  EXPECT_EQ(meeting.strangers.load(), 0);
+}
+
+// Nobody waits for a worker that is held up: the others do its part.
+TEST_P(TeamSizes, PartsOfOthersAreDoneToo) {
+  Team team(GetParam());
+  if (team.size() == 1) GTEST_SKIP() << "there are no others";
+  std::atomic<int> done{0};
+  const TileFn wait_for_rest = [](const void* args, int64_t tile, const Worker&) {
+    auto& count = *static_cast<std::atomic<int>*>(const_cast<void*>(args));
+    if (tile == 0 && !comes_true([&] { return count.load() == 31; })) throw RunError("alone");
+    ++count;
+  };
+  const Job job{wait_for_rest, &done, 32, true};
+  EXPECT_NO_THROW(team.run({&job, 1}));
+  EXPECT_EQ(done.load(), 32);
+}
+
 TEST_P(TeamSizes, ManyShortRuns) {
   Team team(GetParam());
   Counted step(4);
-  const Job jobs[] = {{count_tile, &step, 4}, {count_tile, &step, 4}};
+  const Job jobs[] = {{count_tile, &step, 4}, {count_tile, &step, 4, true}};
   constexpr int kRuns = 3000;
   for (int i = 0; i < kRuns; ++i) team.run(jobs);
   for (const auto& run : step.runs) EXPECT_EQ(run.load(), 2 * kRuns);

@@ -103,13 +103,31 @@ Item item_of(const MatmulArgs& args, int64_t index) {
   return item;
 }
 
-// What this worker is likely to read next: tickets go round, so it is `count` tiles ahead; behind
-// the last tile, the same distance into the next step's weights.
+// Whether workers keep to their rows, although each then reads all weights: those are few, or much
+// less than A and C.
+bool goes_along(const MatmulArgs& args) {
+  const double weights = static_cast<double>(args.n) * static_cast<double>(args.k);
+  const double read =
+      args.windows == nullptr
+          ? static_cast<double>(args.m) * static_cast<double>(args.k)
+          : static_cast<double>(args.m) * static_cast<double>(args.windows->channels);
+  const double rest = read + static_cast<double>(args.m) * static_cast<double>(args.n);
+  const double few = static_cast<double>(this_device().l2_bytes) / sizeof(float) / 4;
+  return args.b_packed && (weights <= few || weights <= rest / 4);
+}
+
+// The tile that this worker is likely to take next: tickets go round.
+int64_t tile_after(const MatmulArgs& args, int64_t tile, const Worker& worker) {
+  return tile + (args.plan.along ? 1 : worker.count);
+}
+
+// What this worker is likely to read next; behind the last tile, the same distance into the next
+// step's weights.
 void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
                    jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
-  const int64_t next = tile + worker.count;
+  const int64_t next = tile_after(args, tile, worker);
   const int64_t floats = args.cut.panels * block.panel_stride;
   if (next >= tiles) {
     const int64_t from = std::min((next - tiles) * floats, args.next.floats);
@@ -254,7 +272,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   }
   prefetch_next(args, tile, worker, block);
   // This worker's first tile of the step; what it gathers is near.
-  block.a_is_far = tile < worker.count && args.windows == nullptr;
+  block.a_is_far = tile < worker.count && args.windows == nullptr && !plan.along;
   multiply_blocks(args, block, area.row, worker);
   run_program(args, item, area, c);
 }
@@ -481,7 +499,7 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
 void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
                     jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
-  const int64_t next = tile + worker.count;
+  const int64_t next = tile_after(args, tile, worker);
   int64_t floats = block.panel_stride;
   if (!last) {
     block.prefetch = block.call.b + floats;
@@ -595,7 +613,7 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   }
   plan_kernels(row, args, {w.y.kernel > 1, plan.scattered}, blocks);
   if (args.epilogue.bytes != nullptr) add_c(args, rows);
-  return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
+  return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles"), plan.along};
 }
 
 }  // namespace
@@ -607,6 +625,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   const bool once = args.b_packed && args.m <= std::min<int64_t>(row.tile_m, kStreamRows);
   plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, once);
   plan.items = items(args);
+  plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
   args.cut = choose_cut(args, plan.items, this_device());
   plan.n_panels = ceil_div(args.n, row.tile_n);
@@ -621,7 +640,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan_kernels(row, args, {}, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
   if (args.epilogue.bytes != nullptr) add_c(args, args.cut.m_block);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
-  return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
+  return {run_tile, &args, checked_mul(tiles, plan.items, "tiles"), plan.along};
 }
 
 }  // namespace planck

@@ -120,6 +120,7 @@ struct MatmulArgs {
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
     bool epilogue = false;  // the kernels of the tile end in the program
+    bool along = false;     // the next tile is this worker's too
   } plan;
 };
 

@@ -17,7 +17,7 @@ struct KernelRow {
   int64_t (*tiles)(const Args& args);  // depends on the problem only
   TileFn run;                          // args: a const Args*
 
-  Job job(const Args& args) const { return {run, &args, tiles(args)}; }
+  Job job(const Args& args) const { return {run, &args, tiles(args), true}; }
 };
 
 template <class Row>
