@@ -26,7 +26,8 @@ PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   const F16 scaled = load(row.scores + column) * set1(row.scale);
   if (row.mask == nullptr) return scaled;
-  const float* mask = row.mask + column * row.mask_step;
+  const int64_t place = row.places == nullptr ? column : row.places[column / 16];
+  const float* mask = row.mask + place * row.mask_step;
   if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
   if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
@@ -75,6 +76,43 @@ float softmax_row(const ScoreRow& row) {
     return 0;
   }
   return exp_and_sum(row, max);
+}
+
+PLANCK_INLINE F16 mask_part(const MaskRow& row, int64_t key) {
+  if (key + 16 <= row.count) return load(row.mask + key);
+  return only_first(load_first(row.mask + key, row.count - key), row.count - key);
+}
+
+// Rounding keeps order, so that these are limits of what the row's softmax computes: bound + mask
+// of its logits, base of their maximum, and the difference of both of what exp is taken of. NaN
+// counts as live, and so does all but -inf where the bound is inf.
+int64_t mark_keys(const MaskRow& row, uint8_t* live) {
+  F16 top = set1(kMinusInf);
+  for (int64_t key = 0; key < row.count; key += 16) top = max2(mask_part(row, key), top);
+  const F16 base = set1(max_lanes(top) - row.bound), bound = set1(row.bound);
+  int64_t marked = 0;
+  for (int64_t key = 0; key < row.count; key += 16, ++live) {
+    if (*live != 0) continue;
+    const F16 mask = mask_part(row, key);
+    const F16 highest = select(mask == set1(kMinusInf), set1(kMinusInf), (bound + mask) - base);
+    if (!any((set1(kFlushBelow) < highest) | (set1(kFlushBelow) == highest) | is_nan(highest)))
+      continue;
+    *live = 1;
+    ++marked;
+  }
+  return marked;
+}
+
+float largest(const float* x, int64_t rows, int64_t stride, int64_t columns) {
+  F16 top = zero16(), odd = zero16();
+  for (int64_t i = 0; i < rows; ++i, x += stride) {
+    for (int64_t j = 0; j < columns; j += 16) {
+      const F16 part = columns - j >= 16 ? load(x + j) : load_first(x + j, columns - j);
+      top = max2(abs(part), top);
+      odd = odd + (part - part);  // NaN where it is not finite
+    }
+  }
+  return any(is_nan(odd)) ? -kMinusInf : max_lanes(top);
 }
 
 void scale_row(float* x, int64_t count, float factor) {
