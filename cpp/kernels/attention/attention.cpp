@@ -102,10 +102,15 @@ void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch,
 
 // Rows of a head are short and far apart, too short for the processor to see a stream in them, and
 // half of them lie in the L2 of another core.
-void fetch(const AttentionArgs& args, const Head& head) {
-  jit::prefetch_rows(head.k, args.k_strides.row, args.lk, args.d);
-  jit::prefetch_rows(head.v, args.v_strides.row, args.lk, args.dv);
-  jit::prefetch_rows(head.q, args.q_strides.row, args.lq, args.d);
+void fetch(const AttentionArgs& args, const Head& head, const LiveKeys& live, QueryRows rows) {
+  for (int i = 0; i < live.run_count; ++i) {
+    const KeyRun& run = live.runs[i];
+    const int64_t k_row = args.k_strides.row, v_row = args.v_strides.row;
+    jit::prefetch_rows(head.k + run.first * k_row, k_row, run.count, args.d);
+    jit::prefetch_rows(head.v + run.first * v_row, v_row, run.count, args.dv);
+  }
+  const int64_t q_row = args.q_strides.row;
+  jit::prefetch_rows(head.q + rows.first * q_row, q_row, rows.count, args.d);
 }
 
 struct Strip {
@@ -202,9 +207,10 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const int64_t index = tile / plan.blocks;
   const Head head = head_of(args, index / args.heads, index % args.heads);
   const Scratch scratch = split(args, worker);
-  fetch(args, head);
   const int64_t first = block * plan.block, end = std::min(first + plan.block, args.lq);
-  const LiveKeys live = find_live_keys(args, head, {first, end - first}, scratch.search);
+  const QueryRows rows{first, end - first};
+  const LiveKeys live = find_live_keys(args, head, rows, scratch.search);
+  fetch(args, head, live, rows);
   pack(args, head, scratch, live);
   for (int64_t row = first; row < end; row += plan.strip) {
     const KeyRun keys = strip_keys(args, live, (row - first) / plan.strip);

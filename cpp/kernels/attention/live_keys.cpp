@@ -35,14 +35,11 @@ bool mark(const AttentionArgs& args, const AttentionHead& head, QueryRows rows, 
   for (int64_t s = 0; s < strips; ++s, flags += groups) {
     std::fill(flags, flags + groups, uint8_t{0});
     const int64_t first = s * args.plan.strip;
-    const int64_t end =
-        args.mask_row == 0 ? first + 1 : std::min(first + args.plan.strip, rows.count);
-    int64_t dead = groups;
-    for (int64_t i = first; i < end && dead > 0; ++i) {
-      const float* mask = head.mask + (rows.first + i) * args.mask_row;
-      dead -= args.plan.row->mark_keys({mask, args.lk, bound}, flags);
-    }
-    some_dead = some_dead || dead > 0;
+    const int64_t count = args.mask_row == 0 ? 1 : std::min(args.plan.strip, rows.count - first);
+    const float* mask = head.mask + (rows.first + first) * args.mask_row;
+    const int64_t live =
+        args.plan.row->mark_keys({mask, count, args.mask_row, args.lk, bound}, flags);
+    some_dead = some_dead || live < groups;
   }
   return some_dead;
 }

@@ -78,27 +78,56 @@ float softmax_row(const ScoreRow& row) {
   return exp_and_sum(row, max);
 }
 
-PLANCK_INLINE F16 mask_part(const MaskRow& row, int64_t key) {
-  if (key + 16 <= row.count) return load(row.mask + key);
-  return only_first(load_first(row.mask + key, row.count - key), row.count - key);
+PLANCK_INLINE F16 mask_part(const float* mask, int64_t n) {
+  return n >= 16 ? load(mask) : only_first(load_first(mask, n), n);
+}
+
+// Whether one of n columns is anything but -inf in one of the rows.
+PLANCK_INLINE bool any_finite(const MaskRows& mask, const float* first, int64_t n) {
+  for (int64_t i = 0; i < mask.rows; ++i, first += mask.stride) {
+    const F16 part = mask_part(first, n);
+    if (any((set1(kMinusInf) < part) | is_nan(part))) return true;
+  }
+  return false;
+}
+
+int64_t mark_finite(const MaskRows& mask, uint8_t* live) {
+  int64_t marked = 0;
+  for (int64_t key = 0; key < mask.columns; key += 16, ++live) {
+    if (*live != 0 || !any_finite(mask, mask.mask + key, mask.columns - key)) continue;
+    *live = 1;
+    ++marked;
+  }
+  return marked;
 }
 
 // Rounding keeps order, so that these are limits of what the row's softmax computes: bound + mask
 // of its logits, base of their maximum, and the difference of both of what exp is taken of. NaN
-// counts as live, and so does all but -inf where the bound is inf.
-int64_t mark_keys(const MaskRow& row, uint8_t* live) {
+// counts as live.
+int64_t mark_near(const float* mask, int64_t columns, float limit, uint8_t* live) {
   F16 top = set1(kMinusInf);
-  for (int64_t key = 0; key < row.count; key += 16) top = max2(mask_part(row, key), top);
-  const F16 base = set1(max_lanes(top) - row.bound), bound = set1(row.bound);
+  for (int64_t key = 0; key < columns; key += 16) {
+    top = max2(mask_part(mask + key, columns - key), top);
+  }
+  const F16 base = set1(max_lanes(top) - limit), bound = set1(limit), low = set1(kFlushBelow);
   int64_t marked = 0;
-  for (int64_t key = 0; key < row.count; key += 16, ++live) {
+  for (int64_t key = 0; key < columns; key += 16, ++live) {
     if (*live != 0) continue;
-    const F16 mask = mask_part(row, key);
-    const F16 highest = select(mask == set1(kMinusInf), set1(kMinusInf), (bound + mask) - base);
-    if (!any((set1(kFlushBelow) < highest) | (set1(kFlushBelow) == highest) | is_nan(highest)))
-      continue;
+    const F16 part = mask_part(mask + key, columns - key);
+    const F16 highest = select(part == set1(kMinusInf), part, (bound + part) - base);
+    if (!any((low < highest) | (low == highest) | is_nan(highest))) continue;
     *live = 1;
     ++marked;
+  }
+  return marked;
+}
+
+int64_t mark_keys(const MaskRows& mask, uint8_t* live) {
+  if (mask.bound == -kMinusInf) return mark_finite(mask, live);
+  const int64_t groups = (mask.columns + 15) / 16;
+  int64_t marked = 0;
+  for (int64_t i = 0; i < mask.rows && marked < groups; ++i) {
+    marked += mark_near(mask.mask + i * mask.stride, mask.columns, mask.bound, live);
   }
   return marked;
 }
