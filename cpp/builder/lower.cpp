@@ -171,16 +171,30 @@ void Lowering::note_grid(int32_t made, const Node& n) {
   }
 }
 
+// A view of all elements in their order may be the output just as well: then the value is computed
+// in the caller's array.
+std::optional<size_t> Lowering::output_place(ValueId id) const {
+  if (const auto at = std::ranges::find(graph.outputs, id); at != graph.outputs.end()) {
+    return static_cast<size_t>(at - graph.outputs.begin());
+  }
+  const auto count = [&](ValueId v) { return product(graph.value(v).type().dims); };
+  for (const NodeId reader : graph.value(id).readers) {
+    const Node& view = graph.node(reader);
+    if (!view.is("planck.View") || count(view.outputs[0]) != count(id)) continue;
+    if (const auto place = output_place(view.outputs[0])) return place;
+  }
+  return std::nullopt;
+}
+
 int32_t Lowering::make_output(const Node& n, size_t i, bool padded) {
   const ValueId id = n.outputs[i];
   const Value& v = graph.value(id);
   std::vector<Dim> strides = dense_strides(v.type().dims);
   BufferKind kind = BufferKind::arena;
   int32_t index = 0;
-  const auto at_output = std::ranges::find(graph.outputs, id);
-  if (at_output != graph.outputs.end()) {
+  if (const auto place = output_place(id)) {
     kind = BufferKind::output;
-    index = static_cast<int32_t>(at_output - graph.outputs.begin());
+    index = static_cast<int32_t>(*place);
   } else if (padded && v.type().rank() >= 2 && v.type().dims.back().known()) {
     // Rows whose pitch is a multiple of 1 KiB fall into few cache sets: the six rows of a register
     // tile then push each other out of L1.
@@ -418,7 +432,8 @@ void Lowering::add_inputs() {
   }
 }
 
-// A graph output that is an input, a constant, a view, or somebody else's output already is copied.
+// A graph output that is an input, a constant, a part of something, or somebody else's output
+// already is copied.
 void Lowering::add_outputs() {
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     const ValueId id = graph.outputs[i];

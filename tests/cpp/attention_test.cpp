@@ -1,5 +1,5 @@
 // Every attention row against a double softmax, between guard pages; bits equal between rows of the
-// same family, blocks, batches and threads.
+// same family, blocks, batches and threads, and whether hidden keys are looked at or not.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/team.h"
 #include "guarded.h"
+#include "kernels/attention/live_keys.h"
 #include "kernels/attention/rows.h"
 
 namespace planck {
@@ -255,6 +256,160 @@ TEST(AttentionMask, NanStaysInItsRow) {
       if (i != 4) problem.expect_row(0, 0, i);
     }
     for (int64_t e = 0; e < 8; ++e) EXPECT_TRUE(std::isnan(problem.out[4 * 8 + e]));
+  }
+}
+
+// --- keys that a mask hides ---------------------------------------------------------------------
+
+// Which keys are hidden: all from a length on, those behind the query, or stretches between others.
+enum class Hidden { tail, later, holes };
+
+struct HiddenCase {
+  Hidden hidden;
+  int64_t lk, live;  // keys; of the first item those that are not hidden, for `tail`
+  float value;       // of the mask where a key is hidden
+  bool zero;         // masked_rows_zero
+};
+
+std::ostream& operator<<(std::ostream& out, const HiddenCase& c) {
+  return out << "hidden=" << static_cast<int>(c.hidden) << " lk=" << c.lk << " live=" << c.live
+             << " value=" << c.value << " zero=" << c.zero;
+}
+
+bool is_hidden(const HiddenCase& c, int64_t item, int64_t query, int64_t key) {
+  if (c.hidden == Hidden::tail) return key >= std::max<int64_t>(c.live - 7 * item, 0);
+  if (c.hidden == Hidden::later) return key > query;
+  return (key / 16 + query / 30) % 3 != 0;
+}
+
+// The mask of a row, of a batch item and, but for a tail, of a query.
+struct HiddenProblem {
+  explicit HiddenProblem(const HiddenCase& test)
+      : c(test),
+        problem({.batch = 2, .heads = 2, .lq = 70, .lk = c.lk, .d = 12, .dv = 20}),
+        queries(c.hidden == Hidden::tail ? 1 : 70) {
+    mask.resize(2 * queries * c.lk);
+    twice.resize(2 * mask.size());
+    for (int64_t i = 0; i < static_cast<int64_t>(mask.size()); ++i) {
+      const int64_t key = i % c.lk, query = i / c.lk % queries, item = i / c.lk / queries;
+      const float small = 0.01F * static_cast<float>(i % 100);
+      mask[i] = is_hidden(c, item, query, key) ? c.value : small;
+    }
+    problem.args.masked_rows_zero = c.zero;
+  }
+
+  // Steps of two from key to key are never searched for hidden keys.
+  std::vector<float> run(const AttentionRow& row, bool search, int threads = 1) {
+    for (size_t i = 0; i < mask.size(); ++i) twice[2 * i] = mask[i];
+    const int64_t step = search ? 1 : 2;
+    problem.args.mask = search ? mask.data() : twice.data();
+    problem.args.mask_key = step;
+    problem.args.mask_row = queries == 1 ? 0 : c.lk * step;
+    problem.args.mask_batch = queries * c.lk * step;
+    return problem.run(row, threads);
+  }
+
+  // Of the first item and head; what the first tile looks at.
+  int64_t keys_left(const AttentionRow& row) {
+    run(row, true);
+    const AttentionArgs& args = problem.args;
+    std::vector<uint8_t> flags(flags_bytes(args));
+    std::vector<int64_t> places(places_count(args));
+    const AttentionHead head{args.q, args.k, args.v, args.mask, args.out, nullptr};
+    const int64_t rows = std::min(args.plan.block, args.lq);
+    return find_live_keys(args, head, {0, rows}, {flags.data(), places.data()}).count;
+  }
+
+  HiddenCase c;
+  Problem problem;
+  int64_t queries;
+  std::vector<float> mask, twice;
+};
+
+void expect_same(const std::vector<float>& got, const std::vector<float>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (std::isnan(want[i])) {
+      ASSERT_TRUE(std::isnan(got[i])) << i << ": " << got[i];
+    } else {
+      ASSERT_EQ(got[i], want[i]) << i;
+    }
+  }
+}
+
+std::vector<HiddenCase> hidden_cases() {
+  std::vector<HiddenCase> all;
+  for (const float value : {-kInf, -1e4F, -100.0F, std::numeric_limits<float>::lowest()}) {
+    for (const bool zero : {false, true}) {
+      for (const int64_t live : {0, 1, 16, 40}) {
+        all.push_back({Hidden::tail, 150, live, value, zero});
+      }
+      all.push_back({Hidden::later, 150, 0, value, zero});
+      all.push_back({Hidden::later, 40, 0, value, zero});
+      all.push_back({Hidden::holes, 150, 0, value, zero});
+      all.push_back({Hidden::holes, 500, 0, value, zero});
+    }
+  }
+  return all;
+}
+
+TEST(AttentionHidden, SameBitsAsLookedAt) {
+  for (const AttentionRow* row : rows_here()) {
+    for (const HiddenCase& c : hidden_cases()) {
+      SCOPED_TRACE(cat(row->name, ' ', testing::PrintToString(c)));
+      HiddenProblem hidden(c);
+      const std::vector<float> want = hidden.run(*row, false);
+      expect_same(hidden.run(*row, true), want);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(AttentionHidden, SameBitsForAnyThreads) {
+  HiddenProblem hidden({Hidden::later, 150, 0, -kInf, true});
+  for (const AttentionRow* row : rows_here()) {
+    const std::vector<float> want = hidden.run(*row, true);
+    for (const int threads : {2, 5}) EXPECT_EQ(hidden.run(*row, true, threads), want);
+  }
+}
+
+TEST(AttentionHidden, KeysAreLeftOut) {
+  const AttentionRow& row = *rows_here().front();
+  const float lowest = std::numeric_limits<float>::lowest();
+  for (const float value : {-kInf, -1e4F, lowest}) {
+    for (const bool zero : {false, true}) {
+      if (zero && value != -kInf) continue;  // looks for -inf only
+      EXPECT_EQ(HiddenProblem({Hidden::tail, 150, 40, value, zero}).keys_left(row), 48);
+      EXPECT_EQ(HiddenProblem({Hidden::tail, 150, 150, value, zero}).keys_left(row), 150);
+      EXPECT_EQ(HiddenProblem({Hidden::later, 150, 0, value, zero}).keys_left(row), 32)
+          << "a tile has 32 queries, the last of which sees as many";
+      const int64_t holes = HiddenProblem({Hidden::holes, 500, 0, value, zero}).keys_left(row);
+      EXPECT_LT(holes, 500);
+    }
+  }
+  EXPECT_EQ(HiddenProblem({Hidden::tail, 150, 0, -kInf, true}).keys_left(row), 16);
+  EXPECT_EQ(HiddenProblem({Hidden::tail, 150, 40, -80, false}).keys_left(row), 150)
+      << "exp of it is no zero";
+}
+
+// Scores that a mask of -inf would turn to NaN, values that 0 turns to NaN, and masks of no number.
+TEST(AttentionHidden, NotWhereItWouldShow) {
+  for (const AttentionRow* row : rows_here()) {
+    for (const bool zero : {false, true}) {
+      for (const float wild : {kInf, std::nanf(""), 3e38F}) {
+        for (const int which : {0, 1, 2, 3}) {
+          SCOPED_TRACE(cat(row->name, ' ', zero, ' ', wild, ' ', which));
+          HiddenProblem hidden({Hidden::tail, 150, 20, -kInf, zero});
+          Problem& p = hidden.problem;
+          if (which == 0) p.q[3 * 2 * 12 + 1] = wild;
+          if (which == 1) p.k[100 * 2 * 12 + 1] = wild;
+          if (which == 2) p.v[100 * 2 * 20 + 1] = wild;
+          if (which == 3) hidden.mask[100] = wild;
+          const std::vector<float> want = hidden.run(*row, false);
+          expect_same(hidden.run(*row, true), want);
+        }
+      }
+    }
   }
 }
 

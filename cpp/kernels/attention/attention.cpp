@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "kernels/attention/live_keys.h"
 #include "kernels/attention/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/panels.h"
@@ -38,6 +39,7 @@ int64_t choose_strip(const AttentionArgs& args, int tile_m) {
 
 struct Scratch {
   float *keys, *values, *scores, *factors, *results;
+  LiveKeysScratch search;
 };
 
 int64_t keys_floats(const AttentionArgs& args) {
@@ -45,6 +47,10 @@ int64_t keys_floats(const AttentionArgs& args) {
 }
 int64_t values_floats(const AttentionArgs& args) {
   return checked_mul(round_up(args.dv, args.plan.tile.columns), args.lk, "packed values");
+}
+
+int64_t results_floats(const AttentionArgs& args) {
+  return args.program == nullptr ? 0 : checked_mul(args.plan.strip, args.dv, "attention results");
 }
 
 // Each part begins on a line of its own.
@@ -57,14 +63,12 @@ Scratch split(const AttentionArgs& args, const Worker& worker) {
   s.scores = s.values + aligned(values_floats(args));
   s.factors = s.scores + aligned(args.plan.strip * args.plan.pitch);
   s.results = s.factors + aligned(args.plan.strip);
+  s.search.places = reinterpret_cast<int64_t*>(s.results + aligned(results_floats(args)));
+  s.search.flags = reinterpret_cast<uint8_t*>(s.search.places + places_count(args));
   return s;
 }
 
-struct Head {
-  const float *q, *k, *v, *mask;
-  float* out;
-  uint8_t* out_bytes;
-};
+using Head = AttentionHead;
 
 Head head_of(const AttentionArgs& args, int64_t item, int64_t head) {
   const auto at = [&](const HeadStrides& s) { return item * s.batch + head * s.head; };
@@ -78,33 +82,61 @@ Head head_of(const AttentionArgs& args, int64_t item, int64_t head) {
           args.out_bytes == nullptr ? nullptr : args.out_bytes + at(args.out_strides)};
 }
 
-void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch) {
+void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch,
+          const LiveKeys& live) {
   const int64_t width = args.plan.tile.columns;
-  jit::pack_panels({args.lk, args.d, width}, head.k, 1, args.k_strides.row, scratch.keys);
-  jit::pack_panels({args.dv, args.lk, width}, head.v, args.v_strides.row, 1, scratch.values);
+  int64_t at = 0;
+  for (int i = 0; i < live.run_count; ++i) {
+    const KeyRun& run = live.runs[i];
+    const float* k = head.k + run.first * args.k_strides.row;
+    const float* v = head.v + run.first * args.v_strides.row;
+    jit::pack_panels({run.count, args.d, width}, k, 1, args.k_strides.row,
+                     scratch.keys + at * args.d);
+    for (int64_t j = 0; j < args.dv; j += width) {
+      jit::pack_panels({std::min(width, args.dv - j), run.count, width}, v + j, args.v_strides.row,
+                       1, scratch.values + j * live.count + at * width);
+    }
+    at += run.count;
+  }
 }
 
 // Rows of a head are short and far apart, too short for the processor to see a stream in them, and
 // half of them lie in the L2 of another core.
-void fetch(const AttentionArgs& args, const Head& head) {
-  jit::prefetch_rows(head.k, args.k_strides.row, args.lk, args.d);
-  jit::prefetch_rows(head.v, args.v_strides.row, args.lk, args.dv);
-  jit::prefetch_rows(head.q, args.q_strides.row, args.lq, args.d);
+void fetch(const AttentionArgs& args, const Head& head, const LiveKeys& live, QueryRows rows) {
+  for (int i = 0; i < live.run_count; ++i) {
+    const KeyRun& run = live.runs[i];
+    const int64_t k_row = args.k_strides.row, v_row = args.v_strides.row;
+    jit::prefetch_rows(head.k + run.first * k_row, k_row, run.count, args.d);
+    jit::prefetch_rows(head.v + run.first * v_row, v_row, run.count, args.dv);
+  }
+  const int64_t q_row = args.q_strides.row;
+  jit::prefetch_rows(head.q + rows.first * q_row, q_row, rows.count, args.d);
 }
 
 struct Strip {
   int64_t row, rows;
+  KeyRun keys;  // places among those that are packed
 };
+
+// Scores begin with a panel, keys of a strip at any sixteen.
+int64_t first_panel(const AttentionArgs& args, const Strip& strip) {
+  return strip.keys.first / args.plan.tile.columns;
+}
+float* first_score(const AttentionArgs& args, const Scratch& s, const Strip& strip) {
+  return s.scores + strip.keys.first % args.plan.tile.columns;
+}
 
 void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch& s,
                      const Strip& strip) {
+  const int64_t width = args.plan.tile.columns, first = first_panel(args, strip);
   jit::GemmBlock block;
   block.rows = strip.rows;
-  block.columns = round_up(args.lk, args.plan.tile.columns);  // the panels' zeros too: no masks
-  block.panel_stride = args.d * args.plan.tile.columns;
+  // The panels' zeros too: no masks.
+  block.columns = round_up(strip.keys.first + strip.keys.count, width) - first * width;
+  block.panel_stride = args.d * width;
   block.call.a = head.q + strip.row * args.q_strides.row;
   block.call.a_stride = args.q_strides.row;
-  block.call.b = s.keys;
+  block.call.b = s.keys + first * block.panel_stride;
   block.call.c = s.scores;
   block.call.c_stride = args.plan.pitch;
   block.call.k = args.d;
@@ -112,31 +144,37 @@ void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch&
 }
 
 // Leaves 1 / sum of each row in the factors: dv products a row are fewer than lk.
-void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, const Strip& strip) {
-  ScoreRow row{nullptr, args.lk, args.scale, nullptr, args.mask_key, args.masked_rows_zero};
+void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, const Strip& strip,
+             const LiveKeys& live) {
+  ScoreRow row{nullptr,       strip.keys.count,      args.scale, nullptr,
+               args.mask_key, args.masked_rows_zero, live.places};
+  float* scores = first_score(args, s, strip);
+  const int64_t first_key = live.places != nullptr ? 0 : live.runs[0].first + strip.keys.first;
   for (int64_t i = 0; i < strip.rows; ++i) {
-    row.scores = s.scores + i * args.plan.pitch;
-    if (head.mask != nullptr) row.mask = head.mask + (strip.row + i) * args.mask_row;
+    row.scores = scores + i * args.plan.pitch;
+    if (head.mask != nullptr) {
+      row.mask = head.mask + (strip.row + i) * args.mask_row + first_key * args.mask_key;
+    }
     const float sum = args.plan.row->softmax_row(row);
     s.factors[i] = sum == 0 ? 0 : 1 / sum;
   }
 }
 
 void multiply_values(const AttentionArgs& args, const Head& head, const Scratch& s,
-                     const Strip& strip) {
+                     const Strip& strip, const LiveKeys& live) {
   const bool staged = args.program != nullptr;
   float* out = staged ? s.results : head.out + strip.row * args.out_strides.row;
   const int64_t stride = staged ? args.dv : args.out_strides.row;
   jit::GemmBlock block;
   block.rows = strip.rows;
   block.columns = args.dv;
-  block.panel_stride = args.lk * args.plan.tile.columns;
-  block.call.a = s.scores;
+  block.panel_stride = live.count * args.plan.tile.columns;
+  block.call.a = first_score(args, s, strip);
   block.call.a_stride = args.plan.pitch;
-  block.call.b = s.values;
+  block.call.b = s.values + strip.keys.first * args.plan.tile.columns;
   block.call.c = out;
   block.call.c_stride = stride;
-  block.call.k = args.lk;
+  block.call.k = strip.keys.count;
   jit::multiply(args.plan.tile, block);
   for (int64_t i = 0; i < strip.rows; ++i) {
     float* to = out + i * stride;
@@ -169,14 +207,17 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const int64_t index = tile / plan.blocks;
   const Head head = head_of(args, index / args.heads, index % args.heads);
   const Scratch scratch = split(args, worker);
-  fetch(args, head);
-  pack(args, head, scratch);
-  const int64_t end = std::min((block + 1) * plan.block, args.lq);
-  for (int64_t row = block * plan.block; row < end; row += plan.strip) {
-    const Strip strip{row, std::min(plan.strip, end - row)};
+  const int64_t first = block * plan.block, end = std::min(first + plan.block, args.lq);
+  const QueryRows rows{first, end - first};
+  const LiveKeys live = find_live_keys(args, head, rows, scratch.search);
+  fetch(args, head, live, rows);
+  pack(args, head, scratch, live);
+  for (int64_t row = first; row < end; row += plan.strip) {
+    const KeyRun keys = strip_keys(args, live, (row - first) / plan.strip);
+    const Strip strip{row, std::min(plan.strip, end - row), keys};
     multiply_scores(args, head, scratch, strip);
-    softmax(args, head, scratch, strip);
-    multiply_values(args, head, scratch, strip);
+    softmax(args, head, scratch, strip, live);
+    multiply_values(args, head, scratch, strip, live);
     if (args.program != nullptr) run_program(args, head, scratch, strip);
   }
 }
@@ -201,15 +242,13 @@ Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
   // two puts all rows into the same sets of L1.
   plan.pitch = round_up(round_up(args.lk, row.tile_n), 16) + 16;
   plan.strip = choose_strip(args, row.tile_m);
-  int64_t results = 0;
-  if (args.program != nullptr) {
-    plan.strip_program = eltwise_strip(row.isa);
-    results = aligned(checked_mul(plan.strip, args.dv, "attention results"));
-  }
-  const int64_t floats = results + aligned(keys_floats(args)) + aligned(values_floats(args)) +
-                         aligned(checked_mul(plan.strip, plan.pitch, "scores")) +
-                         aligned(plan.strip);
-  plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch");
+  if (args.program != nullptr) plan.strip_program = eltwise_strip(row.isa);
+  const int64_t floats =
+      aligned(results_floats(args)) + aligned(keys_floats(args)) + aligned(values_floats(args)) +
+      aligned(checked_mul(plan.strip, plan.pitch, "scores")) + aligned(plan.strip);
+  plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch") +
+                       checked_mul(places_count(args), sizeof(int64_t), "places of keys") +
+                       flags_bytes(args);
   return {run_tile, &args, tiles_of(args, plan.block)};
 }
 

@@ -19,7 +19,16 @@ using enum Isa;
 
 constexpr AttentionRow kRows[] = {
 #define PLANCK_ATTENTION(name, type, m, n, isa, ops) \
-  {#name, type, m, n, isa, ops, attention_softmax_row_##isa, attention_scale_row_##isa},
+  {#name,                                            \
+   type,                                             \
+   m,                                                \
+   n,                                                \
+   isa,                                              \
+   ops,                                              \
+   attention_softmax_row_##isa,                      \
+   attention_scale_row_##isa,                        \
+   attention_mark_keys_##isa,                        \
+   attention_largest_##isa},
 #include "kernels/attention/kernels.inc"
 #undef PLANCK_ATTENTION
 };

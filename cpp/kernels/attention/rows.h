@@ -29,6 +29,8 @@ struct AttentionRow {
   double ops_per_cycle;
   SoftmaxRowFn softmax_row;
   ScaleRowFn scale_row;
+  MarkKeysFn mark_keys;
+  LargestFn largest;
 };
 
 std::span<const AttentionRow> attention_rows();

@@ -26,7 +26,8 @@ PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   const F16 scaled = load(row.scores + column) * set1(row.scale);
   if (row.mask == nullptr) return scaled;
-  const float* mask = row.mask + column * row.mask_step;
+  const int64_t place = row.places == nullptr ? column : row.places[column / 16];
+  const float* mask = row.mask + place * row.mask_step;
   if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
   if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
@@ -75,6 +76,72 @@ float softmax_row(const ScoreRow& row) {
     return 0;
   }
   return exp_and_sum(row, max);
+}
+
+PLANCK_INLINE F16 mask_part(const float* mask, int64_t n) {
+  return n >= 16 ? load(mask) : only_first(load_first(mask, n), n);
+}
+
+// Whether one of n columns is anything but -inf in one of the rows.
+PLANCK_INLINE bool any_finite(const MaskRows& mask, const float* first, int64_t n) {
+  for (int64_t i = 0; i < mask.rows; ++i, first += mask.stride) {
+    const F16 part = mask_part(first, n);
+    if (any((set1(kMinusInf) < part) | is_nan(part))) return true;
+  }
+  return false;
+}
+
+int64_t mark_finite(const MaskRows& mask, uint8_t* live) {
+  int64_t marked = 0;
+  for (int64_t key = 0; key < mask.columns; key += 16, ++live) {
+    if (*live != 0 || !any_finite(mask, mask.mask + key, mask.columns - key)) continue;
+    *live = 1;
+    ++marked;
+  }
+  return marked;
+}
+
+// Rounding keeps order, so that these are limits of what the row's softmax computes: bound + mask
+// of its logits, base of their maximum, and the difference of both of what exp is taken of. NaN
+// counts as live.
+int64_t mark_near(const float* mask, int64_t columns, float limit, uint8_t* live) {
+  F16 top = set1(kMinusInf);
+  for (int64_t key = 0; key < columns; key += 16) {
+    top = max2(mask_part(mask + key, columns - key), top);
+  }
+  const F16 base = set1(max_lanes(top) - limit), bound = set1(limit), low = set1(kFlushBelow);
+  int64_t marked = 0;
+  for (int64_t key = 0; key < columns; key += 16, ++live) {
+    if (*live != 0) continue;
+    const F16 part = mask_part(mask + key, columns - key);
+    const F16 highest = select(part == set1(kMinusInf), part, (bound + part) - base);
+    if (!any((low < highest) | (low == highest) | is_nan(highest))) continue;
+    *live = 1;
+    ++marked;
+  }
+  return marked;
+}
+
+int64_t mark_keys(const MaskRows& mask, uint8_t* live) {
+  if (mask.bound == -kMinusInf) return mark_finite(mask, live);
+  const int64_t groups = (mask.columns + 15) / 16;
+  int64_t marked = 0;
+  for (int64_t i = 0; i < mask.rows && marked < groups; ++i) {
+    marked += mark_near(mask.mask + i * mask.stride, mask.columns, mask.bound, live);
+  }
+  return marked;
+}
+
+float largest(const float* x, int64_t rows, int64_t stride, int64_t columns) {
+  F16 top = zero16(), odd = zero16();
+  for (int64_t i = 0; i < rows; ++i, x += stride) {
+    for (int64_t j = 0; j < columns; j += 16) {
+      const F16 part = columns - j >= 16 ? load(x + j) : load_first(x + j, columns - j);
+      top = max2(abs(part), top);
+      odd = odd + (part - part);  // NaN where it is not finite
+    }
+  }
+  return any(is_nan(odd)) ? -kMinusInf : max_lanes(top);
 }
 
 void scale_row(float* x, int64_t count, float factor) {

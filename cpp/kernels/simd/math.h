@@ -52,10 +52,12 @@ PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
 PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(kExpLow), min2(set1(kExpHigh), x)); }
 PLANCK_INLINE F16 exp(F16 x) { return exp_clamped(clamp_exp(x), zero16()); }
 
+constexpr float kFlushBelow = -87.33654f;  // ln 2^-126, rounded towards 0
+
 // exp for x <= 0 (or NaN) with results below 2^-126 flushed to 0: the exponent fits one factor.
 // For softmax, whose sum is at least 1.
 PLANCK_INLINE F16 exp_flush(F16 x) {
-  const F16 low = set1(-87.33654f);  // ln 2^-126, rounded towards 0
+  const F16 low = set1(kFlushBelow);
   const F16 t = max2(low, x);
   const F16 shifted = fma(t, set1(kLog2E), set1(kRound));
   const F16 n = shifted - set1(kRound);
