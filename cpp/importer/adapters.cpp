@@ -252,6 +252,8 @@ struct Hint {
 // Ops that will not come, and what does the same.
 constexpr Hint kHints[] = {
     {"", "ImageScaler", "experimental and removed from ONNX"},
+    {"com.microsoft.nchwc", "",
+     "laid out for one machine by ONNX Runtime; save its model at ORT_ENABLE_EXTENDED or below"},
     {"com.microsoft", "", "fused by ONNX Runtime; export without its optimizer"},
     {"ai.onnx.ml", "", "classical machine learning is not supported"},
     {"ai.onnx.preview.training", "", "training is not supported"},

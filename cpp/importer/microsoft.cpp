@@ -106,6 +106,50 @@ ValueId score_mask(Draft& draft, Emitter& e) {
   return mask == kAbsent ? draft.inputs[5] : e.node("Add", {mask, draft.inputs[5]});
 }
 
+// [B,H,S,D] as [B,S,H*D]; others as they are.
+ValueId merged_heads(Draft& draft, Emitter& e, ValueId v) {
+  if (e.fact(v).type.rank() != 4) return v;
+  const Dim heads = e.fact(v).type.dims[1], width = e.fact(v).type.dims[3];
+  if (!heads.known() || !width.known()) {
+    throw UnsupportedError(draft.op, " with keys or values ", e.fact(v).type);
+  }
+  const ValueId rows = e.node("Transpose", {v}, {{"perm", {0, 2, 1, 3}}});
+  return e.node("Reshape", {rows, e.ints({0, 0, *heads.known() * *width.known()})});
+}
+
+// Queries, keys and values of a MultiHeadAttention with their parts of the bias. Keys and values
+// that come with their heads apart are from a cache, and have theirs.
+Values biased_operands(Draft& draft, Emitter& e) {
+  Values out;
+  Ints widths;
+  for (size_t i = 0; i < 3; ++i) {
+    out.push_back(merged_heads(draft, e, needed_input(draft, i)));
+    const auto width = e.fact(out[i]).type.dims.back().known();
+    if (!width) throw UnsupportedError(draft.op, " of ", e.fact(out[i]).type);
+    widths.push_back(*width);
+  }
+  if (!draft.has(3)) return out;
+  const Values parts = e.nodes("Split", {draft.inputs[3], e.ints(widths)}, 3, {{"axis", 0}});
+  for (size_t i = 0; i < 3; ++i) {
+    if (e.fact(draft.inputs[i]).type.rank() == 3) out[i] = e.node("Add", {out[i], parts[i]});
+  }
+  return out;
+}
+
+// What a MultiHeadAttention adds to its scores; kAbsent for nothing.
+ValueId padding_mask(Draft& draft, Emitter& e, const Values& operands) {
+  const double given = taken<double>(draft, "mask_filter_value").value_or(-10000);
+  if (!draft.has(4)) return draft.input(5);
+  if (draft.has(6) && e.fact(draft.inputs[4]).type.rank() == 1) {
+    throw with(UnsupportedError(draft.op, " with lengths of keys and a past is not supported"),
+               {.items = {cat(draft.op, " with lengths of keys and a past")}});
+  }
+  const ValueId q = operands[0];
+  const ValueId filter = number(e, std::max(given, lowest(dtype_of(e, q))), q);
+  const ValueId mask = key_mask(e, draft.inputs[4], operands[1], filter);
+  return draft.has(5) ? e.node("Add", {mask, draft.inputs[5]}) : mask;
+}
+
 // --- look-ups -------------------------------------------------------------------------------
 
 // 0, 1, .. as long as the ids are: out of a list as long as the table, as exporters do it.
@@ -151,6 +195,60 @@ ValueId arranged(Emitter& e, ValueId v, bool swap, bool roll) {
   return e.node("Transpose", {v}, {{"perm", perm}});
 }
 
+// --- activations behind them ----------------------------------------------------------------
+
+using Reals = std::vector<double>;
+
+// An activation and what its parameters are called, in the order of activation_params.
+struct Activation {
+  std::string_view op;
+  size_t count;
+  const char* params[2];
+};
+
+constexpr Activation kActivations[] = {
+    {"Clip", 2, {"min", "max"}}, {"Elu", 1, {"alpha"}}, {"HardSigmoid", 2, {"alpha", "beta"}},
+    {"LeakyRelu", 1, {"alpha"}}, {"Relu", 0, {}},       {"Sigmoid", 0, {}},
+    {"Softplus", 0, {}},         {"Tanh", 0, {}},
+};
+
+const Activation* activation(std::string_view name) {
+  const auto* it = std::ranges::find(kActivations, name, &Activation::op);
+  return it == std::end(kActivations) ? nullptr : it;
+}
+
+size_t parameters_of(std::string_view name) {
+  const Activation* row = activation(name);
+  return row == nullptr ? 0 : row->count;
+}
+
+Reals taken_reals(Draft& draft, const char* name) {
+  Reals out;
+  if (!draft.attrs.contains(name)) return out;
+  const Json list = std::exchange(draft.attrs[name], Json());
+  draft.attrs.erase(name);
+  if (!list.is_array()) throw GraphError("the attribute ", name, " of ", draft.op, " is no list");
+  for (const Json& item : list) read(item, out.emplace_back());
+  return out;
+}
+
+ValueId activated(const Draft& draft, Emitter& e, ValueId y, const std::string& name,
+                  const Reals& params) {
+  if (name.empty()) return y;
+  const Activation* row = activation(name);
+  if (row == nullptr) {
+    throw with(UnsupportedError(draft.op, " with the activation ", name, " is not supported"),
+               {.items = {cat(draft.op, " with ", name)}});
+  }
+  if (params.size() > row->count || (name == "Clip" && params.size() != 2)) {
+    throw GraphError(draft.op, " with ", params.size(), " parameters of ", name);
+  }
+  if (name == "Clip") return e.node(name, {y, number(e, params[0], y), number(e, params[1], y)});
+  Json attrs = Json::object();
+  for (size_t i = 0; i < params.size(); ++i) attrs[row->params[i]] = params[i];
+  return e.node(name, {y}, attrs);
+}
+
 }  // namespace
 
 Values expand_attention(Draft& draft, Emitter& e) {
@@ -176,6 +274,54 @@ Values expand_attention(Draft& draft, Emitter& e) {
   return {e.node("Reshape", {rows, e.ints({0, 0, widths.parts[2]})})};
 }
 
+// MultiHeadAttention is Attention of ONNX once biases are added and masks are numbers.
+Values expand_multi_head_attention(Draft& draft, Emitter& e) {
+  refuse_inputs(draft, {{8, "past_sequence_length"}, {9, "cache_indirection"}});
+  if (!draft.has(1) || !draft.has(2)) refuse_inputs(draft, {{0, "packed keys and values"}});
+  need_rank(draft, e, 0, 3);
+  const int64_t heads = needed<int64_t>(draft, "num_heads");
+  const auto scale = taken<double>(draft, "scale");
+  draft.attrs["is_causal"] = taken_flag(draft, "unidirectional") ? 1 : 0;
+  if (scale && *scale != 0) draft.attrs["scale"] = *scale;
+  draft.attrs["q_num_heads"] = draft.attrs["kv_num_heads"] = heads;
+  const Values operands = biased_operands(draft, e);
+  const ValueId mask = padding_mask(draft, e, operands);
+  const ValueId pasts[] = {draft.input(6), draft.input(7)};
+  draft.inputs = operands;
+  draft.inputs.insert(draft.inputs.end(), {mask, pasts[0], pasts[1]});
+  draft.outputs = std::min<size_t>(draft.outputs, 3);
+  Values out = expand_onnx_attention(draft, e);
+  out.push_back(kAbsent);
+  return out;
+}
+
+// RotaryEmbedding of ONNX with its inputs in another order, and places that may be a first one.
+Values expand_microsoft_rotary(Draft& draft, Emitter& e) {
+  refuse_flags(draft, {"is_packed_batching"});
+  if (taken<double>(draft, "scale").value_or(1) != 1) {
+    throw UnsupportedError("RotaryEmbedding with a scale is not supported");
+  }
+  const ValueId x = needed_input(draft, 0), cosine = needed_input(draft, 2);
+  ValueId places = needed_input(draft, 1);
+  const TensorType type = e.fact(x).type;
+  if (e.fact(places).type.rank() == 1) {
+    const ValueId length = length_of(e, x, type.rank() == 4 ? 2 : 1);
+    places = unsqueezed(e, e.node("Add", {counted(e, length), places}), {0});
+  }
+  const int64_t heads = taken<int64_t>(draft, "num_heads").value_or(0);
+  if (heads != 0) {
+    draft.attrs["num_heads"] = heads;
+  } else if (type.rank() == 3) {
+    const auto half = e.fact(cosine).type.dims.back().known(), width = type.dims[2].known();
+    if (!half || !width || *half < 1) {
+      throw UnsupportedError("RotaryEmbedding of ", type, " by ", e.fact(cosine).type);
+    }
+    draft.attrs["num_heads"] = *width / (2 * *half);
+  }
+  draft.inputs = {x, cosine, needed_input(draft, 3), places};
+  return expand_rotary_embedding(draft, e);
+}
+
 Values expand_embed_layer_norm(Draft& draft, Emitter& e) {
   const ValueId ids = needed_input(draft, 0), segments = draft.input(1);
   for (size_t i : {0, 2, 3}) need_rank(draft, e, i, 2);
@@ -196,20 +342,28 @@ Values expand_embed_layer_norm(Draft& draft, Emitter& e) {
   return {y, count_ones(e, draft.input(7), ids), sum};
 }
 
+// Conv with what the optimizer saw behind it: a sum with input 3, then an activation.
+Values expand_fused_conv(Draft& draft, Emitter& e) {
+  const auto name = taken<std::string>(draft, "activation").value_or("");
+  const Reals params = taken_reals(draft, "activation_params");
+  const ValueId skip = draft.input(3);
+  Values inputs{needed_input(draft, 0), needed_input(draft, 1)};
+  if (draft.has(2)) inputs.push_back(draft.inputs[2]);
+  const Json attrs = std::exchange(draft.attrs, Json::object());
+  ValueId y = e.node("Conv", inputs, attrs);
+  if (skip != kAbsent) y = e.node("Add", {y, skip});
+  return {activated(draft, e, y, name, params)};
+}
+
 Values expand_fused_gemm(Draft& draft, Emitter& e) {
   const auto name = taken<std::string>(draft, "activation").value_or("");
-  const auto alpha = taken<double>(draft, "activation_alpha");
-  for (const char* unused : {"activation_beta", "activation_gamma"}) taken<double>(draft, unused);
-  const ValueId y = e.node("Gemm", draft.inputs, draft.attrs);
-  draft.attrs.clear();
-  if (name.empty()) return {y};
-  constexpr std::string_view kPlain[] = {"Relu", "Sigmoid", "Softplus", "Tanh"};
-  if (std::ranges::find(kPlain, name) != std::end(kPlain)) return {e.node(name, {y})};
-  if (name != "LeakyRelu" && name != "Elu") {
-    throw with(UnsupportedError("FusedGemm with the activation ", name, " is not supported"),
-               {.items = {"FusedGemm with " + name}});
+  Reals params;
+  for (const char* param : {"activation_alpha", "activation_beta", "activation_gamma"}) {
+    const auto given = taken<double>(draft, param);
+    if (given && params.size() < parameters_of(name)) params.push_back(*given);
   }
-  return {e.node(name, {y}, alpha ? Json{{"alpha", *alpha}} : Json::object())};
+  const Json attrs = std::exchange(draft.attrs, Json::object());
+  return {activated(draft, e, e.node("Gemm", draft.inputs, attrs), name, params)};
 }
 
 Values expand_fused_matmul(Draft& draft, Emitter& e) {

@@ -44,5 +44,8 @@ ValueId normalized(Emitter& e, ValueId x, const Ints& axes, double epsilon);
 ValueId rms_norm(Emitter& e, ValueId x, ValueId gain, const Ints& axes, double epsilon);
 // [B,L,H*D] as [B,H,L,D] (perm 0,2,1,3) or [B,H,D,L] (perm 0,2,3,1).
 ValueId split_heads(Emitter& e, ValueId v, int64_t heads, int64_t width, const Ints& perm);
+// Rows of expansions.inc that others end in.
+Values expand_onnx_attention(Draft& draft, Emitter& e);
+Values expand_rotary_embedding(Draft& draft, Emitter& e);
 
 }  // namespace planck::importer

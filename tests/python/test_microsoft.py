@@ -71,6 +71,33 @@ def test_what_the_runtime_itself_optimises(model_path, reference, tmp_path):
     assert fused_ops(plan) == fused_ops(planck.build(source))
 
 
+@pytest.mark.parametrize(
+    "name, shape", [("resnet50", (2, 64, 64)), ("dab_detr", (1, 128, 160)), ("digits", (3,))]
+)
+def test_fused_convolutions_are_the_same_steps(name, shape, model_path, tmp_path):
+    source, path = model_path(name), tmp_path / "extended.onnx"
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    assert any(node.op_type == "FusedConv" for node in onnx.load(path).graph.node)
+    feeds = planck.models.feeds(name, shape, size="mini")
+    ours, plain = planck.build(path), planck.build(source)
+    want = plain.run(feeds)
+    for key, got in ours.run(feeds).items():
+        assert relative_gap(got, want[key]) <= LIMIT, key
+    convolutions = [Counter(s.kernel for s in p.steps if "onv" in s.op) for p in (ours, plain)]
+    assert convolutions[0] == convolutions[1]
+
+
+def test_a_layout_of_one_machine_says_what_to_do():
+    model = single("Conv", {"x": normal(1, 8, 4, 4), "w": normal(8, 8, 1, 1)})
+    model.graph.node[0].domain = MICROSOFT + ".nchwc"
+    with pytest.raises(planck.UnsupportedError, match="ORT_ENABLE_EXTENDED"):
+        planck.build(model.SerializeToString())
+
+
 # --- one op at a time -----------------------------------------------------------------------
 
 B, L, H, HEADS = 2, 5, 8, 2
@@ -188,6 +215,24 @@ OPS = {
         "FusedGemm", {"a": X[0], "b": normal(2, 6)}, transB=1, alpha=0.5,
         activation="LeakyRelu", activation_alpha=0.2,
     ),
+    **{
+        f"conv_{name}": single(
+            "FusedConv", {"x": normal(2, 3, 6, 5), "w": normal(4, 3, 3, 3), "bias4": normal(4)},
+            activation=name, pads=[1, 1, 1, 1],
+            **({"activation_params": params} if params else {}),
+        )
+        for name, params in [
+            ("Relu", []), ("Sigmoid", []), ("Tanh", []), ("LeakyRelu", [0.2]),
+            ("HardSigmoid", [0.3, 0.4]), ("Clip", [-0.5, 0.5]),
+        ]
+    },
+    "conv_sum": single(
+        "FusedConv",
+        {"x": normal(2, 3, 6, 5), "w": normal(4, 3, 3, 3), "": None, "z": normal(2, 4, 4, 3)},
+        activation="Relu",
+    ),
+    "conv_alone": single("FusedConv", {"x": normal(2, 4, 6), "w": normal(4, 2, 3)}, group=2),
+    "swapped": single("TransposeMatMul", {"a": X, "b": MORE}, transB=1, alpha=0.5),
     "embed": single("EmbedLayerNormalization", EMBED, ("y", "n"), [FLOAT, INT32], epsilon=1e-5),
     "embed_mask": single(
         "EmbedLayerNormalization", EMBED | {"mask": EMBED_MASK}, ("y", "n"), [FLOAT, INT32]
@@ -221,8 +266,107 @@ def test_op(case, reference, tmp_path):
     agree(save(model, tmp_path / "m.onnx"), reference, feeds)
 
 
+KEYS = 3
+HEAD = H // HEADS
+OPERANDS = {"q": normal(B, L, H), "k": normal(B, KEYS, H, seed=4), "v": normal(B, KEYS, H, seed=5)}
+CACHES = {
+    "past_key": normal(B, HEADS, 2, HEAD, seed=8),
+    "past_value": normal(B, HEADS, 2, HEAD, seed=9),
+}
+PADDING = np.array([[1, 1, 1], [1, 0, 0]], np.int32)
+MORE_INPUTS = {
+    "plain": {},
+    "bias": {"b": normal(3 * H, seed=6)},
+    "padding": {"b": None, "mask": PADDING},
+    "lengths": {"b": None, "mask": np.array([3, 1], np.int32)},
+    "scores": {"b": None, "mask": None, "scores": normal(1, HEADS, L, KEYS, seed=7)},
+    "both": {"b": None, "mask": PADDING, "scores": normal(B, HEADS, L, KEYS, seed=7)},
+    "past": {"b": None, "mask": None, "scores": None, **CACHES},
+}
+PRESENT = ("y", "present_key", "present_value")
+
+
+def fed(model, arrays, reference, path):
+    feeds = {port.name: arrays[port.name] for port in model.graph.input}
+    return agree(save(model, path), reference, feeds)
+
+
+@pytest.mark.parametrize("case", MORE_INPUTS)
+@pytest.mark.parametrize("attrs", [{}, {"scale": 0.3}, {"mask_filter_value": -3.0}])
+def test_multi_head_attention(case, attrs, reference, tmp_path):
+    arrays = OPERANDS | MORE_INPUTS[case]
+    outputs = PRESENT if case == "past" else ("y",)
+    model = single("MultiHeadAttention", arrays, outputs, num_heads=HEADS, **attrs)
+    plan = fed(model, arrays, reference, tmp_path / "m.onnx")
+    assert plan.report["ops"]["planck.Attention"] == 1
+
+
+def test_multi_head_attention_that_looks_back(reference, tmp_path):
+    arrays = {"q": OPERANDS["q"], "k": normal(B, L, H, seed=4), "v": normal(B, L, H, seed=5)}
+    model = single("MultiHeadAttention", arrays, num_heads=HEADS, unidirectional=1)
+    fed(model, arrays, reference, tmp_path / "m.onnx")
+
+
+def test_queries_stand_behind_the_past():
+    """With a past a query sees all of it; ONNX Runtime 1.32 masks something else there."""
+    arrays = {"q": OPERANDS["q"], "k": normal(B, L, H, seed=4), "v": normal(B, L, H, seed=5)}
+    arrays |= {"b": None, "mask": None, "scores": None, **CACHES}
+    model = single("MultiHeadAttention", arrays, num_heads=HEADS, unidirectional=1)
+    feeds = {port.name: arrays[port.name] for port in model.graph.input}
+    q, k, v = (feeds[n].reshape(B, L, HEADS, HEAD).transpose(0, 2, 1, 3) for n in "qkv")
+    k, v = (np.concatenate(p, 2) for p in ((CACHES["past_key"], k), (CACHES["past_value"], v)))
+    scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(HEAD)
+    weights = np.exp(np.where(np.tri(L, L + 2, 2) > 0, scores, -np.inf))
+    rows = weights / weights.sum(-1, keepdims=True) @ v
+    want = rows.transpose(0, 2, 1, 3).reshape(B, L, H).astype(np.float32)
+    assert relative_gap(planck.build(model).run(feeds)["y"], want) <= LIMIT
+
+
+def test_multi_head_attention_over_a_cache(reference, tmp_path):
+    keys = {"k": normal(B, HEADS, KEYS, HEAD, seed=4), "v": normal(B, HEADS, KEYS, HEAD, seed=5)}
+    arrays = {"q": OPERANDS["q"], **keys}
+    model = single("MultiHeadAttention", arrays, num_heads=HEADS)
+    fed(model, arrays, reference, tmp_path / "m.onnx")
+
+
+ANGLES = np.linspace(0, 3, 7 * 3, dtype=np.float32).reshape(7, 3)
+ROTATIONS = {
+    "first": (normal(B, 4, 12), np.array([2], np.int64), {}),
+    "places": (normal(B, 4, 12), np.array([[0, 1, 2, 3], [3, 4, 5, 6]], np.int64), {}),
+    "interleaved": (normal(B, 4, 12), np.array([0], np.int64), {"interleaved": 1}),
+    "apart": (normal(B, 2, 4, 6), np.array([1], np.int64), {}),
+    "partly": (
+        normal(B, 4, 16), np.array([0], np.int64), {"num_heads": 2, "rotary_embedding_dim": 6},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ROTATIONS)
+def test_rotary_embedding(case, reference, tmp_path):
+    x, places, attrs = ROTATIONS[case]
+    arrays = {"x": x, "places": places, "cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
+    model = single("RotaryEmbedding", arrays, **attrs)
+    fed(model, arrays, reference, tmp_path / "m.onnx")
+
+
 PAST = normal(2, B, HEADS, 3, H // HEADS)
 REFUSED = {
+    "packed": (
+        single("MultiHeadAttention", {"q": normal(B, L, HEADS, 3, HEAD)}, num_heads=HEADS),
+        "with packed keys and values",
+    ),
+    "shared_cache": (
+        single(
+            "MultiHeadAttention",
+            OPERANDS | MORE_INPUTS["past"] | {"length": np.array([2], np.int32)},
+            num_heads=HEADS,
+        ),
+        "with past_sequence_length",
+    ),
+    "conv_activation": (
+        single("FusedConv", {"x": normal(1, 2, 4), "w": normal(2, 2, 3)}, activation="Elu6"),
+        "activation Elu6",
+    ),
     "past": (attention(None, {}, more=[("past", PAST)])[0], "Attention with past"),
     "rotary": (attention(None, {"do_rotary": 1})[0], "with do_rotary"),
     "mask_rank": (attention(np.ones((B, 1, L, L), np.int32), {})[0], "with mask_index"),
@@ -236,6 +380,15 @@ REFUSED = {
     ),
 }
 WRONG = {
+    "clip": (
+        single(
+            "FusedConv",
+            {"x": normal(1, 2, 4), "w": normal(2, 2, 3)},
+            activation="Clip",
+            activation_params=[1.0],
+        ),
+        "1 parameters of Clip",
+    ),
     "no_heads": (
         single("Attention", {"x": X, "w": normal(6, 18)}),
         "needs the attribute num_heads",
