@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/team.h"
 #include "byte_pictures.h"
@@ -17,6 +18,7 @@
 #include "kernel_rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/qmatmul/rows.h"
+#include "kernels/qwinograd/rows.h"
 
 namespace planck {
 namespace {
@@ -210,6 +212,10 @@ Case random_case(std::mt19937& random) {
 }
 
 std::string missing(const QmatmulRow& row) { return why_not(row, {}, this_device()); }
+// Of a convolution that every row takes.
+std::string missing_for_windows(const QmatmulRow& row) {
+  return why_not(row, {.no_winograd = {}}, this_device());
+}
 
 void check_row(const QmatmulRow& row) {
   if (const std::string reason = missing(row); !reason.empty()) GTEST_SKIP() << reason;
@@ -614,9 +620,106 @@ TEST(QmatmulWindows, EveryRowIsRight) {
   }
 }
 
+// --- Winograd
+
+std::vector<const QmatmulRow*> winograd_rows() {
+  std::vector<const QmatmulRow*> rows;
+  for (const QmatmulRow& row : qmatmul_rows()) {
+    if (row.unit == QmatmulUnit::winograd && missing_for_windows(row).empty()) rows.push_back(&row);
+  }
+  return rows;
+}
+
+// Windows of 3 x 3 over any picture, far from its edges or wholly outside.
+Picture picture_for_winograd(std::mt19937& random) {
+  const auto up_to = [&](int64_t n) { return static_cast<int64_t>(random() % n) + 1; };
+  Picture p;
+  p.images = up_to(2);
+  p.channels = random() % 3 == 0 ? up_to(70) : up_to(20);
+  p.gap = random() % 3 == 0 ? 3 : 0;
+  for (WindowSteps* axis : {&p.y, &p.x}) {
+    axis->in = up_to(17), axis->kernel = 3, axis->begin = up_to(3) - 1, axis->out = up_to(19);
+    if (random() % 2 == 0) axis->begin = 1, axis->out = axis->in;
+  }
+  p.set_steps();
+  return p;
+}
+
+TEST(QmatmulWinograd, EveryRowIsRight) {
+  for (const QmatmulRow* row : winograd_rows()) {
+    std::mt19937 random(9);
+    for (int i = 0; i < 300; ++i) {
+      Case test = random_case(random);
+      test.n = std::min<int64_t>(test.n, 50);
+      Convolution convolution(picture_for_winograd(random), test);
+      SCOPED_TRACE(cat(row->name, ' ', testing::PrintToString(convolution.p), ' ',
+                       testing::PrintToString(test)));
+      convolution.run(*row, i % 50 == 0 ? 8 : 1 + i % 3);
+      convolution.expect_right();
+      convolution.end.expect_padding_untouched();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+// The transforms reach their bounds, and sums of products wrap on the way.
+TEST(QmatmulWinograd, LongSumsOfExtremes) {
+  for (const QmatmulRow* row : winograd_rows()) {
+    for (const int8_t weight : {int8_t{-128}, int8_t{127}}) {
+      Picture p;
+      p.channels = 1800;
+      for (WindowSteps* axis : {&p.y, &p.x}) axis->in = axis->out = 3, axis->kernel = 3;
+      p.y.begin = p.x.begin = 1;
+      p.set_steps();
+      Convolution convolution(p, {.n = 3});
+      for (int64_t i = 0; i < convolution.x.size(); ++i) convolution.x[i] = 255;
+      for (int64_t i = 0; i < convolution.w.size(); ++i) convolution.w[i] = weight;
+      for (int64_t j = 0; j < 3; ++j) convolution.end.offset[j] = 0;
+      const int64_t k = convolution.windows.k();
+      ASSERT_TRUE(qwinograd::weights_fit(3, k, convolution.w.data(), 3, 1));
+      convolution.run(*row, 1);
+      convolution.expect_right();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(QmatmulWinograd, WeightsMustFit) {
+  constexpr int64_t kChannels = 2000, kTaps = 9;
+  std::vector<int8_t> w(kChannels * kTaps, 127);
+  EXPECT_FALSE(qwinograd::weights_fit(1, std::ssize(w), w.data(), 1, 1));
+  for (size_t i = 0; i < w.size(); i += 2) w[i] = -127;  // neither sign alone is too much
+  EXPECT_TRUE(qwinograd::weights_fit(1, std::ssize(w), w.data(), 1, 1));
+}
+
+TEST(QmatmulWinograd, ProofsOfAFileAreChecked) {
+  constexpr int64_t kN = 20, kK = 9 * 5;
+  for (const QmatmulRow* row : winograd_rows()) {
+    Problem problem({.n = kN, .k = kK});
+    const auto to = problem.packed(*row);
+    EXPECT_TRUE(proofs_hold(*row, kN, kK, to->data()));
+    EXPECT_FALSE(proofs_hold(*row, kN, kK - 1, to->data())) << "no taps of 3 x 3";
+    std::mt19937 random(3);
+    for (int i = 0; i < 300; ++i) {  // any other bytes stand for no weights, padding included
+      int8_t& byte = (*to)[static_cast<int64_t>(random() % static_cast<uint64_t>(to->size()))];
+      const int8_t before = byte;
+      byte = static_cast<int8_t>(byte ^ (1 << random() % 8));
+      EXPECT_FALSE(proofs_hold(*row, kN, kK, to->data()));
+      byte = before;
+    }
+  }
+}
+
+// Any k that weights of windows can have.
+int64_t whole_k(const QmatmulRow& row, int64_t k) {
+  return row.unit == QmatmulUnit::winograd ? round_up(k, 9) : k;
+}
+
 TEST(QmatmulPacking, UnpackIsTheInverse) {
   for (const QmatmulRow& row : qmatmul_rows()) {
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 66}}) {
+    for (const auto& [n, most] :
+         {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 66}}) {
+      const int64_t k = whole_k(row, most);
       for (const bool transposed : {false, true}) {
         Problem problem({.n = n, .k = k, .transposed = transposed});
         const auto to = problem.packed(row);
@@ -630,6 +733,7 @@ TEST(QmatmulPacking, UnpackIsTheInverse) {
 
 TEST(QmatmulPacking, ProofsOfAFileAreChecked) {
   for (const QmatmulRow& row : qmatmul_rows()) {
+    if (row.unit == QmatmulUnit::winograd) continue;
     Problem problem({.n = 40, .k = 12, .values = Values::small});
     const auto to = problem.packed(row);
     EXPECT_TRUE(proofs_hold(row, 40, 12, to->data())) << row.name;
@@ -642,6 +746,9 @@ TEST(QmatmulRows, Reasons) {
   Device none;
   EXPECT_EQ(why_not(qmatmul_rows().back(), {}, none), "");
   EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no amx_int8");
+  const QmatmulRow& winograd = qmatmul_row("qmatmul_u8s8s32_1x16x2_portablewinograd");
+  EXPECT_EQ(why_not(winograd, {}, none), "it is no convolution of 3 x 3 with stride 1");
+  EXPECT_EQ(why_not(winograd, {.no_winograd = {}}, none), "");
   EXPECT_THROW(qmatmul_row("qmatmul_of_dreams"), UsageError);
 }
 

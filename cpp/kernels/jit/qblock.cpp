@@ -32,6 +32,7 @@ const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns 
 // panels at once. vpdpbusd takes 4 or 5 cycles, a vpaddd behind a product one.
 int panels_for(const QgemmRecipe& recipe) {
   if (recipe.unit == QgemmUnit::pairs) return 1;  // each may have a form of its own
+  if (recipe.unit == QgemmUnit::sums || recipe.unit == QgemmUnit::words) return 1;
   const int sums = recipe.unit == QgemmUnit::vnni ? 12 : 8;
   return std::max(1, sums / (recipe.rows * recipe.vectors));
 }
@@ -211,7 +212,7 @@ void add_kernels(QgemmTile& tile, QgemmRecipe recipe) {
   const int r = recipe.rows;
   tile.one[r][0] = qgemm_kernel(recipe);
   recipe.masked = true;
-  tile.one[r][1] = qgemm_kernel(recipe);
+  if (recipe.unit != QgemmUnit::words) tile.one[r][1] = qgemm_kernel(recipe);
   tile.masks_bytes = masks_bytes(recipe.isa);
   tile.loops = loops_over_tiles(recipe);
   recipe.masked = false;
@@ -267,6 +268,12 @@ class MatrixUse {
   int64_t rows_ = 0;
 };
 
+QgemmFn portable_kernel(QgemmUnit unit, bool bytes) {
+  if (unit == QgemmUnit::words) return qgemm_portable_words;
+  if (unit == QgemmUnit::sums) return bytes ? qgemm_portable_sums_bytes : qgemm_portable_sums;
+  return bytes ? qgemm_portable_bytes : qgemm_portable;
+}
+
 }  // namespace
 
 QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes) {
@@ -286,7 +293,7 @@ QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes)
     tile.panels[r] = 1;
     if (isa == Isa::portable) {
       if (columns != kQPortableColumns) throw InternalError("portable panels have 16 columns");
-      tile.one[r][0] = tile.one[r][1] = bytes ? qgemm_portable_bytes : qgemm_portable;
+      tile.one[r][0] = tile.one[r][1] = portable_kernel(unit, bytes);
       continue;
     }
     const bool half = isa >= Isa::avx512 && columns % vector_floats(isa) != 0;

@@ -26,7 +26,7 @@ struct QgemmTile {
   QgemmFn finish[kFinishRows + 1][2] = {};
 };
 
-// isa portable: the kernel in C++, and no unit.
+// isa portable: the kernels in C++, and no unit but words and sums. Words take whole panels alone.
 QgemmTile qgemm_tile(Isa isa, QgemmUnit unit, int rows, int columns, bool bytes);
 
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels.

@@ -85,6 +85,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   int spare() const { return registers() - r_.rows * columns_; }
   bool b_resident() const { return r_.rows > columns_; }
   bool fours() const { return r_.unit == QgemmUnit::fours; }
+  bool words() const { return r_.unit == QgemmUnit::words; }
   bool proven() const { return r_.unit == QgemmUnit::pairs || fours(); }
   int rows_of_base() const { return fours() ? 1 : 3; }
   // What one_group holds beside the sums.
@@ -109,7 +110,8 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   }
   bool unit_fits() const {
     if (r_.unit == QgemmUnit::tiles || (fours() && r_.panels > 1)) return false;
-    return r_.unit == QgemmUnit::vnni || wide_ == (r_.unit == QgemmUnit::sums);
+    if (r_.unit == QgemmUnit::words && (r_.masked || r_.bytes)) return false;
+    return r_.unit == QgemmUnit::vnni || r_.unit == QgemmUnit::sums || !wide_;
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
   bool masks_fit() const { return evex_ ? columns_ <= 6 : spare() >= columns_ + 1; }
@@ -122,7 +124,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   Xbyak::Xmm input(int index) const { return vector(r_.rows * columns_ + index); }
   int vector_bytes() const { return lanes_ * 4; }
   // Of B: a group of every column of a vector, or of a panel.
-  int b_bytes() const { return lanes_ * group_of(r_.unit); }
+  int b_bytes() const { return lanes_ * group_of(r_.unit) * (words() ? 2 : 1); }
   int panel_bytes() const { return b_bytes() * r_.vectors; }
 
   void generate() {
@@ -135,7 +137,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     prefetch_output();
     load_pointers();
     r_.unit == QgemmUnit::sums ? add_offset() : multiply();
-    epilogue();
+    if (!words()) epilogue();
     r_.bytes ? store_bytes() : store_floats();
     next_tile(tile);
     vzeroupper();
@@ -248,8 +250,12 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     if (fours()) mov(places, PLANCK_FIELD(places));
   }
 
-  // Every row of sums starts at the columns' offsets, or at its own.
+  // Every row of sums starts at the columns' offsets, or at its own; those of words at 0.
   void start_sums() {
+    if (words()) {
+      each_sum([this](const Xbyak::Xmm& x) { zero(x); });
+      return;
+    }
     load_masks();
     mov(pointer, PLANCK_FIELD(offset));
     if (proven()) {
@@ -480,7 +486,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   // The last one to three elements: the four that end with them, shifted down.
   void k_tail() {
-    if (r_.unit == QgemmUnit::widen) return;  // its A has been padded
+    if (r_.unit == QgemmUnit::widen || words()) return;  // their A has been padded
     Xbyak::Label none;
     mov(pointer, PLANCK_FIELD(tail));
     test(pointer, pointer);

@@ -38,11 +38,11 @@ struct QgemmAffine {
 
 // Read by generated code through offsetof: plain 8-byte fields only. Strides count bytes.
 struct QgemmCall {
-  const void* a = nullptr;  // bytes; the widening unit reads 16-bit numbers
+  const void* a = nullptr;  // bytes; the units widen and words read 16-bit numbers
   int64_t a_stride = 0;     // from row to row
   const int8_t* b = nullptr;
   int64_t b_stride = 0;  // from panel to panel, where the recipe has several
-  void* c = nullptr;     // f32, or u8 where the recipe has bytes
+  void* c = nullptr;     // f32, or u8 where the recipe has bytes; of words: s32
   int64_t c_stride = 0;
   // A row of A is `lines` runs, each of `groups` groups of k (group_of); line_step leads from the
   // end of one to the next. `tail` elements behind them (0 to 3) are read without touching what
@@ -99,10 +99,12 @@ enum class QgemmUnit : uint8_t {
   quads,  // vpmaddwd on bytes widened in registers: any panel, groups of four
   vnni,   // vpdpbusd, groups of four
   tiles,  // tdpbusd, groups of 64: see qtiles.h
-  sums,   // none: `a` are the sums [rows, columns], as the matrix unit leaves them
+  words,  // vpmaddwd on numbers of 16 bits, B as well: groups of two; stores nothing but the sums
+  sums,   // none: `a` are the sums [rows, columns], as the matrix unit or words leave them
 };
 constexpr int group_of(QgemmUnit unit) {
-  return unit == QgemmUnit::widen ? 2 : unit == QgemmUnit::tiles ? 64 : 4;
+  if (unit == QgemmUnit::tiles) return 64;
+  return unit == QgemmUnit::widen || unit == QgemmUnit::words ? 2 : 4;
 }
 
 struct QgemmRecipe {
@@ -131,9 +133,12 @@ constexpr bool loops_over_tiles(const QgemmRecipe& recipe) {
 // Throws InternalError for a recipe that does not fit the registers.
 QgemmFn qgemm_kernel(const QgemmRecipe& recipe);
 
-// The same contract in C++, for panels of 16 columns in groups of four.
+// The same contract in C++, for panels of 16 columns in groups of four, or of the two units named.
 void qgemm_portable(const QgemmCall* call);
 void qgemm_portable_bytes(const QgemmCall* call);
+void qgemm_portable_words(const QgemmCall* call);
+void qgemm_portable_sums(const QgemmCall* call);
+void qgemm_portable_sums_bytes(const QgemmCall* call);
 inline constexpr int kQPortableColumns = 16;
 
 }  // namespace planck::jit

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/jit/qgemm.h"
 
@@ -58,28 +59,59 @@ uint8_t to_byte(const QgemmCall& call, float x) {
   return static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(inside)) + range.zero);
 }
 
-template <class Store>
-void multiply(const QgemmCall& call, Store store) {
+// What another kernel has left.
+void ready_sums(const QgemmCall& call, int64_t row, uint32_t* sums) {
+  const char* from = static_cast<const char*>(call.a) + row * call.a_stride;
+  for (int j = 0; j < kQPortableColumns; ++j) {
+    const auto sum = static_cast<uint32_t>(reinterpret_cast<const int32_t*>(from)[j]);
+    sums[j] = exists(call, j) ? sum + static_cast<uint32_t>(call.offset[j]) : 0;
+  }
+}
+
+template <class Sums, class Store>
+void multiply(const QgemmCall& call, Sums sums_of, Store store) {
   for (int64_t i = 0; i < call.rows; ++i) {
     uint32_t sums[kQPortableColumns];
-    row_sums(call, i, sums);
+    sums_of(call, i, sums);
     char* c = static_cast<char*>(call.c) + i * call.c_stride;
     for (int j = 0; j < kQPortableColumns; ++j) {
-      if (exists(call, j)) store(c, j, finish(call, i, j, sums[j]));
+      if (exists(call, j)) store(call, c, j, finish(call, i, j, sums[j]));
+    }
+  }
+}
+
+void store_float(const QgemmCall&, char* c, int j, float x) { reinterpret_cast<float*>(c)[j] = x; }
+void store_byte(const QgemmCall& call, char* c, int j, float x) {
+  reinterpret_cast<uint8_t*>(c)[j] = to_byte(call, x);
+}
+
+// Sums of products of 16 bits, which may wrap.
+void word_sums(const QgemmCall& call, int64_t row, uint32_t* sums) {
+  constexpr int kWords = group_of(QgemmUnit::words);
+  const char* from = static_cast<const char*>(call.a) + row * call.a_stride;
+  const auto* a = reinterpret_cast<const int16_t*>(from);
+  const auto* b = reinterpret_cast<const int16_t*>(call.b);
+  for (int64_t i = 0; i < call.groups; ++i, a += kWords, b += kWords * kQPortableColumns) {
+    for (int j = 0; j < kQPortableColumns; ++j) {
+      for (int k = 0; k < kWords; ++k) {
+        sums[j] += static_cast<uint32_t>(int32_t{a[k]} * b[j * kWords + k]);
+      }
     }
   }
 }
 
 }  // namespace
 
-void qgemm_portable(const QgemmCall* call) {
-  multiply(*call, [](char* c, int j, float x) { reinterpret_cast<float*>(c)[j] = x; });
-}
-
-void qgemm_portable_bytes(const QgemmCall* call) {
-  multiply(*call, [call](char* c, int j, float x) {
-    reinterpret_cast<uint8_t*>(c)[j] = to_byte(*call, x);
-  });
+void qgemm_portable(const QgemmCall* call) { multiply(*call, row_sums, store_float); }
+void qgemm_portable_bytes(const QgemmCall* call) { multiply(*call, row_sums, store_byte); }
+void qgemm_portable_sums(const QgemmCall* call) { multiply(*call, ready_sums, store_float); }
+void qgemm_portable_sums_bytes(const QgemmCall* call) { multiply(*call, ready_sums, store_byte); }
+void qgemm_portable_words(const QgemmCall* call) {
+  for (int64_t i = 0; i < call->rows; ++i) {
+    uint32_t sums[kQPortableColumns] = {};
+    word_sums(*call, i, sums);
+    std::memcpy(static_cast<char*>(call->c) + i * call->c_stride, sums, sizeof(sums));
+  }
 }
 
 }  // namespace planck::jit

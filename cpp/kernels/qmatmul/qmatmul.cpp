@@ -7,13 +7,12 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "kernels/byte_quotient.h"
-#include "kernels/eltwise/rows.h"
 #include "kernels/jit/qproofs.h"
 #include "kernels/qmatmul/byte_windows.h"
 #include "kernels/qmatmul/corrections.h"
+#include "kernels/qmatmul/epilogue.h"
 #include "kernels/qmatmul/rows.h"
-#include "kernels/qmatmul/tail.h"
+#include "kernels/qwinograd/rows.h"
 
 namespace planck {
 namespace {
@@ -46,9 +45,7 @@ bool copies(const QmatmulArgs& args) {
 
 // --- what a tile reads: the block's rows of A as runs of equal height
 
-struct Area {
-  int64_t row, column, rows, columns;
-};
+using Area = QmatmulArea;
 
 struct Runs {
   const uint8_t* a = nullptr;
@@ -141,26 +138,18 @@ Runs runs_of(const QmatmulArgs& args, const uint8_t* a, const Area& area, uint8_
 struct Item {
   const uint8_t* a;
   const int8_t* b;
-  float* c;
-  uint8_t* c_bytes;
-  const float* residual;
-  EltOperand operands[kEltOperands];
+  QmatmulEnds ends;
 };
 
 Item item_of(const QmatmulArgs& args, int64_t index) {
-  Item item{args.a, args.b, args.c, args.c_bytes, args.residual, {}};
-  std::ranges::copy(args.operands, item.operands);
-  const int operands = args.program != nullptr ? args.program->operands : 0;
+  Item item{args.a, args.b, ends_of(args)};
   for (int axis = args.batch_rank - 1; axis >= 0; --axis) {
     const QmatmulBatch& batch = args.batch[axis];
     const int64_t at = index % batch.extent;
     index /= batch.extent;
     item.a += at * batch.a;
     item.b += at * batch.b;
-    if (item.c != nullptr) item.c += at * batch.c;
-    if (item.c_bytes != nullptr) item.c_bytes += at * batch.c;
-    if (item.residual != nullptr) item.residual += at * batch.residual;
-    for (int i = 1; i < operands; ++i) item.operands[i].advance(at * batch.operands[i]);
+    move_ends(args, batch, at, item.ends);
   }
   return item;
 }
@@ -191,7 +180,6 @@ struct TileRun {
   const QmatmulArgs& args;
   const Item item;
   const Runs runs;
-  float* stage;  // floats of a chunk
   // [panels][rows][columns of a panel]: where the sums of corrected panels start.
   int32_t* starts;
   int64_t first_column;  // of the tile
@@ -207,59 +195,14 @@ bool has_corrections(const QmatmulArgs& args) {
   return args.plan.tile.unit == jit::QgemmUnit::pairs;
 }
 
-void set_epilogue(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
+void set_ends(const TileRun& t, const Area& area, jit::QgemmBlock& block) {
   const QmatmulArgs& args = t.args;
-  const int64_t at = area.row * args.c_stride + area.column;
-  if (args.plan.tile.bytes) {
-    block.call.c = t.item.c_bytes + at;
-    block.call.c_stride = args.c_stride;
-    block.call.range = &args.plan.range;
-  } else {
-    block.call.c = args.plan.staged ? t.stage : t.item.c + at;
-    block.call.c_stride = (args.plan.staged ? args.plan.chunk : args.c_stride) * int64_t{4};
-  }
-  block.call.offset = args.offset + area.column;
+  set_epilogue(args, t.item.ends, area, block.call);
   if (has_corrections(args) && jit::ProofLayout(args.k).corrected(block.call.b)) {
     const int64_t panel = (area.column - t.first_column) / args.plan.tile.columns;
     block.call.offset = t.starts + panel * area.rows * args.plan.tile.columns;
     block.call.offset_stride = args.plan.tile.columns * int64_t{sizeof(int32_t)};
   }
-  block.call.multiplier = args.multiplier + area.column;
-  if (args.bias != nullptr) block.call.bias = args.bias + area.column;
-  if (t.item.residual != nullptr) {
-    block.call.residual = t.item.residual + area.row * args.residual_stride + area.column;
-    block.call.residual_stride = args.residual_stride * int64_t{4};
-  }
-  if (args.plan.byte_residual) {
-    const EltOperand& whole = t.item.operands[1];
-    block.call.byte_residual =
-        static_cast<const uint8_t*>(whole.data) + area.row * whole.row_stride + area.column;
-    block.call.byte_residual_stride = whole.row_stride;
-    block.call.bytes = &args.plan.bytes;
-  }
-  block.call.affine = args.plan.affine;
-  block.call.flags = args.plan.flags;
-}
-
-void run_program(const TileRun& t, const Area& area) {
-  const QmatmulArgs& args = t.args;
-  if (args.plan.strip == nullptr) return;
-  const int64_t at = area.row * args.c_stride + area.column;
-  EltOperand operands[kEltOperands] = {};
-  operands[0].data = args.plan.staged ? t.stage : t.item.c + at;
-  operands[0].row_stride = args.plan.staged ? args.plan.chunk : args.c_stride;
-  operands[0].column_stride = 1;
-  for (int i = 1; i < args.program->operands; ++i) {
-    const EltOperand& whole = t.item.operands[i];
-    operands[i] = whole;
-    operands[i].advance(area.row * whole.row_stride + area.column * whole.column_stride);
-  }
-  EltStrip strip{operands, t.item.c + at, args.c_stride, area.rows, area.columns};
-  if (args.plan.staged) {
-    strip.out = t.item.c_bytes + at;
-    strip.out_type = args.bytes_type;
-  }
-  args.plan.strip(*args.program, strip);
 }
 
 // Where the groups of a row lie, behind its beginning.
@@ -304,14 +247,14 @@ void run_chunk(const TileRun& t, const Area& area, Bytes next, bool a_is_far) {
   block.a_is_far = a_is_far;
   block.prefetch = next.from;
   block.prefetch_bytes = ceil_div(next.count, runs.count);
-  set_epilogue(t, area, block);
+  set_ends(t, area, block);
   for (int64_t run = 0; run < runs.count; ++run) {
     jit::multiply(t.args.plan.tile, block);
     jit::move_rows(block.call, runs.rows);
     block.call.a = static_cast<const uint8_t*>(runs.a) + (run + 1) * runs.step;
     if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes;
   }
-  run_program(t, area);
+  run_program(t.args, t.item.ends, area);
 }
 
 Area area_of(const QmatmulArgs& args, int64_t m_block, int64_t group) {
@@ -353,16 +296,13 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const QmatmulArgs*>(raw);
   const QmatmulArgs::Plan& plan = args.plan;
   const Area area = area_of(args, tile / plan.n_groups % plan.m_blocks, tile % plan.n_groups);
-  const Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
+  Item item = item_of(args, tile / plan.n_groups / plan.m_blocks);
   auto* scratch = reinterpret_cast<uint8_t*>(worker.scratch);
+  item.ends.stage = reinterpret_cast<float*>(scratch + plan.stage_offset);
   const Runs runs = runs_of(args, item.a, area, scratch);
-  const TileRun t{args,
-                  item,
-                  runs,
-                  reinterpret_cast<float*>(scratch + plan.stage_offset),
-                  reinterpret_cast<int32_t*>(scratch + plan.starts_offset),
-                  area.column,
-                  reinterpret_cast<int32_t*>(scratch + plan.places_offset)};
+  const TileRun t{args,        item,
+                  runs,        reinterpret_cast<int32_t*>(scratch + plan.starts_offset),
+                  area.column, reinterpret_cast<int32_t*>(scratch + plan.places_offset)};
   if (has_corrections(args)) list_places(t);
   if (has_corrections(args)) correct(t, area, scratch + plan.corrections_offset);
   Bytes next = next_weights(args, tile, worker);
@@ -405,79 +345,6 @@ jit::QgemmUnit unit_of(const QmatmulRow& row) {
     default:
       return jit::QgemmUnit::vnni;
   }
-}
-
-// Bytes from low to high. Whole numbers of few bits: exact in fp32.
-void set_range(QmatmulArgs::Plan& plan, int32_t zero, int32_t low, int32_t high) {
-  plan.range.low = static_cast<float>(low - zero);
-  plan.range.high = static_cast<float>(high - zero);
-  plan.range.zero = zero;
-  if (low != 0) plan.flags |= jit::kQLow;
-  if (zero != 0) plan.flags |= jit::kQZero;
-}
-
-void set_divisor(QmatmulArgs::Plan& plan, float scale, const ByteQuotient& quotient) {
-  plan.range.divisor = scale;
-  plan.flags |= quotient.proved ? jit::kQInverse : jit::kQDivide;
-  plan.range.most = quotient.most;
-  std::ranges::fill(plan.range.inverse, quotient.inverse);
-  std::ranges::fill(plan.range.rest, quotient.rest);
-}
-
-// Whether the kernel itself can end as the program does, and where the args say.
-bool knows(const QmatmulRow& row, const QmatmulArgs& args, const QmatmulTail& tail) {
-  const bool bytes = tail.quantize && !args.requantize;
-  const EltOperand& residual = args.operands[1];
-  const bool affine = tail.before.used || tail.after.used;
-  const bool generated = tail.gelu || tail.hard_swish || affine;
-  return (!generated || row.isa != Isa::portable) &&
-         (!args.relu || (!generated && !tail.residual)) &&
-         bytes == (args.c_bytes != nullptr && !args.requantize) &&
-         (!tail.residual || (residual.type == EltType::u8 && residual.column_stride == 1));
-}
-
-jit::QgemmAffine affine_of(const QmatmulTail::Affine& tail) {
-  jit::QgemmAffine affine;
-  std::ranges::fill(affine.scale, tail.scale);
-  std::ranges::fill(affine.shift, tail.shift);
-  return affine;
-}
-
-void take_tail(QmatmulArgs& args, const QmatmulTail& tail) {
-  QmatmulArgs::Plan& plan = args.plan;
-  // What is below a zero of 0 becomes 0 in any case, and so does NaN.
-  const bool implied = tail.quantize && tail.zero == 0 && !tail.after.used;
-  if (tail.relu && !implied) plan.flags |= jit::kQRelu;
-  if (tail.gelu) plan.flags |= jit::kQGelu;
-  if (tail.hard_swish) plan.flags |= jit::kQHardSwish;
-  if (tail.before.used) plan.flags |= jit::kQBefore;
-  if (tail.after.used) plan.flags |= jit::kQAfter;
-  plan.affine[0] = affine_of(tail.before);
-  plan.affine[1] = affine_of(tail.after);
-  plan.byte_residual = tail.residual;
-  if (tail.residual_zero != 0) plan.flags |= jit::kQCentre;
-  std::ranges::fill(plan.bytes.zero, tail.residual_zero);
-  std::ranges::fill(plan.bytes.scale, tail.residual_scale);
-  if (!tail.quantize) return;
-  set_range(plan, static_cast<int32_t>(tail.zero), 0, UINT8_MAX);
-  set_divisor(plan, tail.scale, args.program->quotient);
-}
-
-// Returns whether the kernel stores bytes.
-bool choose_epilogue(const QmatmulRow& row, QmatmulArgs& args) {
-  QmatmulArgs::Plan& plan = args.plan;
-  if (args.requantize) set_range(plan, args.out_zero, args.low, args.high);
-  if (args.relu) plan.flags |= jit::kQRelu;
-  if (args.program == nullptr) return args.requantize;
-  const std::optional<QmatmulTail> tail = tail_of(*args.program);
-  if (tail && knows(row, args, *tail)) {
-    take_tail(args, *tail);
-    return args.requantize || tail->quantize;
-  }
-  if (args.requantize) throw InternalError("an integer product is requantised behind a program");
-  plan.strip = eltwise_strip(row.isa);
-  plan.staged = args.c_bytes != nullptr;
-  return false;
 }
 
 // 1 x 1 windows side by side: their places are the rows.
@@ -634,6 +501,7 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   check(args);
   QmatmulArgs::Plan& plan = args.plan;
   plan = {};
+  if (row.unit == QmatmulUnit::winograd) return plan_qwinograd(row, args);
   const bool bytes = choose_epilogue(row, args);
   plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, bytes);
   plan.items = items(args);

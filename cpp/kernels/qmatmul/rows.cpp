@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/vector_units.h"
 #include "kernels/jit/qpanels.h"
+#include "kernels/qwinograd/rows.h"
 
 namespace planck {
 namespace {
@@ -42,7 +43,10 @@ const QmatmulRow& qmatmul_row(std::string_view name) {
   return *at;
 }
 
-std::string why_not(const QmatmulRow& row, const QmatmulProblem&, const Device& device) {
+std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const Device& device) {
+  if (row.unit == QmatmulUnit::winograd && !problem.no_winograd.empty()) {
+    return std::string(problem.no_winograd);
+  }
   if (const std::string unit = missing_unit(row.unit, device); !unit.empty()) {
     return cat("this machine has no ", unit);
   }
@@ -63,24 +67,33 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
 }
 
 int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k) {
+  if (row.unit == QmatmulUnit::winograd) return qwinograd::packed_bytes(n, k);
   return jit::packed_bytes(shape_of(row, n, k));
 }
 
 int64_t panel_bytes(const QmatmulRow& row, int64_t k) {
+  if (row.unit == QmatmulUnit::winograd) return qwinograd::panel_bytes(k);
   return jit::panel_bytes(shape_of(row, row.tile_n, k));
 }
 
 void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
             int64_t column_stride, int8_t* packed) {
+  if (row.unit == QmatmulUnit::winograd) {
+    return qwinograd::pack(n, k, b, row_stride, column_stride, packed);
+  }
   jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);
 }
 
 bool proofs_hold(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed) {
+  if (row.unit == QmatmulUnit::winograd) return qwinograd::proofs_hold(n, k, packed);
   return jit::proofs_hold(shape_of(row, n, k), packed);
 }
 
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
               int64_t row_stride, int64_t column_stride) {
+  if (row.unit == QmatmulUnit::winograd) {
+    return qwinograd::unpack(n, k, packed, b, row_stride, column_stride);
+  }
   jit::unpack_panels(shape_of(row, n, k), packed, b, row_stride, column_stride);
 }
 

@@ -12,15 +12,19 @@
 #include "kernels/jit/qblock.h"
 #include "kernels/job.h"
 #include "kernels/matmul/windows.h"
+#include "kernels/qwinograd/qwinograd.h"
 
 namespace planck {
 
-// What adds up products of bytes; a row belongs to one.
-enum class QmatmulUnit : uint8_t { portable, widen, pairs, avx_vnni, vnni512, amx_int8 };
+// What adds up products of bytes; a row belongs to one. winograd: see kernels/qwinograd.
+enum class QmatmulUnit : uint8_t { portable, widen, pairs, winograd, avx_vnni, vnni512, amx_int8 };
 
 // What a choice among rows looks at.
 struct QmatmulProblem {
   int64_t m = 1, n = 1, k = 1, batch = 1;
+  // Why rows of the unit winograd do not take it; if they do, outputs of one image, 0: not known.
+  std::string_view no_winograd = "it is no convolution of 3 x 3 with stride 1";
+  int64_t out_y = 0, out_x = 0;
 };
 
 struct QmatmulRow {
@@ -109,6 +113,18 @@ struct QmatmulArgs {
   QmatmulCut cut;
   QmatmulNext next;
 
+  // Of rows of the unit winograd: blocks of patches of 2 x 2 outputs.
+  struct Winograd {
+    jit::QgemmTile words;
+    void (*input)(const QwinogradInput&) = nullptr;
+    void (*output)(const QwinogradOutput&) = nullptr;
+    int64_t patches_down = 0, patches_across = 0;  // of a picture
+    int64_t down = 0, across = 0, patches = 0;     // of a block; patches: at most
+    int64_t blocks_down = 0, blocks_across = 0;
+    int64_t pitch = 0;                                    // numbers of 16 bits from patch to patch
+    int64_t v_offset = 0, m_offset = 0, sums_offset = 0;  // bytes of scratch in front of them
+  };
+
   // Filled by plan_qmatmul.
   struct Plan {
     // Where a tile reads its rows of A.
@@ -138,6 +154,7 @@ struct QmatmulArgs {
     bool byte_residual = false;
     bool staged = false;  // the program makes bytes out of the floats of a chunk
     int64_t flags = 0;    // of the kernel
+    Winograd winograd;
   } plan;
 };
 
