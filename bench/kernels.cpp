@@ -551,7 +551,7 @@ void add_all() {
     add_products(row, 128, 1);
   }
   for (const QmatmulRow& row : qmatmul_rows()) {
-    if (!why_not(row, {.winograd = {.on = true}}, this_device()).empty() ||
+    if (!why_not(row, {.winograd = {.on = true, .rows = 1, .columns = 1}}, this_device()).empty() ||
         row.isa == Isa::portable) {
       continue;
     }

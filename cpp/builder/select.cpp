@@ -1,5 +1,9 @@
 #include "builder/select.h"
 
+#include <algorithm>
+
+#include "kernels/qwinograd/rows.h"
+
 namespace planck {
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced) {
@@ -13,8 +17,29 @@ Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::
       [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
-Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced) {
-  const QmatmulProblem problem{kTypicalRows, n, k};
+namespace {
+
+// Pictures whose size only a run knows are taken by other forms.
+QmatmulProblem::Winograd winograd_of(const QProductParams& p, std::span<const int8_t> codes,
+                                     const PlanValue& y) {
+  const auto fits = [](const WindowParams& w) {
+    return w.kernel == 3 && w.stride == 1 && w.dilation == 1;
+  };
+  if (p.windows.size() != 2 || !std::ranges::all_of(p.windows, fits) || y.shape.size() != 4) {
+    return {};
+  }
+  QmatmulProblem::Winograd out{true, qwinograd::most_of(p.n, p.k(), codes.data(), p.n, 1)};
+  out.rows = y.shape[1].known().value_or(0);
+  out.columns = y.shape[2].known().value_or(0);
+  return out;
+}
+
+}  // namespace
+
+Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,
+                                  const PlanValue& y, const std::string& forced) {
+  QmatmulProblem problem{kTypicalRows, product.n, product.k()};
+  problem.winograd = winograd_of(product, codes, y);
   return choose<QmatmulRow>(
       qmatmul_rows(), forced,
       [&](const QmatmulRow& r) { return why_not(r, problem, this_device()); },

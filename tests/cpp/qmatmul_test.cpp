@@ -214,7 +214,7 @@ Case random_case(std::mt19937& random) {
 std::string missing(const QmatmulRow& row) { return why_not(row, {}, this_device()); }
 // Of a convolution that every row takes.
 std::string missing_for_windows(const QmatmulRow& row) {
-  return why_not(row, {.winograd = {.on = true}}, this_device());
+  return why_not(row, {.winograd = {.on = true, .rows = 1, .columns = 1}}, this_device());
 }
 
 void check_row(const QmatmulRow& row) {
@@ -694,8 +694,8 @@ TEST(QmatmulWinograd, SumsMustKeepToTheBound) {
   EXPECT_EQ(qwinograd::most_of(1, kCount, w.data(), 1, 1), 128 * 255 * kCount / 2);
   for (const QmatmulRow* row : winograd_rows()) {
     const int64_t bound = qwinograd::bound_of(winograd_form(row->unit));
-    EXPECT_EQ(why_not(*row, {.winograd = {true, bound}}, this_device()), "");
-    EXPECT_EQ(why_not(*row, {.winograd = {true, bound + 1}}, this_device()),
+    EXPECT_EQ(why_not(*row, {.winograd = {true, bound, 1, 1}}, this_device()), "");
+    EXPECT_EQ(why_not(*row, {.winograd = {true, bound + 1, 1, 1}}, this_device()),
               cat("its sums could leave +-", bound));
     // The same of a file: one column of the greatest weights.
     const int64_t most = bound / (9 * 255 * 127);
@@ -764,7 +764,9 @@ TEST(QmatmulRows, Reasons) {
   EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no amx_int8");
   const QmatmulRow& winograd = qmatmul_row("qmatmul_u8s8s32_1x16x2_portablewinograd4");
   EXPECT_EQ(why_not(winograd, {}, none), "it is no convolution of 3 x 3 with stride 1");
-  EXPECT_EQ(why_not(winograd, {.winograd = {.on = true}}, none), "");
+  EXPECT_EQ(why_not(winograd, {.winograd = {.on = true, .rows = 1, .columns = 1}}, none), "");
+  EXPECT_EQ(why_not(winograd, {.winograd = {.on = true, .rows = 1}}, none),
+            "the size of its pictures is not known");
   EXPECT_THROW(qmatmul_row("qmatmul_of_dreams"), UsageError);
 }
 

@@ -52,6 +52,9 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
     if (!problem.winograd.on) return "it is no convolution of 3 x 3 with stride 1";
     const int64_t bound = qwinograd::bound_of(winograd_form(row.unit));
     if (problem.winograd.most > bound) return cat("its sums could leave +-", bound);
+    if (problem.winograd.rows * problem.winograd.columns == 0) {
+      return "the size of its pictures is not known";
+    }
   }
   if (const std::string unit = missing_unit(row.unit, device); !unit.empty()) {
     return cat("this machine has no ", unit);
@@ -61,6 +64,13 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
 }
 
 double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
+  if (is_winograd(row.unit)) {
+    const QwinogradShape shape{winograd_form(row.unit), p.n, p.k / 9, p.winograd.rows,
+                               p.winograd.columns};
+    const double one = qwinograd::cycles(shape, row.ops_per_cycle / 2, row.tile_m);
+    const double outputs = static_cast<double>(shape.rows * shape.columns);
+    return one * static_cast<double>(p.m * p.batch) / outputs;
+  }
   const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
   const double depth = static_cast<double>(round_up(std::max<int64_t>(p.k, 1), row.tile_k));
   const double products = static_cast<double>(p.m) * columns * depth;

@@ -178,17 +178,19 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
 
 // --- planning
 
-// Blocks of whole lines of patches where those are short, even ones.
+// Blocks of whole lines of patches where those are short. Each reads all weights once, so that it
+// should have some rows for them, and what its products leave should stay near; yet more blocks are
+// better than more groups of panels.
 void choose_blocks(QmatmulArgs& args) {
   QmatmulArgs::Winograd& w = args.plan.winograd;
-  // Each panel is read once for a block: enough rows to pay for that, while the products of one
-  // panel stay near.
-  constexpr int64_t kLeast = 6, kMost = 56;
+  constexpr int64_t kBlocks = 4, kLeast = 8, kMost = 56;
   const int64_t bytes = w.form.points() * w.pitch * int64_t{sizeof(int16_t)};
-  int64_t most = std::clamp(this_device().l2_bytes / 2 / bytes, kLeast, kMost);
-  if (args.cut.m_block > 0) most = std::min(most, args.cut.m_block);
+  const int64_t fits = std::clamp(this_device().l2_bytes / 2 / bytes, kLeast, kMost);
+  const int64_t all = w.patches_down * w.patches_across;
+  int64_t most = std::clamp(all / kBlocks, kLeast, fits);
+  if (args.cut.m_block > 0) most = args.cut.m_block;
   w.across = ceil_div(w.patches_across, ceil_div(w.patches_across, most));
-  const int64_t down = std::max<int64_t>(1, most / w.across);
+  const int64_t down = std::clamp<int64_t>((most + w.across / 2) / w.across, 1, w.patches_down);
   w.down = ceil_div(w.patches_down, ceil_div(w.patches_down, down));
   w.patches = w.down * w.across;
   w.blocks_down = ceil_div(w.patches_down, w.down);
@@ -199,7 +201,7 @@ void choose_blocks(QmatmulArgs& args) {
 void choose_panels(QmatmulArgs& args, int64_t blocks) {
   constexpr int64_t kEnough = 8;
   QmatmulArgs::Plan& plan = args.plan;
-  if (args.cut.panels == 0) args.cut.panels = plan.n_panels * blocks / kEnough;
+  if (args.cut.panels == 0) args.cut.panels = plan.n_panels * std::min(blocks, kEnough) / kEnough;
   args.cut.panels = std::clamp<int64_t>(args.cut.panels, 1, plan.n_panels);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
 }

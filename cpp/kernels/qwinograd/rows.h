@@ -18,7 +18,16 @@ struct QwinogradWeights {
   QwinogradForm form;
   int64_t n, k;  // k: 9 * channels
 };
+// A convolution of one picture.
+struct QwinogradShape {
+  QwinogradForm form;
+  int64_t n, channels;
+  int64_t rows, columns;  // outputs
+};
 namespace qwinograd {
+// Time by arithmetic, in cycles of one core; `rate`: products in a cycle, `height`: rows of the
+// register tile.
+double cycles(const QwinogradShape& shape, double rate, int64_t height);
 int64_t panel_bytes(const QwinogradWeights& weights);
 int64_t packed_bytes(const QwinogradWeights& weights);
 void pack(const QwinogradWeights& weights, const int8_t* b, int64_t row_stride,
