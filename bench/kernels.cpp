@@ -107,7 +107,8 @@ class ByteLoop : public Xbyak::CodeGenerator {
     jnz(loop);
     vzeroupper();
     ret();
-    flops = 2.0 * 2 * sums * lanes * (unit == QmatmulUnit::widen ? 2 : 4);
+    const bool words = unit == QmatmulUnit::widen || is_winograd(unit);
+    flops = 2.0 * 2 * sums * lanes * (words ? 2 : 4);
   }
 
   // Four tiles of sums of 16 rows x 16 columns, 64 deep.
@@ -330,7 +331,9 @@ class Product {
 // The tails of a quantised model: bytes that the next product reads, or floats with a residual.
 class IntegerProduct {
  public:
-  IntegerProduct(const QmatmulRow& row, const Shape& s) : s_(s) {
+  // `side`: a convolution of 3 x 3 over a square picture of so many places a side, which m and k
+  // follow from.
+  IntegerProduct(const QmatmulRow& row, const Shape& s, int64_t side = 0) : s_(s) {
     bytes_ = round_up(packed_bytes(row, s.n, s.k), 64);
     copies_ = std::max<int64_t>(2, (int64_t{256} << 20) / bytes_);
     weights_ = random_floats(ceil_div(bytes_ * copies_, 4));
@@ -340,6 +343,13 @@ class IntegerProduct {
     offset_.resize(static_cast<size_t>(s.n));
     args_.m = s.m, args_.n = s.n, args_.k = s.k;
     args_.a = reinterpret_cast<const uint8_t*>(a_.get()), args_.a_stride = pitch_of(s.k);
+    if (side > 0) {
+      windows_.channels = s.k / 9;
+      windows_.y = {side, side, 3, 1, 1, 1, side * windows_.channels};
+      windows_.x = {side, side, 3, 1, 1, 1, windows_.channels};
+      windows_.image_step = side * side * windows_.channels;
+      args_.windows = &windows_;
+    }
     args_.c_stride = pitch_of(s.n);
     args_.offset = offset_.data(), args_.multiplier = multiplier_.get(), args_.bias = bias_.get();
     if (s.tail == Tail::residual) {
@@ -383,6 +393,7 @@ class IntegerProduct {
   Floats weights_, a_, c_, residual_, bias_, multiplier_;
   std::vector<int32_t> offset_;
   int64_t bytes_ = 0, copies_ = 0, next_ = 0;
+  MatmulWindows windows_;
   QmatmulArgs args_;
   Job job_;
 };
@@ -498,6 +509,22 @@ void run_shape(benchmark::State& state, const QmatmulRow& row, const Shape& s, i
   product_benchmark(state, product, Shares(byte_peak(row.unit)), threads, group);
 }
 
+// The convolutions of 3 x 3 of ResNet-50: rows by Winograd do fewer products than counted.
+void add_convolutions(const QmatmulRow& row, int threads) {
+  struct Layer {
+    int64_t side, channels;
+  };
+  const std::string group = cat(row.name, "/3x3/threads", threads);
+  for (const Layer& l : {Layer{56, 64}, {28, 128}, {14, 256}, {7, 512}}) {
+    const Shape s{l.side * l.side, l.channels, 9 * l.channels, Tail::bias};
+    add(cat(group, "/", l.side, "x", l.side, "x", l.channels), kRounds, [=, &row](auto& state) {
+      IntegerProduct product(row, s, l.side);
+      product_benchmark(state, product, Shares(byte_peak(row.unit)), threads, group);
+    });
+  }
+  add(cat(group, "/mean"), 1, [=](auto& state) { mean_benchmark(state, group); });
+}
+
 template <class Row>
 void add_products(const Row& row, int64_t m, int threads) {
   const Shape shapes[] = {{m, 768, 768, Tail::residual},
@@ -524,7 +551,12 @@ void add_all() {
     add_products(row, 128, 1);
   }
   for (const QmatmulRow& row : qmatmul_rows()) {
-    if (!why_not(row, {}, this_device()).empty() || row.isa == Isa::portable) continue;
+    if (!why_not(row, {.winograd = {.on = true, .rows = 1, .columns = 1}}, this_device()).empty() ||
+        row.isa == Isa::portable) {
+      continue;
+    }
+    for (const int t : {1, threads}) add_convolutions(row, t);
+    if (is_winograd(row.unit)) continue;
     for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
     add_products(row, 128, 1);
   }

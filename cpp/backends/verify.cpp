@@ -101,9 +101,11 @@ class Verifier {
            "' does not have the size of its packing");
     if (!bytes) return;
     // A kernel that believed a wrong proof would saturate, without a word.
-    expect(proofs_hold(qmatmul_row(p.kernel), p.n, p.k, c.tensor.as<int8_t>()), "the weight '",
-           c.name, "' is packed for '", p.kernel,
-           "' and says of its sums in 16 bits what is not so");
+    const QmatmulRow& row = qmatmul_row(p.kernel);
+    expect(proofs_hold(row, p.n, p.k, c.tensor.as<int8_t>()), "the weight '", c.name,
+           "' is packed for '", p.kernel, "' and ",
+           is_winograd(row.unit) ? "is no transform of weights that keep to its bound"
+                                 : "says of its sums in 16 bits what is not so");
   }
   static std::optional<int64_t> packed_size(const auto& rows, const Packing& p, auto&& size) {
     for (const auto& row : rows) {
@@ -199,6 +201,7 @@ class Verifier {
     if (const auto* conv = std::get_if<ConvParams>(&s.params)) weight(s, conv->n, conv->k());
     if (const auto* product = std::get_if<QProductParams>(&s.params)) {
       weight(s, product->n, product->k());
+      if (is_winograd(qmatmul_row(s.kernel).unit)) patches(product->windows);
     }
     if (const auto* conv = std::get_if<WinogradParams>(&s.params)) weight(s, conv->n, conv->k());
     if (std::holds_alternative<QDepthwiseParams>(s.params)) codes(s);
@@ -228,6 +231,13 @@ class Verifier {
     const Packing& packing = plan_.constants[static_cast<size_t>(b.index)].packing;
     expect(packing.kernel == s.kernel && packing.n == n && packing.k == k,
            "its weight is packed for another kernel or another size");
+  }
+
+  static void patches(const std::vector<WindowParams>& all) {
+    const bool fits = all.size() == 2 && std::ranges::all_of(all, [](const WindowParams& w) {
+                        return w.kernel == 3 && w.stride == 1 && w.dilation == 1;
+                      });
+    expect(fits, "its kernel takes windows of 3 x 3 with stride 1 alone");
   }
 
   // Weights that are read when shapes are bound; how many is for the contract.

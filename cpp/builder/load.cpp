@@ -38,11 +38,12 @@ class Reselect {
   void operator()(const LinearParams& p) { product(select_linear(p.n, p.k, forced())); }
   void operator()(const ConvParams& p) { product(select_matmul(p.n, p.k(), true, forced())); }
   void operator()(const QProductParams& p) {
-    take(select_qmatmul(p.n, p.k(), forced()));
+    const Tensor matrix = unpacked(weight());
+    const std::span codes(matrix.as<int8_t>(), static_cast<size_t>(matrix.count()));
+    const PlanValue& y = plan_.values[static_cast<size_t>(step_.outputs[0])];
+    take(select_qmatmul(p, codes, y, forced()));
     renew([&](const PlanConstant& weight) {
-      const Tensor codes = unpacked(weight);
-      return packed_codes(weight.name, {codes.as<int8_t>(), static_cast<size_t>(codes.count())},
-                          p.n, p.k(), step_.kernel);
+      return packed_codes(weight.name, codes, p.n, p.k(), step_.kernel);
     });
   }
   void operator()(const QDepthwiseParams&) { take(choose_by_isa(qdepthwise_rows(), forced())); }
@@ -86,6 +87,11 @@ class Reselect {
     renew([&](const PlanConstant& weight) {
       return packed(weight.name, unpacked(weight), step_.kernel);
     });
+  }
+  const PlanConstant& weight() const {
+    const PlanValue& value = plan_.values[static_cast<size_t>(step_.inputs[1])];
+    const PlanBuffer& buffer = plan_.buffers[static_cast<size_t>(value.buffer)];
+    return plan_.constants[static_cast<size_t>(buffer.index)];
   }
   // The weight in the form of the step's kernel, unless it has it.
   void renew(auto&& packed_anew) {

@@ -227,11 +227,11 @@ class ProductLowering {
  private:
   // Kernel and parameters; returns the weights in the kernel's form.
   int32_t make_product(Step& step) {
-    auto choice = select_qmatmul(w_.n, w_.k, l_.forced());
+    QProductParams params{w_.n, p_.channels, p_.windows, p_.input.zero, requantize(), program()};
+    auto choice = select_qmatmul(params, w_.codes, l_.at(place_.y), l_.forced());
     step.kernel = choice.row->name;
     step.rejected = std::move(choice.rejected);
-    step.params =
-        QProductParams{w_.n, p_.channels, p_.windows, p_.input.zero, requantize(), program()};
+    step.params = std::move(params);
     return l_.make_constant(packed_codes(weight_name(), w_.codes, w_.n, w_.k, step.kernel));
   }
   int32_t make_depthwise(Step& step) {

@@ -1,6 +1,9 @@
 #include "builder/select.h"
 
+#include <algorithm>
 #include <initializer_list>
+
+#include "kernels/qwinograd/rows.h"
 
 namespace planck {
 
@@ -40,8 +43,29 @@ Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced)
   return select_for({kFewRows, kTypicalRows}, product_of(n, k, true), forced);
 }
 
-Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced) {
-  const QmatmulProblem problem{kTypicalRows, n, k};
+namespace {
+
+// Pictures whose size only a run knows are taken by other forms.
+QmatmulProblem::Winograd winograd_of(const QProductParams& p, std::span<const int8_t> codes,
+                                     const PlanValue& y) {
+  const auto fits = [](const WindowParams& w) {
+    return w.kernel == 3 && w.stride == 1 && w.dilation == 1;
+  };
+  if (p.windows.size() != 2 || !std::ranges::all_of(p.windows, fits) || y.shape.size() != 4) {
+    return {};
+  }
+  QmatmulProblem::Winograd out{true, qwinograd::most_of(p.n, p.k(), codes.data(), p.n, 1)};
+  out.rows = y.shape[1].known().value_or(0);
+  out.columns = y.shape[2].known().value_or(0);
+  return out;
+}
+
+}  // namespace
+
+Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,
+                                  const PlanValue& y, const std::string& forced) {
+  QmatmulProblem problem{kTypicalRows, product.n, product.k()};
+  problem.winograd = winograd_of(product, codes, y);
   return choose<QmatmulRow>(
       qmatmul_rows(), forced,
       [&](const QmatmulRow& r) { return why_not(r, problem, this_device()); },

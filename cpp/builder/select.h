@@ -81,7 +81,9 @@ inline constexpr int64_t kFewRows = 32;
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
 Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced);  // constant B
-Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced);
+// `codes` are the weights [k, n], `y` what the step writes.
+Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,
+                                  const PlanValue& y, const std::string& forced);
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 
 }  // namespace planck

@@ -214,7 +214,7 @@ Case random_case(std::mt19937& random) {
 std::string missing(const QmatmulRow& row) { return why_not(row, {}, this_device()); }
 // Of a convolution that every row takes.
 std::string missing_for_windows(const QmatmulRow& row) {
-  return why_not(row, {.no_winograd = {}}, this_device());
+  return why_not(row, {.winograd = {.on = true, .rows = 1, .columns = 1}}, this_device());
 }
 
 void check_row(const QmatmulRow& row) {
@@ -625,7 +625,7 @@ TEST(QmatmulWindows, EveryRowIsRight) {
 std::vector<const QmatmulRow*> winograd_rows() {
   std::vector<const QmatmulRow*> rows;
   for (const QmatmulRow& row : qmatmul_rows()) {
-    if (row.unit == QmatmulUnit::winograd && missing_for_windows(row).empty()) rows.push_back(&row);
+    if (is_winograd(row.unit) && missing_for_windows(row).empty()) rows.push_back(&row);
   }
   return rows;
 }
@@ -662,13 +662,15 @@ TEST(QmatmulWinograd, EveryRowIsRight) {
   }
 }
 
-// The transforms reach their bounds, and sums of products wrap on the way.
+// The transforms reach their bounds, sums of products wrap on the way, and the sums themselves are
+// as large as they may be.
 TEST(QmatmulWinograd, LongSumsOfExtremes) {
   for (const QmatmulRow* row : winograd_rows()) {
+    const int64_t bound = qwinograd::bound_of(winograd_form(row->unit));
     for (const int8_t weight : {int8_t{-128}, int8_t{127}}) {
       Picture p;
-      p.channels = 1800;
-      for (WindowSteps* axis : {&p.y, &p.x}) axis->in = axis->out = 3, axis->kernel = 3;
+      p.channels = bound / (9 * 255 * std::abs(int{weight}));
+      for (WindowSteps* axis : {&p.y, &p.x}) axis->in = axis->out = 9, axis->kernel = 3;
       p.y.begin = p.x.begin = 1;
       p.set_steps();
       Convolution convolution(p, {.n = 3});
@@ -676,7 +678,7 @@ TEST(QmatmulWinograd, LongSumsOfExtremes) {
       for (int64_t i = 0; i < convolution.w.size(); ++i) convolution.w[i] = weight;
       for (int64_t j = 0; j < 3; ++j) convolution.end.offset[j] = 0;
       const int64_t k = convolution.windows.k();
-      ASSERT_TRUE(qwinograd::weights_fit(3, k, convolution.w.data(), 3, 1));
+      ASSERT_LE(qwinograd::most_of(3, k, convolution.w.data(), 3, 1), bound);
       convolution.run(*row, 1);
       convolution.expect_right();
       if (testing::Test::HasFatalFailure()) return;
@@ -684,12 +686,26 @@ TEST(QmatmulWinograd, LongSumsOfExtremes) {
   }
 }
 
-TEST(QmatmulWinograd, WeightsMustFit) {
-  constexpr int64_t kChannels = 2000, kTaps = 9;
-  std::vector<int8_t> w(kChannels * kTaps, 127);
-  EXPECT_FALSE(qwinograd::weights_fit(1, std::ssize(w), w.data(), 1, 1));
-  for (size_t i = 0; i < w.size(); i += 2) w[i] = -127;  // neither sign alone is too much
-  EXPECT_TRUE(qwinograd::weights_fit(1, std::ssize(w), w.data(), 1, 1));
+TEST(QmatmulWinograd, SumsMustKeepToTheBound) {
+  constexpr int64_t kCount = 2000;
+  std::vector<int8_t> w(kCount, 127);
+  EXPECT_EQ(qwinograd::most_of(1, kCount, w.data(), 1, 1), 127 * 255 * kCount);
+  for (size_t i = 0; i < w.size(); i += 2) w[i] = -128;
+  EXPECT_EQ(qwinograd::most_of(1, kCount, w.data(), 1, 1), 128 * 255 * kCount / 2);
+  for (const QmatmulRow* row : winograd_rows()) {
+    const int64_t bound = qwinograd::bound_of(winograd_form(row->unit));
+    EXPECT_EQ(why_not(*row, {.winograd = {true, bound, 1, 1}}, this_device()), "");
+    EXPECT_EQ(why_not(*row, {.winograd = {true, bound + 1, 1, 1}}, this_device()),
+              cat("its sums could leave +-", bound));
+    // The same of a file: one column of the greatest weights.
+    const int64_t most = bound / (9 * 255 * 127);
+    for (const int64_t channels : {most, most + 1}) {
+      std::vector<int8_t> b(static_cast<size_t>(9 * channels), 127);
+      std::vector<int8_t> packed(static_cast<size_t>(packed_bytes(*row, 1, std::ssize(b))));
+      pack_b(*row, 1, std::ssize(b), b.data(), 1, 1, packed.data());
+      EXPECT_EQ(proofs_hold(*row, 1, std::ssize(b), packed.data()), channels == most);
+    }
+  }
 }
 
 TEST(QmatmulWinograd, ProofsOfAFileAreChecked) {
@@ -712,7 +728,7 @@ TEST(QmatmulWinograd, ProofsOfAFileAreChecked) {
 
 // Any k that weights of windows can have.
 int64_t whole_k(const QmatmulRow& row, int64_t k) {
-  return row.unit == QmatmulUnit::winograd ? round_up(k, 9) : k;
+  return is_winograd(row.unit) ? round_up(k, 9) : k;
 }
 
 TEST(QmatmulPacking, UnpackIsTheInverse) {
@@ -733,7 +749,7 @@ TEST(QmatmulPacking, UnpackIsTheInverse) {
 
 TEST(QmatmulPacking, ProofsOfAFileAreChecked) {
   for (const QmatmulRow& row : qmatmul_rows()) {
-    if (row.unit == QmatmulUnit::winograd) continue;
+    if (is_winograd(row.unit)) continue;
     Problem problem({.n = 40, .k = 12, .values = Values::small});
     const auto to = problem.packed(row);
     EXPECT_TRUE(proofs_hold(row, 40, 12, to->data())) << row.name;
@@ -746,9 +762,11 @@ TEST(QmatmulRows, Reasons) {
   Device none;
   EXPECT_EQ(why_not(qmatmul_rows().back(), {}, none), "");
   EXPECT_EQ(why_not(qmatmul_rows().front(), {}, none), "this machine has no amx_int8");
-  const QmatmulRow& winograd = qmatmul_row("qmatmul_u8s8s32_1x16x2_portablewinograd");
+  const QmatmulRow& winograd = qmatmul_row("qmatmul_u8s8s32_1x16x2_portablewinograd4");
   EXPECT_EQ(why_not(winograd, {}, none), "it is no convolution of 3 x 3 with stride 1");
-  EXPECT_EQ(why_not(winograd, {.no_winograd = {}}, none), "");
+  EXPECT_EQ(why_not(winograd, {.winograd = {.on = true, .rows = 1, .columns = 1}}, none), "");
+  EXPECT_EQ(why_not(winograd, {.winograd = {.on = true, .rows = 1}}, none),
+            "the size of its pictures is not known");
   EXPECT_THROW(qmatmul_row("qmatmul_of_dreams"), UsageError);
 }
 

@@ -93,6 +93,8 @@ TEST(Verify, ProofsOfIntegerWeights) {
     plan.constants[0].tensor = forged;
     if (row.unit == QmatmulUnit::pairs) {
       expect_refused(plan, "'w' is packed for 'qmatmul_u8s8s32_4x16x4_avx2' and says");
+    } else if (is_winograd(row.unit)) {
+      expect_refused(plan, cat("'w' is packed for '", kernel, "' and is no transform"));
     } else {
       verify_plan(plan);  // other weights, but no row that relies on their size
     }

@@ -134,7 +134,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(next_step, PLANCK_FIELD(prefetch_step));
     start_tiles();
     L(tile);
-    prefetch_output();
+    if (!words()) prefetch_output();  // theirs stay near
     load_pointers();
     r_.unit == QgemmUnit::sums ? add_offset() : multiply();
     if (!words()) epilogue();
@@ -169,8 +169,10 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     };
     move(kA, PLANCK_FIELD(a_stride));
     move(kC, PLANCK_FIELD(c_stride));
-    move(kResidual, PLANCK_FIELD(residual_stride));
-    move(kByteResidual, PLANCK_FIELD(byte_residual_stride));
+    if (!words()) {
+      move(kResidual, PLANCK_FIELD(residual_stride));
+      move(kByteResidual, PLANCK_FIELD(byte_residual_stride));
+    }
     dec(slot(kTiles));
     jnz(tile, T_NEAR);
     add(rsp, kSlots * kSlotBytes);

@@ -501,7 +501,7 @@ Job plan_qmatmul(const QmatmulRow& row, QmatmulArgs& args) {
   check(args);
   QmatmulArgs::Plan& plan = args.plan;
   plan = {};
-  if (row.unit == QmatmulUnit::winograd) return plan_qwinograd(row, args);
+  if (is_winograd(row.unit)) return plan_qwinograd(row, args);
   const bool bytes = choose_epilogue(row, args);
   plan.tile = jit::qgemm_tile(row.isa, unit_of(row), row.tile_m, row.tile_n, bytes);
   plan.items = items(args);

@@ -25,6 +25,10 @@ jit::QPanelShape shape_of(const QmatmulRow& row, int64_t n, int64_t k) {
   return {n, k, row.tile_n, group_of(row), row.tile_k, row.unit == QmatmulUnit::pairs};
 }
 
+QwinogradWeights weights_of(const QmatmulRow& row, int64_t n, int64_t k) {
+  return {winograd_form(row.unit), n, k};
+}
+
 // What the machine lacks, beside the level.
 std::string missing_unit(QmatmulUnit unit, const Device& device) {
   if (unit == QmatmulUnit::vnni512 && !device.vnni512) return "avx512_vnni";
@@ -44,8 +48,13 @@ const QmatmulRow& qmatmul_row(std::string_view name) {
 }
 
 std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const Device& device) {
-  if (row.unit == QmatmulUnit::winograd && !problem.no_winograd.empty()) {
-    return std::string(problem.no_winograd);
+  if (is_winograd(row.unit)) {
+    if (!problem.winograd.on) return "it is no convolution of 3 x 3 with stride 1";
+    const int64_t bound = qwinograd::bound_of(winograd_form(row.unit));
+    if (problem.winograd.most > bound) return cat("its sums could leave +-", bound);
+    if (problem.winograd.rows * problem.winograd.columns == 0) {
+      return "the size of its pictures is not known";
+    }
   }
   if (const std::string unit = missing_unit(row.unit, device); !unit.empty()) {
     return cat("this machine has no ", unit);
@@ -55,6 +64,13 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
 }
 
 double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
+  if (is_winograd(row.unit)) {
+    const QwinogradShape shape{winograd_form(row.unit), p.n, p.k / 9, p.winograd.rows,
+                               p.winograd.columns};
+    const double one = qwinograd::cycles(shape, row.ops_per_cycle / 2, row.tile_m);
+    const double outputs = static_cast<double>(shape.rows * shape.columns);
+    return one * static_cast<double>(p.m * p.batch) / outputs;
+  }
   const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
   const double depth = static_cast<double>(round_up(std::max<int64_t>(p.k, 1), row.tile_k));
   const double products = static_cast<double>(p.m) * columns * depth;
@@ -67,32 +83,32 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
 }
 
 int64_t packed_bytes(const QmatmulRow& row, int64_t n, int64_t k) {
-  if (row.unit == QmatmulUnit::winograd) return qwinograd::packed_bytes(n, k);
+  if (is_winograd(row.unit)) return qwinograd::packed_bytes(weights_of(row, n, k));
   return jit::packed_bytes(shape_of(row, n, k));
 }
 
 int64_t panel_bytes(const QmatmulRow& row, int64_t k) {
-  if (row.unit == QmatmulUnit::winograd) return qwinograd::panel_bytes(k);
+  if (is_winograd(row.unit)) return qwinograd::panel_bytes(weights_of(row, row.tile_n, k));
   return jit::panel_bytes(shape_of(row, row.tile_n, k));
 }
 
 void pack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* b, int64_t row_stride,
             int64_t column_stride, int8_t* packed) {
-  if (row.unit == QmatmulUnit::winograd) {
-    return qwinograd::pack(n, k, b, row_stride, column_stride, packed);
+  if (is_winograd(row.unit)) {
+    return qwinograd::pack(weights_of(row, n, k), b, row_stride, column_stride, packed);
   }
   jit::pack_panels(shape_of(row, n, k), b, row_stride, column_stride, packed);
 }
 
 bool proofs_hold(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed) {
-  if (row.unit == QmatmulUnit::winograd) return qwinograd::proofs_hold(n, k, packed);
+  if (is_winograd(row.unit)) return qwinograd::proofs_hold(weights_of(row, n, k), packed);
   return jit::proofs_hold(shape_of(row, n, k), packed);
 }
 
 void unpack_b(const QmatmulRow& row, int64_t n, int64_t k, const int8_t* packed, int8_t* b,
               int64_t row_stride, int64_t column_stride) {
-  if (row.unit == QmatmulUnit::winograd) {
-    return qwinograd::unpack(n, k, packed, b, row_stride, column_stride);
+  if (is_winograd(row.unit)) {
+    return qwinograd::unpack(weights_of(row, n, k), packed, b, row_stride, column_stride);
   }
   jit::unpack_panels(shape_of(row, n, k), packed, b, row_stride, column_stride);
 }

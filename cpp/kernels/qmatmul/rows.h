@@ -16,15 +16,36 @@
 
 namespace planck {
 
-// What adds up products of bytes; a row belongs to one. winograd: see kernels/qwinograd.
-enum class QmatmulUnit : uint8_t { portable, widen, pairs, winograd, avx_vnni, vnni512, amx_int8 };
+// What adds up products of bytes; a row belongs to one. winograd2 and winograd4: on words, for
+// convolutions of 3 x 3, by patches of 2 x 2 and 4 x 4 outputs (kernels/qwinograd).
+enum class QmatmulUnit : uint8_t {
+  portable,
+  widen,
+  pairs,
+  winograd2,
+  winograd4,
+  avx_vnni,
+  vnni512,
+  amx_int8,
+};
+constexpr bool is_winograd(QmatmulUnit unit) {
+  return unit == QmatmulUnit::winograd2 || unit == QmatmulUnit::winograd4;
+}
+constexpr QwinogradForm winograd_form(QmatmulUnit unit) {
+  return {unit == QmatmulUnit::winograd4 ? 4 : 2};
+}
 
 // What a choice among rows looks at.
 struct QmatmulProblem {
   int64_t m = 1, n = 1, k = 1, batch = 1;
-  // Why rows of the unit winograd do not take it; if they do, outputs of one image, 0: not known.
-  std::string_view no_winograd = "it is no convolution of 3 x 3 with stride 1";
-  int64_t out_y = 0, out_x = 0;
+  // A convolution of 3 x 3 with stride 1: what its sums reach (qwinograd::most_of), outputs of one
+  // image, 0: not known.
+  struct Winograd {
+    bool on = false;
+    int64_t most = 0;
+    int64_t rows = 0, columns = 0;
+  };
+  Winograd winograd = {};
 };
 
 struct QmatmulRow {
@@ -113,8 +134,9 @@ struct QmatmulArgs {
   QmatmulCut cut;
   QmatmulNext next;
 
-  // Of rows of the unit winograd: blocks of patches of 2 x 2 outputs.
+  // Of rows with a unit of Winograd: blocks of patches.
   struct Winograd {
+    QwinogradForm form{2};
     jit::QgemmTile words;
     void (*input)(const QwinogradInput&) = nullptr;
     void (*output)(const QwinogradOutput&) = nullptr;

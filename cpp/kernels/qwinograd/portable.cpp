@@ -1,60 +1,84 @@
-#include "kernels/qwinograd/qwinograd.h"
+#include <cstdint>
 
 namespace planck {
 namespace {
 
-// B^T d.
-void transform_in(const int* d, int64_t step, int* v) {
-  v[0] = d[0] - d[2 * step];
-  v[1] = d[step] + d[2 * step];
-  v[2] = d[2 * step] - d[step];
-  v[3] = d[step] - d[3 * step];
-}
+constexpr int64_t kLanes = 16;
 
-// A^T m; unsigned, since sums may wrap.
-void transform_out(const uint32_t* m, int64_t step, uint32_t* y) {
-  y[0] = m[0] + m[step] + m[2 * step];
-  y[1] = m[step] - m[2 * step] - m[3 * step];
+// Unsigned, which wraps.
+template <class Lane>
+struct Lanes {
+  Lane x[kLanes];
+};
+struct Words : Lanes<uint16_t> {
+  static Words load(const uint8_t* from) {
+    Words y;
+    for (int64_t i = 0; i < kLanes; ++i) y.x[i] = from[i];
+    return y;
+  }
+};
+struct Sums : Lanes<uint32_t> {
+  static constexpr int64_t kColumns = kLanes;
+  static Sums load(const int32_t* from) {
+    Sums y;
+    for (int64_t i = 0; i < kLanes; ++i) y.x[i] = static_cast<uint32_t>(from[i]);
+    return y;
+  }
+};
+
+template <class Lane>
+void put(Lane& to, uint32_t x) {
+  to = static_cast<Lane>(x);
+}
+template <class Vector>
+Vector operator+(const Vector& a, const Vector& b) {
+  Vector y;
+  for (int64_t i = 0; i < kLanes; ++i) put(y.x[i], uint32_t{a.x[i]} + b.x[i]);
+  return y;
+}
+template <class Vector>
+Vector operator-(const Vector& a, const Vector& b) {
+  Vector y;
+  for (int64_t i = 0; i < kLanes; ++i) put(y.x[i], uint32_t{a.x[i]} - b.x[i]);
+  return y;
+}
+template <int kBy, class Vector>
+Vector shifted(const Vector& a) {
+  Vector y;
+  for (int64_t i = 0; i < kLanes; ++i) put(y.x[i], uint32_t{a.x[i]} << kBy);
+  return y;
+}
+template <int kBy>
+Sums shifted_down(const Sums& a) {
+  Sums y;
+  for (int64_t i = 0; i < kLanes; ++i) {
+    y.x[i] = static_cast<uint32_t>(static_cast<int32_t>(a.x[i]) >> kBy);
+  }
+  return y;
+}
+Sums times(const Sums& a, uint32_t by) {
+  Sums y;
+  for (int64_t i = 0; i < kLanes; ++i) y.x[i] = a.x[i] * by;
+  return y;
+}
+void store(int16_t* to, const Words& a) {
+  for (int64_t i = 0; i < kLanes; ++i) to[i] = static_cast<int16_t>(a.x[i]);
+}
+void store(int32_t* to, const Sums& a) {
+  for (int64_t i = 0; i < kLanes; ++i) to[i] = static_cast<int32_t>(a.x[i]);
 }
 
 }  // namespace
+}  // namespace planck
 
-void qwinograd_u8_2x2_portable_input(const QwinogradInput& in) {
-  for (int64_t channel = 0; channel < in.channels; ++channel) {
-    int d[kQwinogradPoints], rows[kQwinogradPoints];
-    for (int i = 0; i < kQwinogradPoints; ++i) d[i] = in.place[i][channel];
-    for (int y = 0; y < kQwinogradIn; ++y) {
-      transform_in(d + y * kQwinogradIn, 1, rows + y * kQwinogradIn);
-    }
-    for (int x = 0; x < kQwinogradIn; ++x) {
-      int v[kQwinogradIn];
-      transform_in(rows + x, kQwinogradIn, v);
-      for (int y = 0; y < kQwinogradIn; ++y) {
-        in.v[(y * kQwinogradIn + x) * in.point_step + channel] = static_cast<int16_t>(v[y]);
-      }
-    }
-  }
-}
+// The vectors come first: the family is written in their terms.
+#include "kernels/qwinograd/qwinograd_impl.h"
 
-void qwinograd_u8_2x2_portable_output(const QwinogradOutput& o) {
-  for (int64_t column = 0; column < kQwinogradLanes; ++column) {
-    uint32_t m[kQwinogradPoints], rows[kQwinogradOut * kQwinogradIn];
-    for (int i = 0; i < kQwinogradPoints; ++i) {
-      m[i] = static_cast<uint32_t>(o.m[i * o.point_step + column]);
-    }
-    for (int x = 0; x < kQwinogradIn; ++x) {
-      uint32_t y[kQwinogradOut];
-      transform_out(m + x, kQwinogradIn, y);
-      for (int i = 0; i < kQwinogradOut; ++i) rows[i * kQwinogradIn + x] = y[i];
-    }
-    for (int64_t row = 0; row < o.rows; ++row) {
-      uint32_t y[kQwinogradOut];
-      transform_out(rows + row * kQwinogradIn, 1, y);
-      for (int64_t i = 0; i < o.columns; ++i) {
-        o.sums[row * o.row_step + i * kQwinogradLanes + column] = static_cast<int32_t>(y[i]) >> 2;
-      }
-    }
-  }
-}
+namespace planck {
+
+void qwinograd_u8_4x4_portable_input(const QwinogradInput& in) { input_of<4, Words>(in); }
+void qwinograd_u8_2x2_portable_input(const QwinogradInput& in) { input_of<2, Words>(in); }
+void qwinograd_u8_4x4_portable_output(const QwinogradOutput& out) { output_of<4, Sums>(out); }
+void qwinograd_u8_2x2_portable_output(const QwinogradOutput& out) { output_of<2, Sums>(out); }
 
 }  // namespace planck

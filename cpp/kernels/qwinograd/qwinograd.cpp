@@ -14,23 +14,24 @@
 namespace planck {
 namespace {
 
-constexpr int64_t kLanes = kQwinogradLanes, kPoints = kQwinogradPoints;
+constexpr int64_t kLanes = kQwinogradLanes;
 constexpr int64_t kLine = 64;
 
-QwinogradFns fns_of(Isa isa) {
+QwinogradFns fns_of(QwinogradForm form, Isa isa) {
   struct Row {
+    int64_t out;
     Isa isa;
     QwinogradFns fns;
   };
   constexpr Row kRows[] = {
-#define PLANCK_QWINOGRAD(name, level) {Isa::level, {name##_input, name##_output}},
+#define PLANCK_QWINOGRAD(name, outputs, level) {outputs, Isa::level, {name##_input, name##_output}},
 #include "kernels/qwinograd/kernels.inc"
 #undef PLANCK_QWINOGRAD
   };
   for (const Row& row : kRows) {
-    if (row.isa <= isa) return row.fns;
+    if (row.out == form.out && row.isa <= isa) return row.fns;
   }
-  throw InternalError("no integer transforms for ", isa);
+  throw InternalError("no integer transforms of ", form.out, " outputs for ", isa);
 }
 
 // Patches of one image, row-major.
@@ -61,13 +62,13 @@ void transform_patches(const QmatmulArgs& args, const Block& block, const Room& 
   const MatmulWindows& windows = *args.windows;
   const uint8_t* image = args.a + block.image * windows.image_step;
   std::memset(room.padding, padding_byte(args), static_cast<size_t>(windows.channels));
-  const uint8_t* place[kPoints];
+  const uint8_t* place[kQwinogradMostPoints];
   QwinogradInput in{place, windows.channels, room.v, w.patches * w.pitch};
   for (int64_t patch = 0; patch < block.count(); ++patch, in.v += w.pitch) {
-    const int64_t top = (block.y + patch / block.across) * kQwinogradOut - windows.y.begin;
-    const int64_t left = (block.x + patch % block.across) * kQwinogradOut - windows.x.begin;
-    for (int64_t i = 0; i < kPoints; ++i) {
-      const int64_t y = top + i / kQwinogradIn, x = left + i % kQwinogradIn;
+    const int64_t top = (block.y + patch / block.across) * w.form.out - windows.y.begin;
+    const int64_t left = (block.x + patch % block.across) * w.form.out - windows.x.begin;
+    for (int64_t i = 0; i < w.form.points(); ++i) {
+      const int64_t y = top + i / w.form.in(), x = left + i % w.form.in();
       const bool inside = y >= 0 && y < windows.y.in && x >= 0 && x < windows.x.in;
       place[i] = inside ? image + y * windows.y.step + x * windows.x.step : room.padding;
     }
@@ -79,7 +80,7 @@ void transform_patches(const QmatmulArgs& args, const Block& block, const Room& 
 void multiply_panel(const QmatmulArgs& args, int64_t patches, const int8_t* panel, const Room& room,
                     const int8_t* next) {
   const QmatmulArgs::Winograd& w = args.plan.winograd;
-  const int64_t matrix = args.plan.panel_bytes / kPoints;
+  const int64_t matrix = args.plan.panel_bytes / w.form.points();
   jit::QgemmBlock block;
   block.rows = patches;
   block.columns = kLanes;
@@ -88,11 +89,11 @@ void multiply_panel(const QmatmulArgs& args, int64_t patches, const int8_t* pane
   block.call.a_stride = w.pitch * int64_t{sizeof(int16_t)};
   block.call.c_stride = kLanes * int64_t{sizeof(int32_t)};
   block.prefetch_bytes = matrix;
-  for (int64_t point = 0; point < kPoints; ++point) {
+  for (int64_t point = 0; point < w.form.points(); ++point) {
     block.call.a = room.v + point * w.patches * w.pitch;
     block.call.b = panel + point * matrix;
     block.call.c = room.m + point * w.patches * kLanes;
-    block.prefetch = point + 1 < kPoints ? block.call.b + matrix : next;
+    block.prefetch = point + 1 < w.form.points() ? block.call.b + matrix : next;
     jit::multiply(w.words, block);
   }
 }
@@ -102,20 +103,22 @@ struct Outputs {
   int64_t rows, columns;
 };
 Outputs outputs_of(const QmatmulArgs& args, const Block& block) {
-  const MatmulWindows& w = *args.windows;
-  return {std::min(kQwinogradOut * block.down, w.y.out - kQwinogradOut * block.y),
-          std::min(kQwinogradOut * block.across, w.x.out - kQwinogradOut * block.x)};
+  const MatmulWindows& windows = *args.windows;
+  const int64_t out = args.plan.winograd.form.out;
+  return {std::min(out * block.down, windows.y.out - out * block.y),
+          std::min(out * block.across, windows.x.out - out * block.x)};
 }
 
 void transform_back(const QmatmulArgs& args, const Block& block, const Room& room) {
   const QmatmulArgs::Winograd& w = args.plan.winograd;
   const Outputs all = outputs_of(args, block);
+  const int64_t side = w.form.out;
   QwinogradOutput out{room.m, w.patches * kLanes, nullptr, all.columns * kLanes, 0, 0};
   for (int64_t y = 0; y < block.down; ++y) {
-    out.rows = std::min<int64_t>(kQwinogradOut, all.rows - kQwinogradOut * y);
+    out.rows = std::min(side, all.rows - side * y);
     for (int64_t x = 0; x < block.across; ++x, out.m += kLanes) {
-      out.columns = std::min<int64_t>(kQwinogradOut, all.columns - kQwinogradOut * x);
-      out.sums = room.sums + kQwinogradOut * (y * out.row_step + x * kLanes);
+      out.columns = std::min(side, all.columns - side * x);
+      out.sums = room.sums + side * (y * out.row_step + x * kLanes);
       w.output(out);
     }
   }
@@ -127,9 +130,9 @@ void store_panel(const QmatmulArgs& args, const Block& block, int64_t column, co
   const MatmulWindows& w = *args.windows;
   const Outputs all = outputs_of(args, block);
   const bool whole = all.columns == w.x.out && args.plan.strip == nullptr;
-  const int64_t line = (block.image * w.y.out + kQwinogradOut * block.y) * w.x.out;
-  QmatmulArea area{line + kQwinogradOut * block.x, column, all.columns,
-                   std::min(kLanes, args.n - column)};
+  const int64_t out = args.plan.winograd.form.out;
+  const int64_t line = (block.image * w.y.out + out * block.y) * w.x.out;
+  QmatmulArea area{line + out * block.x, column, all.columns, std::min(kLanes, args.n - column)};
   if (whole) area.rows *= all.rows;
   for (int64_t row = 0; row < (whole ? 1 : all.rows); ++row, area.row += w.x.out) {
     jit::QgemmBlock end;
@@ -175,17 +178,19 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
 
 // --- planning
 
-// Blocks of whole lines of patches where those are short, even ones.
+// Blocks of whole lines of patches where those are short. Each reads all weights once, so that it
+// should have some rows for them, and what its products leave should stay near; yet more blocks are
+// better than more groups of panels.
 void choose_blocks(QmatmulArgs& args) {
   QmatmulArgs::Winograd& w = args.plan.winograd;
-  // Each panel is read once for a block: enough rows to pay for that, while the products of one
-  // panel stay near.
-  constexpr int64_t kLeast = 6, kMost = 56;
-  const int64_t bytes = kPoints * w.pitch * int64_t{sizeof(int16_t)};
-  int64_t most = std::clamp(this_device().l2_bytes / 2 / bytes, kLeast, kMost);
-  if (args.cut.m_block > 0) most = std::min(most, args.cut.m_block);
+  constexpr int64_t kBlocks = 4, kLeast = 8, kMost = 56;
+  const int64_t bytes = w.form.points() * w.pitch * int64_t{sizeof(int16_t)};
+  const int64_t fits = std::clamp(this_device().l2_bytes / 2 / bytes, kLeast, kMost);
+  const int64_t all = w.patches_down * w.patches_across;
+  int64_t most = std::clamp(all / kBlocks, kLeast, fits);
+  if (args.cut.m_block > 0) most = args.cut.m_block;
   w.across = ceil_div(w.patches_across, ceil_div(w.patches_across, most));
-  const int64_t down = std::max<int64_t>(1, most / w.across);
+  const int64_t down = std::clamp<int64_t>((most + w.across / 2) / w.across, 1, w.patches_down);
   w.down = ceil_div(w.patches_down, ceil_div(w.patches_down, down));
   w.patches = w.down * w.across;
   w.blocks_down = ceil_div(w.patches_down, w.down);
@@ -196,7 +201,7 @@ void choose_blocks(QmatmulArgs& args) {
 void choose_panels(QmatmulArgs& args, int64_t blocks) {
   constexpr int64_t kEnough = 8;
   QmatmulArgs::Plan& plan = args.plan;
-  if (args.cut.panels == 0) args.cut.panels = plan.n_panels * blocks / kEnough;
+  if (args.cut.panels == 0) args.cut.panels = plan.n_panels * std::min(blocks, kEnough) / kEnough;
   args.cut.panels = std::clamp<int64_t>(args.cut.panels, 1, plan.n_panels);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
 }
@@ -210,8 +215,8 @@ void choose_scratch(QmatmulArgs& args) {
     return plan.scratch_bytes - bytes;
   };
   room(args.windows->channels, 1);
-  const int64_t points = checked_mul(kPoints, w.patches, "patches");
-  const int64_t outputs = kQwinogradOut * kQwinogradOut * w.patches;
+  const int64_t points = checked_mul(w.form.points(), w.patches, "patches");
+  const int64_t outputs = w.form.out * w.form.out * w.patches;
   w.v_offset = room(points, w.pitch * int64_t{sizeof(int16_t)});
   w.m_offset = room(points, kLanes * int64_t{sizeof(int32_t)});
   w.sums_offset = room(outputs, kLanes * int64_t{sizeof(int32_t)});
@@ -232,7 +237,8 @@ Job plan_qwinograd(const QmatmulRow& row, QmatmulArgs& args) {
     throw InternalError("an integer product by Winograd without windows of 3 x 3");
   }
   const MatmulWindows& windows = *args.windows;
-  const QwinogradFns fns = fns_of(row.isa);
+  w.form = winograd_form(row.unit);
+  const QwinogradFns fns = fns_of(w.form, row.isa);
   w.input = fns.input, w.output = fns.output;
   const bool bytes = choose_epilogue(row, args);
   constexpr int kEndRows = 4;
@@ -241,8 +247,8 @@ Job plan_qwinograd(const QmatmulRow& row, QmatmulArgs& args) {
   plan.chunk = kLanes;
   plan.panel_bytes = panel_bytes(row, args.k);
   plan.n_panels = ceil_div(args.n, kLanes);
-  w.patches_down = ceil_div(windows.y.out, kQwinogradOut);
-  w.patches_across = ceil_div(windows.x.out, kQwinogradOut);
+  w.patches_down = ceil_div(windows.y.out, w.form.out);
+  w.patches_across = ceil_div(windows.x.out, w.form.out);
   if (args.m == 0 || args.n == 0) return {run_tile, &args, 0};
   // Rows of a register tile apart by a multiple of 1 KiB would share few cache sets.
   w.pitch = round_up(windows.channels, kLanes) + kLanes;

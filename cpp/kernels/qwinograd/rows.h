@@ -1,5 +1,5 @@
 #pragma once
-// The products of kernels/qmatmul whose row has the unit winograd: cut, weights, proof.
+// The products of kernels/qmatmul whose row has a unit of Winograd: cut, weights, proof.
 #include "kernels/qmatmul/rows.h"
 #include "kernels/qwinograd/qwinograd.h"
 
@@ -12,19 +12,34 @@ bool is_qwinograd(const WindowSteps& axis);
 Job plan_qwinograd(const QmatmulRow& row, QmatmulArgs& args);
 
 // Weights [9 * channels, n], taps outside as kernels/qmatmul takes them, transformed: for each
-// panel of 16 columns [16 points][pairs of channels][16 columns][2] numbers of 16 bits, zeros where
-// columns or channels end. k is 9 * channels.
+// panel of 16 columns [points][pairs of channels][16 columns][2] numbers of 16 bits, zeros where
+// columns or channels end.
+struct QwinogradWeights {
+  QwinogradForm form;
+  int64_t n, k;  // k: 9 * channels
+};
+// A convolution of one picture.
+struct QwinogradShape {
+  QwinogradForm form;
+  int64_t n, channels;
+  int64_t rows, columns;  // outputs
+};
 namespace qwinograd {
-int64_t panel_bytes(int64_t k);
-int64_t packed_bytes(int64_t n, int64_t k);
-void pack(int64_t n, int64_t k, const int8_t* b, int64_t row_stride, int64_t column_stride,
-          int8_t* packed);
-void unpack(int64_t n, int64_t k, const int8_t* packed, int8_t* b, int64_t row_stride,
+// Time by arithmetic, in cycles of one core; `rate`: products in a cycle, `height`: rows of the
+// register tile.
+double cycles(const QwinogradShape& shape, double rate, int64_t height);
+int64_t panel_bytes(const QwinogradWeights& weights);
+int64_t packed_bytes(const QwinogradWeights& weights);
+void pack(const QwinogradWeights& weights, const int8_t* b, int64_t row_stride,
+          int64_t column_stride, int8_t* packed);
+void unpack(const QwinogradWeights& weights, const int8_t* packed, int8_t* b, int64_t row_stride,
             int64_t column_stride);
-// Whether four times a sum of the weights' products with any bytes fits 32 bits.
-bool weights_fit(int64_t n, int64_t k, const int8_t* b, int64_t row_stride, int64_t column_stride);
-// Whether packed weights are what pack makes of some that fit.
-bool proofs_hold(int64_t n, int64_t k, const int8_t* packed);
+// The greatest magnitude that sums of the weights' products with any bytes reach,
+int64_t most_of(int64_t n, int64_t k, const int8_t* b, int64_t row_stride, int64_t column_stride);
+// and may reach: what the transform back makes of it fits 32 bits.
+int64_t bound_of(QwinogradForm form);
+// Whether packed weights are what pack makes of some that keep to the bound.
+bool proofs_hold(const QwinogradWeights& weights, const int8_t* packed);
 }  // namespace qwinograd
 
 }  // namespace planck

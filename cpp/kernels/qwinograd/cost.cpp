@@ -1,0 +1,41 @@
+// What a convolution costs by Winograd, to be compared with products counted at their unit's rate.
+// As measured on Zen 4 over ResNet-50's layers and pictures of 7 to 112 places a side.
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/qwinograd/rows.h"
+
+namespace planck::qwinograd {
+namespace {
+
+constexpr int64_t kLanes = kQwinogradLanes;
+
+// For 16 channels of a patch, or 16 columns of its outputs.
+double transform_in(QwinogradForm form) { return form.out == 4 ? 180 : 55; }
+double transform_out(QwinogradForm form) { return form.out == 4 ? 250 : 65; }
+
+// Patches are transformed for every group of panels: as plan_qwinograd cuts them.
+double repeats(int64_t patches) {
+  constexpr int64_t kMany = 448, kSome = 32;
+  return patches >= kMany ? 1 : patches >= kSome ? 2 : 4;
+}
+
+}  // namespace
+
+double cycles(const QwinogradShape& s, double rate, int64_t height) {
+  constexpr double kCall = 20;           // of a register tile, beside its products
+  constexpr double kBytesInCycle = 4.5;  // from memory, what a core has of it
+  const int64_t out = s.form.out, points = s.form.points();
+  const int64_t patches = ceil_div(s.rows, out) * ceil_div(s.columns, out);
+  const int64_t panels = ceil_div(s.n, kLanes), lanes = ceil_div(s.channels, kLanes);
+  const int64_t tiles = points * panels * ceil_div(patches, height);
+  const auto all = [](int64_t count) { return static_cast<double>(count); };
+  const double products = all(patches * points) * all(round_up(s.channels, 2) * panels * kLanes);
+  // Direct forms read a byte for each weight.
+  const double more_bytes = all(packed_bytes({s.form, s.n, 9 * s.channels}) - s.n * 9 * s.channels);
+  return products / rate + all(tiles) * kCall +
+         all(patches * lanes) * transform_in(s.form) * repeats(patches) +
+         all(patches * panels) * transform_out(s.form) + more_bytes / kBytesInCycle;
+}
+
+}  // namespace planck::qwinograd
