@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -104,23 +105,27 @@ void copy_bytes(const ByteRows& from, const ByteRows& to, int64_t rows, int64_t 
 
 // The kernel takes and stores the bytes of all columns of the tile: those that exist are copied to
 // and from places that have them.
-void call_beside(const QgemmTile& tile, QgemmCall call, int64_t columns) {
+void call_beside(const QgemmTile& tile, QgemmCall whole, int64_t columns) {
   constexpr int64_t kBytes = int64_t{QgemmTile::kMaxRows} * QgemmTile::kMaxColumns;
   alignas(64) uint8_t c_place[kBytes], residual_place[kBytes];
-  const ByteRows c{static_cast<uint8_t*>(call.c), call.c_stride}, c_beside{c_place, tile.columns};
-  if (call.byte_residual != nullptr) {
-    const ByteRows beside{residual_place, tile.columns};
-    copy_bytes({const_cast<uint8_t*>(call.byte_residual), call.byte_residual_stride}, beside,
-               call.rows, columns);
-    call.byte_residual = beside.at;
-    call.byte_residual_stride = beside.stride;
+  const ByteRows c_beside{c_place, tile.columns}, beside{residual_place, tile.columns};
+  for (int64_t left = std::exchange(whole.tiles, 1); left > 0; --left) {
+    QgemmCall call = whole;
+    if (call.byte_residual != nullptr) {
+      copy_bytes({const_cast<uint8_t*>(call.byte_residual), call.byte_residual_stride}, beside,
+                 call.rows, columns);
+      call.byte_residual = beside.at;
+      call.byte_residual_stride = beside.stride;
+    }
+    if (tile.bytes) {
+      call.c = c_beside.at;
+      call.c_stride = c_beside.stride;
+    }
+    run_kernel(tile, call, true);
+    const ByteRows c{static_cast<uint8_t*>(whole.c), whole.c_stride};
+    if (tile.bytes) copy_bytes(c_beside, c, call.rows, columns);
+    move_rows(whole, call.rows);
   }
-  if (tile.bytes) {
-    call.c = c_beside.at;
-    call.c_stride = c_beside.stride;
-  }
-  run_kernel(tile, call, true);
-  if (tile.bytes) copy_bytes(c_beside, c, call.rows, columns);
 }
 
 void call_one(const QgemmTile& tile, QgemmCall& call, int64_t columns) {

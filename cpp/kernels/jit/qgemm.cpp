@@ -45,6 +45,8 @@ constexpr Words kOnes = words_of(1), kEven = words_of(0xFF);
 // places of the first vector's, then of the second's, ...
 alignas(64) constexpr uint32_t kUnpacked[16] = {0, 4, 8,  12, 1, 5, 9,  13,
                                                 2, 6, 10, 14, 3, 7, 11, 15};
+// The same for two rows of two short vectors: the places of one row's, then of the other's.
+alignas(32) constexpr uint32_t kUnpackedRows[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 // What the hard swish needs: x * min(1, max(0, x / 6 + 1 / 2)).
 struct SwishTable {
@@ -148,7 +150,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   // --- tiles below each other: how many are left, and the bytes from the call's places to this
   // tile's, lie on the stack.
 
-  enum Slot : uint8_t { kTiles, kA, kC, kResidual, kByteResidual, kSlots };
+  enum Slot : uint8_t { kTiles, kA, kC, kOffset, kResidual, kByteResidual, kSlots };
   static constexpr int kSlotBytes = 8;
   bool loops() const { return loops_over_tiles(r_); }
   Xbyak::Address slot(Slot which) { return qword[rsp + which * kSlotBytes]; }
@@ -159,7 +161,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(count, PLANCK_FIELD(tiles));
     mov(slot(kTiles), count);
     xor_(count, count);
-    for (const Slot which : {kA, kC, kResidual, kByteResidual}) mov(slot(which), count);
+    for (const Slot which : {kA, kC, kOffset, kResidual, kByteResidual}) mov(slot(which), count);
   }
   void next_tile(const Xbyak::Label& tile) {
     if (!loops()) return;
@@ -169,6 +171,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     };
     move(kA, PLANCK_FIELD(a_stride));
     move(kC, PLANCK_FIELD(c_stride));
+    if (proven()) move(kOffset, PLANCK_FIELD(offset_stride));
     if (!words()) {
       move(kResidual, PLANCK_FIELD(residual_stride));
       move(kByteResidual, PLANCK_FIELD(byte_residual_stride));
@@ -262,6 +265,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     mov(pointer, PLANCK_FIELD(offset));
     if (proven()) {
       mov(pointer_stride, PLANCK_FIELD(offset_stride));
+      to_tile(pointer, kOffset);
       for (int i = 0; i < r_.rows; ++i) {
         for (int j = 0; j < columns_; ++j) load(sum(i, j), pointer, j);
         add(pointer, pointer_stride);
@@ -717,11 +721,14 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
 
   void store_bytes() {
     to_integers();
-    if (wide_ && !r_.masked) mov(bytes, reinterpret_cast<size_t>(kUnpacked));
+    const bool packed = wide_ && !r_.masked, rows = !evex_ && columns_ == 2;
+    if (packed) mov(bytes, reinterpret_cast<size_t>(kUnpacked));
+    if (rows) mov(bytes, reinterpret_cast<size_t>(kUnpackedRows));
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
     to_tile(pointer, kC);
-    if (wide_ && !r_.masked) return store_packed();
+    if (packed) return store_packed();
+    if (rows) return store_rows();
     if (evex_) zero(temporary());
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store_low_bytes(j, sum(i, j));
@@ -777,6 +784,23 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     vpackusdw(low, low, high);
     vpackuswb(low, low, low);
     vmovq(to, low);
+  }
+
+  // 16 bytes of each row, two rows at a time; the last one alone is filled up with itself.
+  void store_rows() {
+    const Xbyak::Ymm places(temporary().getIdx());
+    vmovups(places, ptr[bytes]);
+    for (int i = 0; i < r_.rows; i += 2) {
+      const Xbyak::Ymm first(sum(i, 0).getIdx());
+      const Xbyak::Ymm second(sum(std::min(i + 1, r_.rows - 1), 0).getIdx());
+      vpackusdw(first, first, sum(i, 1));
+      if (i + 1 < r_.rows) vpackusdw(second, second, sum(i + 1, 1));
+      vpackuswb(first, first, second);
+      vpermd(first, places, first);
+      vmovups(ptr[pointer], Xbyak::Xmm(first.getIdx()));
+      if (i + 1 < r_.rows) vextracti128(ptr[pointer + pointer_stride], first, 1);
+      lea(pointer, ptr[pointer + pointer_stride * 2]);
+    }
   }
 
   // Four vectors at a time, row after row; the last ones are filled up with the last.

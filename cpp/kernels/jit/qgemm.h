@@ -126,8 +126,7 @@ constexpr bool masks_bytes(Isa isa) { return isa != Isa::avx2; }
 // Kernels that take several tiles of their height in one call: where the next one begins while the
 // last one ends, less is lost between them than in calls.
 constexpr bool loops_over_tiles(const QgemmRecipe& recipe) {
-  return (recipe.isa >= Isa::avx512 && recipe.unit == QgemmUnit::vnni) ||
-         recipe.unit == QgemmUnit::words;
+  return recipe.unit != QgemmUnit::sums && recipe.unit != QgemmUnit::tiles;
 }
 
 // Generated at the first request, then kept until the process ends. Any thread may ask.

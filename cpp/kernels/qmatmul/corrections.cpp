@@ -27,19 +27,24 @@ Chunk chunk_of(const CorrectedRows& a, int64_t first) {
   return chunk;
 }
 
-// Bytes [from, from + bytes) of every row.
+// Bytes [from, from + bytes) of every row. The last vector overlaps the one before.
 void turn(const Chunk& chunk, int64_t from, int64_t bytes, uint8_t* to) {
   const int64_t whole = bytes / kVector * kVector, rest = bytes - whole;
   const uint8_t* row[kTurnedRows];
   for (int64_t i = 0; i < kTurnedRows; ++i) row[i] = chunk.row[i] + from;
   turn_rows_avx2(row, whole, to);
   if (rest == 0) return;
+  if (whole > 0) {
+    for (const uint8_t*& at : row) at += bytes - kVector;
+    turn_rows_avx2(row, kVector, to + (bytes - kVector) * kTurnedRows);
+    return;
+  }
   alignas(32) uint8_t copy[kTurnedRows][kVector] = {};
   for (int64_t i = 0; i < kTurnedRows; ++i) {
-    std::memcpy(copy[i], row[i] + whole, static_cast<size_t>(rest));
+    std::memcpy(copy[i], row[i], static_cast<size_t>(rest));
     row[i] = copy[i];
   }
-  turn_rows_avx2(row, kVector, to + whole * kTurnedRows);
+  turn_rows_avx2(row, kVector, to);
 }
 
 // Elements [k, k + depth) of every row: from one line or several, and from the tail.

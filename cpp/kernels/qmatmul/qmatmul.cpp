@@ -406,6 +406,16 @@ Source choose_source(const QmatmulArgs& args, const Device& device) {
   return fits ? Source::band : Source::copy;
 }
 
+// Rows are turned again for every group of panels: fewer rows, so that groups are of a few panels.
+int64_t turned_rows(const QmatmulArgs& args, int64_t rows) {
+  constexpr int64_t kFewPanels = 4;
+  const int64_t panels = args.plan.items * args.plan.n_panels;
+  while (rows > 4 * kTurnedRows && panels * ceil_div(args.m, rows) < kFewPanels * kCopyTiles) {
+    rows = round_up(ceil_div(rows, 2), kTurnedRows);
+  }
+  return rows;
+}
+
 // Rows of A and C in one tile.
 int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
   // Enough to reuse a panel, which narrow ones need less; enough tiles.
@@ -420,6 +430,7 @@ int64_t choose_rows(const QmatmulArgs& args, const Device& device) {
   while (rows > int64_t{4} * tile.rows && tiles * ceil_div(args.m, rows) < kFewTiles) {
     rows = ceil_div(rows, 2);
   }
+  if (has_corrections(args)) return turned_rows(args, rows);
   return rows;
 }
 
