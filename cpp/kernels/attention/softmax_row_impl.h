@@ -35,27 +35,62 @@ PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   return masked(row, scaled, load(lanes));
 }
 
-// Leaves the logits in the row. NaN does not count: it comes back through exp.
-float find_max(const ScoreRow& row) {
+// Leaves the logits in the row; `logits` gives those of a column and how many exist from there on.
+// NaN does not count: it comes back through exp.
+template <class Logits>
+PLANCK_INLINE float find_max(const ScoreRow& row, Logits logits) {
   F16 top = set1(kMinusInf);
   int64_t column = 0;
   for (; column + 16 <= row.columns; column += 16) {
-    const F16 x = logits(row, column, 16);
+    const F16 x = logits(column, 16);
     store(row.scores + column, x);
     top = max2(x, top);
   }
   if (column < row.columns) {
-    const F16 x = only_first(logits(row, column, row.columns - column), row.columns - column);
+    const F16 x = only_first(logits(column, row.columns - column), row.columns - column);
     store(row.scores + column, x);
     top = max2(x, top);
   }
   return max_lanes(top);
 }
 
+// The usual masks without their questions in the loop.
+float find_max(const ScoreRow& row) {
+  const F16 scale = set1(row.scale);
+  const auto scaled = [&](int64_t column) __attribute__((always_inline)) {
+    return load(row.scores + column) * scale;
+  };
+  if (row.mask == nullptr) {
+    return find_max(
+        row, [&](int64_t column, int64_t)
+                 __attribute__((always_inline)) { return scaled(column); });
+  }
+  if (row.mask_step == 1 && !row.masked_rows_zero) {
+    return find_max(
+        row, [&](int64_t column, int64_t n) __attribute__((always_inline)) {
+          const float* mask = row.mask + column;
+          return scaled(column) + (n == 16 ? load(mask) : load_first(mask, n));
+        });
+  }
+  return find_max(
+      row, [&](int64_t column, int64_t n)
+               __attribute__((always_inline)) { return logits(row, column, n); });
+}
+
 float exp_and_sum(const ScoreRow& row, float max) {
+  const F16 top = set1(max);
   F16 sum = zero16();
-  for (int64_t column = 0; column < row.columns; column += 16) {
-    const F16 e = exp_flush(load(row.scores + column) - set1(max));
+  int64_t column = 0;
+  for (; column + 16 < row.columns; column += 32) {
+    float* at = row.scores + column;
+    F16 e[2] = {load(at) - top, load(at + 16) - top};
+    exp_flush(e);
+    store(at, e[0]);
+    store(at + 16, e[1]);
+    sum = (sum + e[0]) + e[1];
+  }
+  if (column < row.columns) {
+    const F16 e = exp_flush(load(row.scores + column) - top);
     store(row.scores + column, e);
     sum = sum + e;
   }

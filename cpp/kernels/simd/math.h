@@ -52,19 +52,35 @@ PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
 PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(kExpLow), min2(set1(kExpHigh), x)); }
 PLANCK_INLINE F16 exp(F16 x) { return exp_clamped(clamp_exp(x), zero16()); }
 
-constexpr float kFlushBelow = -87.33654f;  // ln 2^-126, rounded towards 0
+// exp_flush gives 0 from here on down: its power of two is 2^-127, all of whose bits are 0.
+constexpr float kFlushBelow = -87.69f;
 
-// exp for x <= 0 (or NaN) with results below 2^-126 flushed to 0: the exponent fits one factor.
-// For softmax, whose sum is at least 1.
+#define PLANCK_EACH _Pragma("GCC unroll 8") for (int i = 0; i < kCount; ++i)
+
+// exp for x <= 0 (or NaN), where the exponent fits one factor. For softmax, whose sum is at least
+// 1. The vectors take each step together: one of them would wait for itself.
+template <int kCount>
+PLANCK_INLINE void exp_flush(F16 (&x)[kCount]) {
+  F16 shifted[kCount], n[kCount], tail[kCount], scale[kCount];
+  PLANCK_EACH x[i] = max2(set1(-88.0f), x[i]);  // keeps NaN
+  PLANCK_EACH shifted[i] = fma(x[i], set1(kLog2E), set1(kRound));
+  PLANCK_EACH n[i] = shifted[i] - set1(kRound);
+  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2), x[i]);
+  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2Rest), x[i]);
+  PLANCK_EACH scale[i] = floats(shift_left<23>(bits(shifted[i])) + set1i(0x3F800000));
+  PLANCK_EACH tail[i] = fma(set1(kExpTail[4]), x[i], set1(kExpTail[3]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[2]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[1]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[0]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i] * x[i], x[i]);
+  PLANCK_EACH x[i] = fma(tail[i], scale[i], scale[i]);
+}
+#undef PLANCK_EACH
+
 PLANCK_INLINE F16 exp_flush(F16 x) {
-  const F16 low = set1(kFlushBelow);
-  const F16 t = max2(low, x);
-  const F16 shifted = fma(t, set1(kLog2E), set1(kRound));
-  const F16 n = shifted - set1(kRound);
-  const F16 r = fnma(n, set1(kLn2Rest), fnma(n, set1(kLn2), t));
-  const F16 e = fma(polynomial(kExpTail, r), r * r, r) + set1(1.0f);
-  const F16 scale = floats(shift_left<23>(bits(shifted)) + set1i(0x3F800000));
-  return select(x < low, zero16(), e * scale);
+  F16 one[1] = {x};
+  exp_flush(one);
+  return one[0];
 }
 
 // (ln(1 + f) - f + f^2 / 2) / f^3 on [sqrt 1/2 - 1, sqrt 2 - 1]; relative error of ln: fit 7.5e-10.
