@@ -19,6 +19,10 @@ struct Job {
   TileFn run = nullptr;
   const void* args = nullptr;
   int64_t tiles = 0;
+  // Tiles side by side read memory that lies side by side, once: a worker should go on where it
+  // was, since a stream that begins anew waits for memory. Kept for up to kMostStreamTiles.
+  bool streams = false;
 };
+inline constexpr int64_t kMostStreamTiles = 24;
 
 }  // namespace planck

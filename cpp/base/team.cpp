@@ -60,6 +60,54 @@ Scratch allocate(int64_t bytes) {
 // Who sleeps on a futex word: the end of a run wakes the caller alone.
 constexpr uint32_t kCaller = 1, kThreads = 2;
 
+// The tiles of a step that are left, in 32 bits: a count, or for steps that stream a set of tiles
+// beside their number.
+class Left {
+ public:
+  explicit constexpr Left(uint32_t bits) : bits_(bits) {}
+  static constexpr Left all_of(const Job& job) {
+    const auto tiles = static_cast<uint32_t>(job.tiles);
+    if (!job.streams || job.tiles > kMostStreamTiles) return Left(tiles);
+    return Left(kIsSet | tiles << kMostStreamTiles | ((uint32_t{1} << tiles) - 1));
+  }
+
+  constexpr uint32_t bits() const { return bits_; }
+  constexpr bool none() const { return (is_set() ? set() : bits_) == 0; }
+  // What is left without the tile that the worker takes.
+  constexpr Left after(const Worker& worker) const {
+    return Left(is_set() ? bits_ & ~(uint32_t{1} << choice(worker)) : bits_ - 1);
+  }
+  constexpr int64_t taken(const Job& job, const Worker& worker) const {
+    return is_set() ? choice(worker) : job.tiles - bits_;
+  }
+
+ private:
+  static constexpr uint32_t kIsSet = uint32_t{1} << 31;
+  static constexpr uint32_t kTiles = (uint32_t{1} << kMostStreamTiles) - 1;
+
+  constexpr bool is_set() const { return (bits_ & kIsSet) != 0; }
+  constexpr uint32_t set() const { return bits_ & kTiles; }
+  // Every worker has a part of neighbouring tiles.
+  constexpr uint32_t part(int index, int count) const {
+    const uint32_t tiles = (bits_ & ~kIsSet) >> kMostStreamTiles;
+    const auto begin = [&](int i) { return tiles * static_cast<uint32_t>(i) / count; };
+    return set() & ((uint32_t{1} << begin(index + 1)) - (uint32_t{1} << begin(index)));
+  }
+  // The next of its own part; then the last of the part that has most left.
+  constexpr int choice(const Worker& worker) const {
+    const uint32_t own = part(worker.index, worker.count);
+    if (own != 0) return std::countr_zero(own);
+    uint32_t fullest = 0;
+    for (int i = 0; i < worker.count; ++i) {
+      const uint32_t other = part(i, worker.count);
+      if (std::popcount(other) > std::popcount(fullest)) fullest = other;
+    }
+    return std::bit_width(fullest) - 1;
+  }
+
+  uint32_t bits_;
+};
+
 void futex_wait(const uint32_t* word, uint32_t expected, uint32_t who) {
   syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, nullptr, nullptr, who);
 }
@@ -80,7 +128,10 @@ struct Team::Impl {
 
   static constexpr int kTileBits = 32;
   static uint32_t number(uint64_t work) { return static_cast<uint32_t>(work >> kTileBits); }
-  static uint32_t left(uint64_t work) { return static_cast<uint32_t>(work); }
+  static Left left(uint64_t work) { return Left(static_cast<uint32_t>(work)); }
+  static uint64_t with_left(uint64_t work, Left left) {
+    return work >> kTileBits << kTileBits | left.bits();
+  }
 
   explicit Impl(int count) : workers(count), places(count), scratch(count) {
     for (int i = 0; i < count; ++i) workers[i] = {i, count, nullptr};
@@ -154,8 +205,10 @@ struct Team::Impl {
   }
 
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
-  void publish(uint32_t next, uint32_t tiles) {
-    work.value.store(static_cast<uint64_t>(next) << kTileBits | tiles, std::memory_order_seq_cst);
+  void publish(uint32_t next, const Job& job) {
+    const auto tiles = static_cast<uint32_t>(job.tiles);
+    work.value.store(static_cast<uint64_t>(next) << kTileBits | Left::all_of(job).bits(),
+                     std::memory_order_seq_cst);
     if (sleepers.load(std::memory_order_seq_cst) == 0) return;
     if (tiles > 0) place_sleepers();
     const uint32_t most = static_cast<uint32_t>(workers.size());
@@ -174,24 +227,25 @@ struct Team::Impl {
     }
     if (at == steps.size() || failed.load(std::memory_order_relaxed)) {
       finished.store(now + 1, std::memory_order_relaxed);
-      publish(now + 1, 0);
+      publish(now + 1, {});
       return;
     }
     step = at;
     undone.value.store(static_cast<uint64_t>(steps[at].tiles), std::memory_order_relaxed);
-    publish(now + 1, static_cast<uint32_t>(steps[at].tiles));
+    publish(now + 1, steps[at]);
   }
 
   // Takes and runs one tile of the current step; false where none is left.
   bool help(const Worker& worker) {
     uint64_t seen = work.value.load(std::memory_order_acquire);
-    while (left(seen) > 0) {
-      if (!work.value.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
+    while (!left(seen).none()) {
+      const uint64_t rest = with_left(seen, left(seen).after(worker));
+      if (!work.value.compare_exchange_weak(seen, rest, std::memory_order_acq_rel,
                                             std::memory_order_acquire)) {
         continue;
       }
       const Job& job = steps[step];
-      run_tile(job, job.tiles - left(seen), worker);
+      run_tile(job, left(seen).taken(job, worker), worker);
       if (undone.value.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         note_end(step);
         start_from(step + 1, number(seen), worker);
@@ -265,7 +319,7 @@ Team::~Team() {
   Impl& team = *impl_;
   team.stop.store(true);
   // A new number, so that nobody falls asleep on the old one; then whoever sleeps already.
-  team.publish(Impl::number(team.work.value.load()) + 1, 0);
+  team.publish(Impl::number(team.work.value.load()) + 1, {});
   futex_wake(team.futex_word(), INT_MAX, kCaller | kThreads);
   for (std::thread& thread : team.threads) thread.join();
 }
@@ -287,7 +341,7 @@ void Team::reserve_scratch(int64_t bytes) {
 void Team::run(std::span<const Job> steps, std::span<int64_t> ends, const Guard* guard) {
   const FloatState state;
   for (const Job& job : steps) {
-    if (job.tiles < 0 || job.tiles > UINT32_MAX) throw InternalError(job.tiles, " tiles in a step");
+    if (job.tiles < 0 || job.tiles > INT32_MAX) throw InternalError(job.tiles, " tiles in a step");
   }
   if (!ends.empty() && ends.size() != steps.size()) throw InternalError("a time for each step");
   impl_->ends = ends;

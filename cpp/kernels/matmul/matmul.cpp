@@ -20,9 +20,9 @@ constexpr int64_t kEnoughTiles = 24;
 constexpr int64_t kFewTiles = 16;
 // Windows are gathered again for every group of panels: as few groups as keep a team busy.
 constexpr int64_t kGatherTiles = 8;
-// Weights that are read once come at the speed of memory, the faster the longer they go on: fewer
-// tiles, which are pieces of hundreds of KB.
-constexpr int64_t kStreamTiles = 8;
+// Weights that are read once: workers take neighbouring tiles, so that few are enough to end
+// together.
+constexpr int64_t kStreamTiles = 16;
 // Up to so many rows memory is slower than the sums, where B does not come from a cache.
 constexpr int64_t kStreamRows = 8;
 // Much more work than taking a ticket.
@@ -595,7 +595,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   }
   plan_kernels(row, args, {w.y.kernel > 1, plan.scattered}, blocks);
   if (args.epilogue.bytes != nullptr) add_c(args, rows);
-  return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles")};
+  const int64_t tiles = checked_mul(plan.m_blocks, plan.n_groups, "tiles");
+  return {run_band_tile, &args, tiles, plan.tile.once};
 }
 
 }  // namespace
@@ -621,7 +622,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan_kernels(row, args, {}, {{std::min(args.m, args.cut.m_block), last_rows}, args.n});
   if (args.epilogue.bytes != nullptr) add_c(args, args.cut.m_block);
   const int64_t tiles = checked_mul(plan.n_groups, plan.m_blocks, "tiles");
-  return {run_tile, &args, checked_mul(tiles, plan.items, "tiles")};
+  return {run_tile, &args, checked_mul(tiles, plan.items, "tiles"), plan.tile.once};
 }
 
 }  // namespace planck
