@@ -19,8 +19,9 @@ struct Job {
   TileFn run = nullptr;
   const void* args = nullptr;
   int64_t tiles = 0;
-  // Tiles lie along memory, as do those of the steps around this one: a worker that keeps to its
-  // part of them finds in its cache what it wrote a step before.
+  // Tiles lie along memory: a worker that keeps to its part of them finds in its cache what it
+  // wrote a step before, and reads weights as one stream, which would wait for memory where it
+  // begins anew.
   bool along = false;
 };
 

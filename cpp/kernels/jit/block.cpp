@@ -25,10 +25,13 @@ constexpr Masks kMasks = make_masks();
 const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
 
 // With fewer than about twelve sums in flight (4 cycles of latency, 2 units) the kernel waits for
-// itself, so that a tile of few rows takes several panels at once.
-int panels_for(int rows, int vectors) {
-  constexpr int kSums = 12, kMostPanels = 6;
-  return std::clamp(kSums / (rows * vectors), 1, kMostPanels);
+// itself, so that a tile of few rows takes several panels at once. Where it waits for memory
+// instead, one panel is best, which is one stream, if that takes a line of 64 bytes for each k.
+int panels_for(const GemmRecipe& r) {
+  constexpr int kSums = 12, kMostPanels = 6, kLine = 16;
+  const int vectors = r.vectors;
+  if (r.once) return std::max(1, kLine / (vectors * vector_floats(r)));
+  return std::clamp(kSums / (r.rows * vectors), 1, kMostPanels);
 }
 
 // Columns of one vector alone, of which a tile has twice as many rows.
@@ -134,7 +137,7 @@ GemmTile gemm_tile(Isa isa, int rows, int columns, bool once) {
     recipe.masked = true;
     tile.one[r][1] = gemm_kernel(recipe);
     recipe.masked = false;
-    recipe.panels = tile.panels[r] = panels_for(r, recipe.vectors);
+    recipe.panels = tile.panels[r] = panels_for(recipe);
     tile.prefetches[r] = prefetches(recipe);
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }

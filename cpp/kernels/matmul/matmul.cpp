@@ -20,9 +20,9 @@ constexpr int64_t kEnoughTiles = 24;
 constexpr int64_t kFewTiles = 16;
 // Windows are gathered again for every group of panels: as few groups as keep a team busy.
 constexpr int64_t kGatherTiles = 8;
-// Weights that are read once come at the speed of memory, the faster the longer they go on: fewer
-// tiles, which are pieces of hundreds of KB.
-constexpr int64_t kStreamTiles = 8;
+// Weights that are read once: workers take neighbouring tiles, so that few are enough to end
+// together.
+constexpr int64_t kStreamTiles = 16;
 // Up to so many rows memory is slower than the sums, where B does not come from a cache.
 constexpr int64_t kStreamRows = 8;
 // Much more work than taking a ticket.
@@ -103,9 +103,10 @@ Item item_of(const MatmulArgs& args, int64_t index) {
   return item;
 }
 
-// Whether workers keep to their rows, although each then reads all weights: those are few, or much
-// less than A and C.
+// Whether workers keep to neighbouring tiles: to their part of weights that are read once; or to
+// their rows, although each then reads all weights, where those are few, or much less than A and C.
 bool goes_along(const MatmulArgs& args) {
+  if (args.plan.tile.once) return true;
   const double weights = static_cast<double>(args.n) * static_cast<double>(args.k);
   const double read =
       args.windows == nullptr
