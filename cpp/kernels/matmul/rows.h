@@ -120,6 +120,9 @@ struct MatmulArgs {
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
     bool epilogue = false;  // the kernels of the tile end in the program
+    bool own_rows = false;  // each tile has all columns, and weights stay in L2
+    // The same kernels, which write C past the caches, for C that begins at a line; or none.
+    jit::GemmTile streaming;
   } plan;
 };
 
