@@ -100,6 +100,16 @@ int64_t cache_bytes(int name, int64_t otherwise) {
   return bytes > 0 ? bytes : otherwise;
 }
 
+// The C library adds up what all cores of a socket have, also of those that a virtual machine does
+// not: the kernel knows better.
+int64_t last_cache_bytes(int64_t otherwise) {
+  std::ifstream size("/sys/devices/system/cpu/cpu0/cache/index3/size");
+  int64_t kilobytes = 0;
+  char unit = 0;
+  if (size >> kilobytes >> unit && unit == 'K' && kilobytes > 0) return kilobytes << 10;
+  return cache_bytes(_SC_LEVEL3_CACHE_SIZE, otherwise);
+}
+
 Isa isa_limit(Isa found) {
   const std::string& limit = knobs().max_isa;
   if (limit.empty()) return found;
@@ -124,7 +134,7 @@ const Device& this_device() {
     d.memory_bytes = memory_bytes();
     d.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, d.l1_bytes);
     d.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, d.l2_bytes);
-    d.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, d.l3_bytes);
+    d.l3_bytes = last_cache_bytes(d.l3_bytes);
     return d;
   }();
   return device;

@@ -51,6 +51,12 @@ std::vector<GemmRecipe> recipes() {
         }
       }
       all.push_back(plain);
+      all.back().streams = true;
+      if (r <= kScatteredRows) {
+        all.push_back(all.back());
+        all.back().lines = all.back().scattered = true;
+      }
+      all.push_back(plain);
       all.back().panels = std::min(12 / (r * vectors), 6);
       if (all.back().panels < 2) all.pop_back();
     }
@@ -67,7 +73,7 @@ std::string name(const GemmRecipe& r) {
   return cat(r.isa, r.half ? " halves, " : " ", r.rows, " rows, ", r.vectors, " vectors, ",
              r.panels, " panels", r.strided ? ", strided" : "", r.masked ? ", masked" : "",
              r.lines ? ", lines" : "", r.once ? ", once" : "", r.scattered ? ", scattered" : "",
-             r.exist > 0 ? cat(", ", r.exist, " exist") : "");
+             r.streams ? ", streams" : "", r.exist > 0 ? cat(", ", r.exist, " exist") : "");
 }
 
 // x Phi(x), with the roundings of the vector function.

@@ -153,6 +153,9 @@ std::vector<Case> cases_of(const MatmulRow& row) {
   cases.push_back(
       {.m = 128, .n = 100, .k = 300, .bias = true, .residual = true, .cut = {50, 64, 2}});
   cases.push_back({.m = 33, .n = 50, .k = 130, .relu = true, .packed = false, .cut = {8, 32, 1}});
+  // Cut by rows alone, with and without a residual on its way.
+  cases.push_back({.m = 1153, .n = 2 * tn + 5, .k = 19, .bias = true});
+  cases.push_back({.m = 1200, .n = tn, .k = 40, .residual = true, .relu = true});
   cases.push_back({.m = 0, .n = 4, .k = 4});
   cases.push_back({.m = 4, .n = 0, .k = 4});
   return cases;
@@ -206,6 +209,43 @@ TEST(MatmulBits, EqualBetweenCutsAndThreads) {
       for (const int threads : {1, 2, 3, 8}) {
         c.cut = cut;
         EXPECT_EQ(Problem(c).run(*row, threads), expected) << row->name << " " << c;
+      }
+    }
+  }
+}
+
+// More than the caches hold, at a line and elsewhere: written past them, and in the ordinary way.
+TEST(MatmulBits, EqualWhereverLargeResultsBegin) {
+  constexpr int64_t kMost = 64 << 20, n = 96, k = 3, pad = 16;
+  const int64_t l3 = this_device().l3_bytes, m = l3 / (n * 4) + 100;
+  if (l3 > kMost) GTEST_SKIP() << "a result of " << l3 << " bytes takes long";
+  GuardedFloats a(m * k), b(n * k), bias(n);
+  a.randomize(1), b.randomize(2), bias.randomize(3);
+  std::vector<float> out((m * n) + (2 * pad));
+  const int64_t line = (64 - reinterpret_cast<uintptr_t>(out.data()) % 64) % 64 / 4;
+  for (const MatmulRow* row : rows_here()) {
+    std::vector<float> packed(packed_floats(*row, n, k));
+    pack_b(*row, n, k, b.data(), n, 1, packed.data());
+    std::vector<float> first;
+    for (const int64_t begin : {line, line + 1}) {
+      MatmulArgs args;
+      args.m = m, args.n = n, args.k = k, args.a = a.data(), args.a_stride = k;
+      args.b = packed.data(), args.c = out.data() + begin, args.c_stride = n;
+      args.epilogue.bias = bias.data();
+      const Job job = plan_matmul(*row, args);
+      EXPECT_EQ(args.plan.streaming.rows > 0, row->isa != Isa::portable && row->tile_n % 16 == 0);
+      std::ranges::fill(out, -1.0F);
+      Team(2, scratch_bytes(args)).run({&job, 1});
+      const std::vector<float> got(out.begin() + begin, out.begin() + begin + m * n);
+      if (first.empty()) first = got;
+      EXPECT_TRUE(got == first) << row->name;
+      EXPECT_EQ(out[begin + m * n], -1.0F) << row->name;
+    }
+    for (int64_t i = 0; i < m; i += 997) {
+      for (int64_t j = 0; j < n; ++j) {
+        float sum = 0;
+        for (int64_t p = 0; p < k; ++p) sum = std::fmaf(a[i * k + p], b[p * n + j], sum);
+        ASSERT_EQ(first[i * n + j], sum + bias[j]) << row->name;
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <xmmintrin.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -85,8 +86,23 @@ void move_rows(GemmCall& call) {
   if (call.residual != nullptr) call.residual += call.rows * call.residual_stride;
 }
 
+// What calls prefetch, one after the other: each so many bytes of the first range, then of the
+// second.
+struct Ahead {
+  const float* next() {
+    const char* now = at;
+    left -= each;
+    at = left > 0 || then == nullptr ? at + each : std::exchange(then, nullptr);
+    return reinterpret_cast<const float*>(now);
+  }
+  const char* at;
+  int64_t left, each;
+  const char* then;
+};
+
 // One row of tiles over a few panels; the call is as before then.
-void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall& call, int64_t columns) {
+void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall& call, int64_t columns,
+                   Ahead& ahead) {
   const int wide = tile.panels[call.rows];
   const Columns first(call);
   Columns now = first;
@@ -94,6 +110,7 @@ void multiply_rows(const GemmTile& tile, const GemmBlock& block, GemmCall& call,
   for (int64_t at = 0; at < columns;) {
     const int64_t left = columns - at;
     const bool many = wide > 1 && left >= wide * tile.columns;
+    call.prefetch = ahead.next();
     if (many) {
       tile.many[call.rows](&call);
     } else {
@@ -162,6 +179,7 @@ bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogu
     if (masked && knows_columns(isa)) {
       recipe.exist = static_cast<int>(blocks.columns % tile.columns);
     }
+    recipe.streams = source.streams;
     recipe.lines = source.lines;
     recipe.scattered = source.scattered;
     recipe.epilogue = epilogue;
@@ -198,12 +216,21 @@ void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t col
   }
 }
 
+// Columns of a few panels which together fill half of L1: where each is short, the rows of C are
+// written, and those of a residual read, in longer runs.
+int64_t columns_in_l1(const GemmTile& tile, const GemmCall& call, int64_t panels) {
+  constexpr int64_t kBytes = 16 << 10;
+  const int64_t bytes = panels * tile.columns * call.k * call.lines * int64_t{sizeof(float)};
+  return panels * tile.columns * std::max<int64_t>(1, kBytes / std::max<int64_t>(1, bytes));
+}
+
 // Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
 // the rows of A pass by from L2.
 void multiply(const GemmTile& tile, const GemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
   const Heights heights(block.rows, tile.rows);
-  const int64_t step = tile.panels[heights.low] * tile.columns;
+  const int64_t wide = tile.panels[heights.low];
+  const int64_t step = columns_in_l1(tile, block.call, wide);
   GemmCall call = block.call;
   Columns column(call);
   call.b_stride = block.panel_stride;
@@ -211,12 +238,15 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   // that would teach the hardware's own prefetcher steps that nobody makes: where there are too few
   // of them, they bring the first bytes.
   constexpr int64_t kLine = 64;
-  const int64_t calls = heights.tiles * ceil_div(block.columns, step);
+  const int64_t calls = heights.tiles * ceil_div(block.columns, wide * tile.columns);
   const int64_t prefetches =
       std::max<int64_t>(1, call.lines * (call.k / 4) * tile.prefetches[heights.low]);
-  call.prefetch_step = std::min(kLine, ceil_div(block.prefetch_bytes, calls * prefetches));
+  const int64_t bytes = block.prefetch_bytes + block.prefetch_then_bytes;
+  call.prefetch_step = std::min(kLine, ceil_div(bytes, calls * prefetches));
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
-  const void* next = block.prefetch != nullptr ? block.prefetch : call.c;
+  const float* next = block.prefetch != nullptr ? block.prefetch : call.c;
+  Ahead ahead{reinterpret_cast<const char*>(next), block.prefetch_bytes,
+              call.prefetch_step * prefetches, reinterpret_cast<const char*>(block.prefetch_then)};
   for (int64_t at = 0; at < block.columns; at += step) {
     column.put(call);
     call.a = block.call.a;
@@ -224,13 +254,11 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     call.row = block.call.row;
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);
-      call.prefetch = next;
       if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }
-      multiply_rows(tile, block, call, std::min(step, block.columns - at));
+      multiply_rows(tile, block, call, std::min(step, block.columns - at), ahead);
       move_rows(call);
-      next = static_cast<const char*>(next) + call.prefetch_step * prefetches;
     }
     column.move(step);
     column.b += step / tile.columns * block.panel_stride;

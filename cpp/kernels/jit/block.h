@@ -28,6 +28,7 @@ struct GemmBlocks {
 // How A lies, where it is no matrix: in lines of taps, its rows anywhere.
 struct GemmSource {
   bool lines = false, scattered = false;
+  bool streams = false;  // and how C is written, as in GemmRecipe
 };
 // Puts kernels for such an A, or that end in an epilogue, in the place of those that such blocks
 // need; the tile has no others then. False where there are too many kernels with epilogues: the
@@ -48,6 +49,8 @@ struct GemmBlock {
   // Brought into L2 while this block is computed, evenly over it: what the core works on next.
   const float* prefetch = nullptr;
   int64_t prefetch_bytes = 0;
+  const float* prefetch_then = nullptr;  // and behind it
+  int64_t prefetch_then_bytes = 0;
   // A was written by another core a moment ago: its rows are asked for one tile ahead, since lines
   // that come from a neighbour's L2 one after the other would keep the kernel waiting.
   bool a_is_far = false;

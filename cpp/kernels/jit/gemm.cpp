@@ -64,8 +64,8 @@ class GemmGenerator : public Xbyak::CodeGenerator {
                       epilogue_fits();
     const bool exists = r_.exist == 0 || (r_.masked && r_.panels == 1 && !evex_ && r_.exist > 0 &&
                                           columns_ <= r_.vectors);
-    if (!fits || !exists || (r_.strided && r_.panels > 1) || r_.isa < Isa::avx2 ||
-        (r_.half && r_.isa < Isa::avx512)) {
+    if (!fits || !exists || (r_.streams && r_.masked) || (r_.strided && r_.panels > 1) ||
+        r_.isa < Isa::avx2 || (r_.half && r_.isa < Isa::avx512)) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
@@ -132,9 +132,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
     prefetch_rows([this](const Xbyak::Address& at) { prefetcht0(at); });
     L(none);
-    mov(pointer, PLANCK_FIELD(c));
-    mov(pointer_stride, PLANCK_FIELD(c_stride));
-    prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
+    if (!r_.streams) {
+      mov(pointer, PLANCK_FIELD(c));
+      mov(pointer_stride, PLANCK_FIELD(c_stride));
+      prefetch_rows([this](const Xbyak::Address& at) { prefetchw(at); });
+    }
     L(spread);
     prefetch_operands();
   }
@@ -282,7 +284,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // The first k, with the prefetches of a row of the output for every four.
   void prefetching_loop(Xbyak::Label& rest) {
     Xbyak::Label loop;
-    mov(c_row, PLANCK_FIELD(c));
+    if (r_.streams) {  // C is not read: in its place what is here anyway
+      mov(c_row, PLANCK_FIELD(a));
+    } else {
+      mov(c_row, PLANCK_FIELD(c));
+    }
     mov(residual_row, PLANCK_FIELD(residual));
     test(residual_row, residual_row);
     cmovz(residual_row, c_row);
@@ -290,12 +296,14 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     L(loop);
     for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64) {
       prefetcht0(ptr[residual_row + byte]);
-      prefetchw(ptr[c_row + byte]);
+      if (!r_.streams) prefetchw(ptr[c_row + byte]);
     }
     mov(stride, PLANCK_FIELD(residual_stride));
     lea(residual_row, ptr[residual_row + stride * 4]);
-    mov(stride, PLANCK_FIELD(c_stride));
-    lea(c_row, ptr[c_row + stride * 4]);
+    if (!r_.streams) {
+      mov(stride, PLANCK_FIELD(c_stride));
+      lea(c_row, ptr[c_row + stride * 4]);
+    }
     four_k();
     jl(rest, T_NEAR);
     lea(stride, ptr[count + (spread_k() + kUnroll)]);
@@ -359,7 +367,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
   void store(const Xbyak::Reg64& row, int column, const Xbyak::Xmm& value) {
     const Xbyak::Address to = ptr[row + column * vector_bytes()];
-    if (!r_.masked) {
+    if (r_.streams) {
+      vmovntps(to, value);
+    } else if (!r_.masked) {
       vmovups(to, value);
     } else if (evex_) {
       vmovups(to | opmask(column), value);

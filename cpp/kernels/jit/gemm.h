@@ -65,6 +65,9 @@ struct GemmRecipe {
   bool lines = false;  // A in pieces
   // At most kScatteredRows rows of A, which lie anywhere: few enough for a register each.
   bool scattered = false;
+  // C goes past the caches: whole lines, of more than they hold. Nothing is masked, and each row of
+  // C begins at a multiple of 64 bytes.
+  bool streams = false;
   bool once = false;  // B comes from memory and is read once: prefetching is left to the hardware
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;

@@ -1,6 +1,8 @@
 // Cuts a product into tiles and runs them. A tile is (batch item, block of rows, group of panels);
 // blocks of rows come outside groups, so that the block of A stays in every core's L2 while each
 // weight panel enters the L2 of one core only.
+#include <xmmintrin.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -36,16 +38,49 @@ int64_t items(const MatmulArgs& args) {
   return count;
 }
 
+// Floats of a block of A, which leaves a quarter of L2 to panels.
+int64_t room_for_a(const Device& device) {
+  return device.l2_bytes * 3 / 4 / int64_t{sizeof(float)};
+}
+
 // The longest K whose block of A leaves a quarter of L2 to panels. They may be longer than that: to
 // go on from C costs more than lines that have left L2.
 int64_t longest_k(int64_t rows, int64_t a_floats) {
   return std::max<int64_t>(a_floats / rows, 128);
 }
 
+// Many rows over few weights: each core keeps all weights in its L2 and works on rows of its own,
+// the next of which are on their way meanwhile. As many blocks as divide equally among most teams.
+bool has_own_rows(const MatmulArgs& args) {
+  constexpr int64_t kFewestRows = 48;
+  const MatmulCut& cut = args.cut;
+  const jit::GemmTile& tile = args.plan.tile;
+  const Device& device = this_device();
+  return cut.m_block == 0 && cut.k_block == 0 && cut.panels == 0 && args.b_packed &&
+         args.windows == nullptr && args.a_stride == args.k && args.k > 0 &&
+         args.m >= kEnoughTiles * kFewestRows && args.k <= longest_k(128, room_for_a(device)) &&
+         round_up(args.n, tile.columns) <= device.l2_bytes / 4 / args.k;
+}
+
+MatmulCut cut_by_rows(const MatmulArgs& args) {
+  constexpr int64_t kMostRows = 96;
+  const int64_t blocks = round_up(ceil_div(args.m, kMostRows), kEnoughTiles);
+  return {ceil_div(args.m, blocks), args.k, ceil_div(args.n, args.plan.tile.columns)};
+}
+
+// Panels of a tile, about so many: groups of equal size if that takes no more than `most`, else of
+// nearly equal size.
+int64_t equal_panels(int64_t panels, int64_t wanted, int64_t most) {
+  for (int64_t each = wanted; each <= most && each < 2 * wanted; ++each) {
+    if (panels % each == 0) return each;
+  }
+  return ceil_div(panels, ceil_div(panels, wanted));
+}
+
 MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
   MatmulCut cut = args.cut;
   const jit::GemmTile& tile = args.plan.tile;
-  const int64_t a_floats = device.l2_bytes * 3 / 4 / 4;
+  const int64_t a_floats = room_for_a(device);
   const int64_t k = std::max<int64_t>(args.k, 1);
   if (cut.k_block == 0) {
     // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
@@ -75,6 +110,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
     const int64_t wide =
         cut.m_block <= tile.rows ? tile.panels[std::max<int64_t>(1, cut.m_block)] : 1;
     cut.panels = round_up(std::clamp<int64_t>(least, 1, most), wide);
+    if (wide == 1 && n_panels > 0) cut.panels = equal_panels(n_panels, cut.panels, most);
   }
   return cut;
 }
@@ -122,6 +158,20 @@ int64_t tile_after(const MatmulArgs& args, int64_t tile, const Worker& worker) {
   return tile + (args.plan.along ? 1 : worker.count);
 }
 
+// The rows of A, and of a residual, of a tile with all columns.
+void prefetch_rows(const MatmulArgs& args, int64_t tile, jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
+  const int64_t first = tile % plan.m_blocks * args.cut.m_block;
+  const int64_t bytes =
+      std::min(args.cut.m_block, args.m - first) * static_cast<int64_t>(sizeof(float));
+  const Item item = item_of(args, tile / plan.m_blocks);
+  block.prefetch = item.a + first * args.a_stride;
+  block.prefetch_bytes = bytes * args.a_stride;
+  if (item.residual == nullptr) return;
+  block.prefetch_then = item.residual + first * args.epilogue.residual_stride;
+  block.prefetch_then_bytes = bytes * args.epilogue.residual_stride;
+}
+
 // What this worker is likely to read next; behind the last tile, the same distance into the next
 // step's weights.
 void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
@@ -134,6 +184,8 @@ void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
     const int64_t from = std::min((next - tiles) * floats, args.next.floats);
     block.prefetch = args.next.weights + from;
     block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
+  } else if (plan.own_rows) {
+    prefetch_rows(args, next, block);
   } else if (args.b_packed) {
     const int64_t first = next % plan.n_groups * args.cut.panels;
     const int64_t panels = std::min(args.cut.panels, plan.n_panels - first);
@@ -163,6 +215,12 @@ int64_t last_flags(const MatmulArgs& args) {
   return flags;
 }
 
+// Streaming kernels take C that begins at a line.
+const jit::GemmTile& tile_for(const MatmulArgs& args, const jit::GemmBlock& block) {
+  const bool at_line = reinterpret_cast<uintptr_t>(block.call.c) % 64 == 0;
+  return args.plan.streaming.rows > 0 && at_line ? args.plan.streaming : args.plan.tile;
+}
+
 // All K blocks of one tile; the epilogue belongs to the last one.
 void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first_row,
                      const Worker& worker) {
@@ -184,7 +242,7 @@ void multiply_blocks(const MatmulArgs& args, jit::GemmBlock block, int64_t first
     block.call.bias = last ? whole.bias : nullptr;
     block.call.residual = last ? whole.residual : nullptr;
     block.prefetch_bytes = args.k > 0 ? bytes * k / args.k : 0;
-    jit::multiply(args.plan.tile, block);
+    jit::multiply(tile_for(args, block), block);
     if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes / sizeof(float);
     at += k;
   } while (at < args.k);
@@ -275,6 +333,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   // This worker's first tile of the step; what it gathers is near.
   block.a_is_far = tile < worker.count && args.windows == nullptr && !plan.along;
   multiply_blocks(args, block, area.row, worker);
+  if (plan.streaming.rows > 0) _mm_sfence();  // before the tile counts as done
   run_program(args, item, area, c);
 }
 
@@ -479,12 +538,13 @@ jit::GemmBlock band_block(const MatmulArgs& args, const Area& area, const Band& 
 // Rows of outputs times one panel: at once or line by line.
 void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& band) {
   const MatmulWindows& w = *args.windows;
-  if (block.call.a_places != nullptr) return jit::multiply(args.plan.tile, block);
+  const jit::GemmTile& tile = tile_for(args, block);
+  if (block.call.a_places != nullptr) return jit::multiply(tile, block);
   const int64_t lines = block.rows / w.x.out;
   block.rows = w.x.out;
   block.prefetch_bytes /= lines;
   for (int64_t y = 0; y < lines; ++y) {
-    jit::multiply(args.plan.tile, block);
+    jit::multiply(tile, block);
     block.call.a += w.y.stride * band.pitch;
     block.call.c += w.x.out * block.call.c_stride;
     block.call.row += w.x.out;
@@ -534,6 +594,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     prefetch_panel(args, tile, worker, at + width >= all.columns, product);
     multiply_rows(args, product, band);
   }
+  if (plan.streaming.rows > 0) _mm_sfence();
   run_program(args, item_of(args, 0), all, c);
 }
 
@@ -573,6 +634,20 @@ void check(const MatmulArgs& args) {
   }
 }
 
+// C of more bytes than the caches hold is written past them: its lines need not be read before.
+bool streams(const MatmulArgs& args) {
+  constexpr int64_t kLine = 16;  // floats
+  const MatmulArgs::Plan& plan = args.plan;
+  const auto lines = [](int64_t floats) { return floats % kLine == 0; };
+  const int64_t row = checked_mul(args.n, int64_t{sizeof(float)}, "bytes of C");
+  const int64_t bytes =
+      checked_mul(checked_mul(args.m, plan.items, "rows of C"), row, "bytes of C");
+  const bool at_once = plan.bands > 0 || args.cut.k_block >= args.k;
+  return args.epilogue.bytes == nullptr && plan.strip == nullptr && at_once &&
+         lines(args.c_stride) && lines(plan.tile.columns) && args.n % plan.tile.columns == 0 &&
+         bytes > this_device().l3_bytes;
+}
+
 // The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
 // made for it, or else a pass over each tile of C.
 void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
@@ -580,6 +655,7 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
   const EltProgram* program = args.epilogue.program;
   const bool made = row.isa != Isa::portable;
   MatmulArgs::Plan& plan = args.plan;
+  const jit::GemmTile plain = plan.tile;
   jit::Epilogue epilogue;
   if (args.epilogue.bytes != nullptr) {  // kernels themselves store floats
     plan.strip = eltwise_strip(row.isa);
@@ -597,6 +673,11 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
   const bool part = jit::knows_columns(row.isa) && args.n % plan.tile.columns != 0;
   const bool special = source.lines || source.scattered || part;
   if (made && special && !plan.epilogue) jit::specialize(plan.tile, row.isa, source, {}, blocks);
+  if (!made || !streams(args)) return;
+  jit::GemmTile streaming = plain;
+  const jit::GemmSource to_memory{source.lines, source.scattered, true};
+  if (!plan.epilogue) epilogue = {};
+  if (jit::specialize(streaming, row.isa, to_memory, epilogue, blocks)) plan.streaming = streaming;
 }
 
 Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
@@ -628,7 +709,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
-  args.cut = choose_cut(args, plan.items, this_device());
+  plan.own_rows = has_own_rows(args);
+  args.cut = plan.own_rows ? cut_by_rows(args) : choose_cut(args, plan.items, this_device());
   plan.n_panels = ceil_div(args.n, row.tile_n);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
   plan.m_blocks = ceil_div(args.m, args.cut.m_block);

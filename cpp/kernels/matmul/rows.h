@@ -121,6 +121,9 @@ struct MatmulArgs {
     bool gelu = false, relu = false;
     bool epilogue = false;  // the kernels of the tile end in the program
     bool along = false;     // the next tile is this worker's too
+    bool own_rows = false;  // each tile has all columns, and weights stay in L2
+    // The same kernels, which write C past the caches, for C that begins at a line; or none.
+    jit::GemmTile streaming;
   } plan;
 };
 
