@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/checked.h"
+#include "kernels/jit/block.h"
 
 namespace planck {
 namespace {
@@ -49,6 +50,8 @@ float largest_score(const AttentionArgs& args, const AttentionHead& head, QueryR
   constexpr float kRounding = 1.01F;
   const LargestFn largest = args.plan.row->largest;
   const float* q = head.q + rows.first * args.q_strides.row;
+  jit::prefetch_rows(head.k, args.k_strides.row, args.lk, args.d);
+  jit::prefetch_rows(q, args.q_strides.row, rows.count, args.d);
   const float score = largest(q, rows.count, args.q_strides.row, args.d) *
                       largest(head.k, args.lk, args.k_strides.row, args.d) *
                       static_cast<float>(args.d) * kRounding;
@@ -115,6 +118,7 @@ LiveKeys find_live_keys(const AttentionArgs& args, const AttentionHead& head, Qu
   // A bound of 0 finds all that may be hidden: where nothing is, nothing else is looked at.
   const bool hides = args.masked_rows_zero;
   if (!mark(args, head, rows, hides ? kInf : 0, scratch.flags)) return live;
+  jit::prefetch_rows(head.v, args.v_strides.row, args.lk, args.dv);
   if (!hides) {
     const float bound = largest_score(args, head, rows);
     if (bound == kInf || !mark(args, head, rows, bound, scratch.flags)) return live;
