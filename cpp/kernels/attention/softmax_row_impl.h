@@ -23,8 +23,7 @@ PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   const F16 scaled = load(row.scores + column) * set1(row.scale);
   if (row.mask == nullptr) return scaled;
-  const int64_t place = row.places == nullptr ? column : row.places[column / 16];
-  const float* mask = row.mask + place * row.mask_step;
+  const float* mask = row.mask + column * row.mask_step;
   if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
   if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
