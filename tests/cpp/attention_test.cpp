@@ -314,10 +314,9 @@ struct HiddenProblem {
     run(row, true);
     const AttentionArgs& args = problem.args;
     std::vector<uint8_t> flags(flags_bytes(args));
-    std::vector<int64_t> places(places_count(args));
     const AttentionHead head{args.q, args.k, args.v, args.mask, args.out, nullptr};
     const int64_t rows = std::min(args.plan.block, args.lq);
-    return find_live_keys(args, head, {0, rows}, {flags.data(), places.data()}).count;
+    return find_live_keys(args, head, {0, rows}, flags.data()).count;
   }
 
   HiddenCase c;

@@ -39,7 +39,8 @@ int64_t choose_strip(const AttentionArgs& args, int tile_m) {
 
 struct Scratch {
   float *keys, *values, *scores, *factors, *results;
-  LiveKeysScratch search;
+  float* mask;  // one row
+  uint8_t* flags;
 };
 
 int64_t keys_floats(const AttentionArgs& args) {
@@ -53,6 +54,8 @@ int64_t results_floats(const AttentionArgs& args) {
   return args.program == nullptr ? 0 : checked_mul(args.plan.strip, args.dv, "attention results");
 }
 
+int64_t mask_floats(const AttentionArgs& args) { return args.mask == nullptr ? 0 : args.lk; }
+
 // Each part begins on a line of its own.
 int64_t aligned(int64_t floats) { return round_up(floats, 16); }
 
@@ -63,8 +66,8 @@ Scratch split(const AttentionArgs& args, const Worker& worker) {
   s.scores = s.values + aligned(values_floats(args));
   s.factors = s.scores + aligned(args.plan.strip * args.plan.pitch);
   s.results = s.factors + aligned(args.plan.strip);
-  s.search.places = reinterpret_cast<int64_t*>(s.results + aligned(results_floats(args)));
-  s.search.flags = reinterpret_cast<uint8_t*>(s.search.places + places_count(args));
+  s.mask = s.results + aligned(results_floats(args));
+  s.flags = reinterpret_cast<uint8_t*>(s.mask + aligned(mask_floats(args)));
   return s;
 }
 
@@ -146,14 +149,14 @@ void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch&
 // Leaves 1 / sum of each row in the factors: dv products a row are fewer than lk.
 void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, const Strip& strip,
              const LiveKeys& live) {
-  ScoreRow row{nullptr,       strip.keys.count,      args.scale, nullptr,
-               args.mask_key, args.masked_rows_zero, live.places};
+  ScoreRow row{nullptr, strip.keys.count, args.scale,
+               nullptr, args.mask_key,    args.masked_rows_zero};
   float* scores = first_score(args, s, strip);
-  const int64_t first_key = live.places != nullptr ? 0 : live.runs[0].first + strip.keys.first;
   for (int64_t i = 0; i < strip.rows; ++i) {
     row.scores = scores + i * args.plan.pitch;
-    if (head.mask != nullptr) {
-      row.mask = head.mask + (strip.row + i) * args.mask_row + first_key * args.mask_key;
+    if (head.mask != nullptr && (i == 0 || args.mask_row != 0)) {
+      const float* mask = head.mask + (strip.row + i) * args.mask_row;
+      row.mask = live_mask(live, mask, s.mask) + strip.keys.first * args.mask_key;
     }
     const float sum = args.plan.row->softmax_row(row);
     s.factors[i] = sum == 0 ? 0 : 1 / sum;
@@ -209,7 +212,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const Scratch scratch = split(args, worker);
   const int64_t first = block * plan.block, end = std::min(first + plan.block, args.lq);
   const QueryRows rows{first, end - first};
-  const LiveKeys live = find_live_keys(args, head, rows, scratch.search);
+  const LiveKeys live = find_live_keys(args, head, rows, scratch.flags);
   fetch(args, head, live, rows);
   pack(args, head, scratch, live);
   for (int64_t row = first; row < end; row += plan.strip) {
@@ -243,12 +246,11 @@ Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
   plan.pitch = round_up(round_up(args.lk, row.tile_n), 16) + 16;
   plan.strip = choose_strip(args, row.tile_m);
   if (args.program != nullptr) plan.strip_program = eltwise_strip(row.isa);
-  const int64_t floats =
-      aligned(results_floats(args)) + aligned(keys_floats(args)) + aligned(values_floats(args)) +
-      aligned(checked_mul(plan.strip, plan.pitch, "scores")) + aligned(plan.strip);
-  plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch") +
-                       checked_mul(places_count(args), sizeof(int64_t), "places of keys") +
-                       flags_bytes(args);
+  const int64_t floats = aligned(keys_floats(args)) + aligned(values_floats(args)) +
+                         aligned(checked_mul(plan.strip, plan.pitch, "scores")) +
+                         aligned(plan.strip) + aligned(results_floats(args)) +
+                         aligned(mask_floats(args));
+  plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch") + flags_bytes(args);
   return {run_tile, &args, tiles_of(args, plan.block)};
 }
 

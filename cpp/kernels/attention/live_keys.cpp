@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/checked.h"
+#include "kernels/jit/block.h"
 
 namespace planck {
 namespace {
@@ -49,6 +50,8 @@ float largest_score(const AttentionArgs& args, const AttentionHead& head, QueryR
   constexpr float kRounding = 1.01F;
   const LargestFn largest = args.plan.row->largest;
   const float* q = head.q + rows.first * args.q_strides.row;
+  jit::prefetch_rows(head.k, args.k_strides.row, args.lk, args.d);
+  jit::prefetch_rows(q, args.q_strides.row, rows.count, args.d);
   const float score = largest(q, rows.count, args.q_strides.row, args.d) *
                       largest(head.k, args.lk, args.k_strides.row, args.d) *
                       static_cast<float>(args.d) * kRounding;
@@ -88,14 +91,6 @@ void find_runs(const AttentionArgs& args, const uint8_t* alive, LiveKeys& live) 
   for (int i = 0; i < live.run_count; ++i) live.count += live.runs[i].count;
 }
 
-void find_places(LiveKeys& live, int64_t* places) {
-  live.places = places;
-  for (int i = 0; i < live.run_count; ++i) {
-    const KeyRun& run = live.runs[i];
-    for (int64_t at = 0; at < run.count; at += kGroup) *places++ = run.first + at;
-  }
-}
-
 }  // namespace
 
 int64_t flags_bytes(const AttentionArgs& args) {
@@ -104,35 +99,38 @@ int64_t flags_bytes(const AttentionArgs& args) {
   return checked_mul(strips + 1, groups_of(args), "flags of keys");
 }
 
-int64_t places_count(const AttentionArgs& args) {
-  return args.mask == nullptr ? 0 : groups_of(args);
-}
-
 LiveKeys find_live_keys(const AttentionArgs& args, const AttentionHead& head, QueryRows rows,
-                        const LiveKeysScratch& scratch) {
+                        uint8_t* flags) {
   LiveKeys live = all_keys(args);
   if (head.mask == nullptr || args.mask_key != 1 || args.lk <= kGroup) return live;
   // A bound of 0 finds all that may be hidden: where nothing is, nothing else is looked at.
   const bool hides = args.masked_rows_zero;
-  if (!mark(args, head, rows, hides ? kInf : 0, scratch.flags)) return live;
+  if (!mark(args, head, rows, hides ? kInf : 0, flags)) return live;
+  jit::prefetch_rows(head.v, args.v_strides.row, args.lk, args.dv);
   if (!hides) {
     const float bound = largest_score(args, head, rows);
-    if (bound == kInf || !mark(args, head, rows, bound, scratch.flags)) return live;
+    if (bound == kInf || !mark(args, head, rows, bound, flags)) return live;
   }
   if (!values_are_finite(args, head)) return live;
   const int64_t groups = groups_of(args), strips = mask_strips(args, rows.count);
-  uint8_t* alive = scratch.flags + strips * groups;
+  uint8_t* alive = flags + strips * groups;
   std::fill(alive, alive + groups, uint8_t{0});
-  for (const uint8_t* flags = scratch.flags; flags != alive; flags += groups) {
-    for (int64_t g = 0; g < groups; ++g) alive[g] |= flags[g];
+  for (const uint8_t* strip = flags; strip != alive; strip += groups) {
+    for (int64_t g = 0; g < groups; ++g) alive[g] |= strip[g];
   }
   find_runs(args, alive, live);
-  if (live.run_count > 1) {
-    find_places(live, scratch.places);
-  } else if (strips > 1) {
-    live.flags = scratch.flags;
-  }
+  if (live.run_count == 1 && strips > 1) live.flags = flags;
   return live;
+}
+
+const float* live_mask(const LiveKeys& live, const float* mask, float* gathered) {
+  if (live.run_count == 1) return mask + live.runs[0].first;
+  float* to = gathered;
+  for (int i = 0; i < live.run_count; ++i) {
+    const float* from = mask + live.runs[i].first;
+    to = std::copy(from, from + live.runs[i].count, to);
+  }
+  return gathered;
 }
 
 KeyRun strip_keys(const AttentionArgs& args, const LiveKeys& live, int64_t strip) {

@@ -28,24 +28,21 @@ struct LiveKeys {
   static constexpr int kMostRuns = 8;
   KeyRun runs[kMostRuns] = {};  // ascending; all but the last are whole panels
   int run_count = 0;
-  int64_t count = 0;                // of keys in all runs
-  const uint8_t* flags = nullptr;   // of each strip's groups, or none: all are alike
-  const int64_t* places = nullptr;  // the first key of each sixteen that are left; one run: none
+  int64_t count = 0;               // of keys in all runs
+  const uint8_t* flags = nullptr;  // of each strip's groups, or none: all are alike
 };
 
 // What a tile takes aside for its search.
-struct LiveKeysScratch {
-  uint8_t* flags;
-  int64_t* places;
-};
 int64_t flags_bytes(const AttentionArgs& args);
-int64_t places_count(const AttentionArgs& args);
 
 struct QueryRows {
   int64_t first, count;
 };
 LiveKeys find_live_keys(const AttentionArgs& args, const AttentionHead& head, QueryRows rows,
-                        const LiveKeysScratch& scratch);
+                        uint8_t* flags);
+
+// A row of the mask for the keys that are left: itself, or what `gathered` has room for, lk floats.
+const float* live_mask(const LiveKeys& live, const float* mask, float* gathered);
 
 // The keys of one strip of the tile, as places among those that are left.
 KeyRun strip_keys(const AttentionArgs& args, const LiveKeys& live, int64_t strip);

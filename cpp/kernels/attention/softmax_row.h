@@ -13,8 +13,6 @@ struct ScoreRow {
   const float* mask;  // or none
   int64_t mask_step;
   bool masked_rows_zero;
-  // The mask's element of each sixteenth column where keys were left out between them, or none.
-  const int64_t* places = nullptr;
 };
 
 // Makes the row exp(scale * s + mask - max) in place, max being the largest of scale * s + mask,

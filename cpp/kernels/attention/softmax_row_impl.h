@@ -10,10 +10,7 @@ constexpr float kMinusInf = -__builtin_inff();
 
 // Lanes that do not exist are -inf: they change no maximum and their exp is 0.
 PLANCK_INLINE F16 only_first(F16 x, int64_t n) {
-  alignas(64) float lanes[16];
-  store(lanes, x);
-  for (int64_t i = n; i < 16; ++i) lanes[i] = kMinusInf;
-  return load(lanes);
+  return select(first_lanes(n), x, set1(kMinusInf));
 }
 
 // Where rows may be masked whole, -inf hides a score whatever it is, also NaN and inf.
@@ -26,8 +23,7 @@ PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
   const F16 scaled = load(row.scores + column) * set1(row.scale);
   if (row.mask == nullptr) return scaled;
-  const int64_t place = row.places == nullptr ? column : row.places[column / 16];
-  const float* mask = row.mask + place * row.mask_step;
+  const float* mask = row.mask + column * row.mask_step;
   if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
   if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
@@ -167,16 +163,18 @@ int64_t mark_keys(const MaskRows& mask, uint8_t* live) {
   return marked;
 }
 
+// Magnitudes as integers: their order is the same, and NaN is above inf.
 float largest(const float* x, int64_t rows, int64_t stride, int64_t columns) {
-  F16 top = zero16(), odd = zero16();
+  const I16 magnitude = set1i(INT32_MAX);
+  I16 top = set1i(0);
   for (int64_t i = 0; i < rows; ++i, x += stride) {
     for (int64_t j = 0; j < columns; j += 16) {
       const F16 part = columns - j >= 16 ? load(x + j) : load_first(x + j, columns - j);
-      top = max2(abs(part), top);
-      odd = odd + (part - part);  // NaN where it is not finite
+      top = max2(bits(part) & magnitude, top);
     }
   }
-  return any(is_nan(odd)) ? -kMinusInf : max_lanes(top);
+  const F16 found = floats(top);
+  return any(is_nan(found)) ? -kMinusInf : max_lanes(found);
 }
 
 void scale_row(float* x, int64_t count, float factor) {

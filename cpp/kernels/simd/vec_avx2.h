@@ -161,6 +161,9 @@ PLANCK_INLINE I16 operator+(I16 x, I16 y) {
 PLANCK_INLINE I16 operator-(I16 x, I16 y) {
   return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
 }
+PLANCK_INLINE I16 max2(I16 x, I16 y) {
+  return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)};
+}
 PLANCK_INLINE I16 operator&(I16 x, I16 y) {
   return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
 }

@@ -95,6 +95,7 @@ PLANCK_INLINE void store_levels(void* p, const F16 (&x)[4], int32_t zero) {
 }
 PLANCK_INLINE I16 operator+(I16 x, I16 y) { return {_mm512_add_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator-(I16 x, I16 y) { return {_mm512_sub_epi32(x.a, y.a)}; }
+PLANCK_INLINE I16 max2(I16 x, I16 y) { return {_mm512_max_epi32(x.a, y.a)}; }
 PLANCK_INLINE I16 operator&(I16 x, I16 y) { return {_mm512_and_si512(x.a, y.a)}; }
 PLANCK_INLINE I16 operator|(I16 x, I16 y) { return {_mm512_or_si512(x.a, y.a)}; }
 PLANCK_INLINE I16 operator^(I16 x, I16 y) { return {_mm512_xor_si512(x.a, y.a)}; }

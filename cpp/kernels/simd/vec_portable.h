@@ -102,6 +102,7 @@ PLANCK_INLINE I16 operator+(I16 x, I16 y) {
 PLANCK_INLINE I16 operator-(I16 x, I16 y) {
   PLANCK_LANES(I16, wrap(static_cast<uint32_t>(x.v[i]) - static_cast<uint32_t>(y.v[i])));
 }
+PLANCK_INLINE I16 max2(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
 PLANCK_INLINE I16 operator&(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] & y.v[i]); }
 PLANCK_INLINE I16 operator|(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] | y.v[i]); }
 PLANCK_INLINE I16 operator^(I16 x, I16 y) { PLANCK_LANES(I16, x.v[i] ^ y.v[i]); }
