@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from planck import _core
 from planck.build import build
@@ -231,6 +231,13 @@ class InferenceSession:
     def get_profiling_start_time_ns(self) -> int:
         """When profiling began, in nanoseconds since 1970; 0 where there is none."""
         return 0 if self._profile is None else self._profile.start_ns
+
+    def __reduce__(self) -> NoReturn:
+        """Threads, weights and options stay in this process. Errors: TypeError says what to do."""
+        raise TypeError(
+            "a session is not pickled: pass the path of the model or plan file, and let each "
+            "process make its own InferenceSession; those of one plan file share its weights"
+        )
 
     def _names(self, asked: Sequence[str] | None) -> list[str]:
         if isinstance(asked, str):
