@@ -7,6 +7,7 @@
 #include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
+#include "ops/needs_values.h"
 
 namespace planck {
 namespace {
@@ -398,9 +399,10 @@ void Lowering::check_extents(const Node& n) const {
     for (const Dim& d : graph.value(v).type().dims) {
       for (const std::string& symbol : d.symbols()) {
         if (symbols_.contains(symbol)) continue;
-        throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
-                                    " depends on data, which is not supported yet"),
-                   {.got = cat(graph.value(v).type()), .items = {n.op->text()}});
+        throw with(
+            UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
+                             " depends on data, which is not supported yet"),
+            {.got = cat(graph.value(v).type()), .hint = kNeedsValues, .items = {n.op->text()}});
       }
     }
   }

@@ -50,7 +50,7 @@ class ModelBuilder {
         opsets_(model.opset_import()),
         functions_(model, ops, payloads.limits),
         options_(options),
-        dims_(options.dims) {}
+        dims_(sizes_of_given(model, options)) {}
 
   Graph run() {
     if (!model_.has_graph()) throw GraphError("the model has no graph");
@@ -61,12 +61,8 @@ class ModelBuilder {
     Frame frame;
     frame.opsets = &opsets_;
     check_fed();
+    check_given();
     fill(scope, model_.graph(), frame);
-    for (const auto& [name, tensor] : options_.initializers) {
-      if (!replaced_.contains(name)) {
-        throw with(UsageError("the model has no initializer '", name, "'"), {.got = name});
-      }
-    }
     keep_unread(graph);
     return graph;
   }
@@ -116,7 +112,6 @@ class ModelBuilder {
       throw with(UsageError("the initializer '", proto.name(), "' is ", want, ", given is ", got),
                  {.expected = want, .got = got});
     }
-    replaced_.insert(proto.name());
     return given;
   }
 
@@ -132,6 +127,16 @@ class ModelBuilder {
     }
   }
 
+  void check_given() const {
+    for (const auto& [name, tensor] : options_.initializers) {
+      const auto has_name = [&](const auto& proto) { return proto.name() == name; };
+      if (std::ranges::none_of(model_.graph().initializer(), has_name) &&
+          std::ranges::none_of(model_.graph().input(), has_name)) {
+        throw with(UsageError("the model has no initializer or input '", name, "'"), {.got = name});
+      }
+    }
+  }
+
   void add_inputs(Scope& scope, const GraphProto& proto, const Frame& frame) {
     std::set<std::string> seen;
     for (const onnx::ValueInfoProto& input : proto.input()) {
@@ -141,9 +146,45 @@ class ModelBuilder {
       if (scope.defines(input.name())) continue;  // old exporters list initializers as inputs too
       TensorType type =
           with_context([&] { return declared_type(input); }, "input '", input.name(), "'");
+      if (&proto == &model_.graph() && options_.initializers.contains(input.name())) {
+        add_given(scope, input.name(), type);
+        continue;
+      }
       scope.define(input.name(),
                    scope.graph().add_input(frame.prefix + input.name(), std::move(type)));
     }
+  }
+
+  // An input whose value the caller gave is a constant of the plan, and no input of it.
+  void add_given(Scope& scope, const std::string& name, const TensorType& type) {
+    const Tensor& given = options_.initializers.at(name);
+    const TensorType got = given.type();
+    bool fits = got.dtype == type.dtype && got.rank() == type.rank();
+    for (size_t i = 0; fits && i < type.dims.size(); ++i) {
+      fits = !type.dims[i].known() || type.dims[i] == got.dims[i];
+    }
+    if (!fits) {
+      throw with(UsageError("the input '", name, "' is ", type, ", given is ", got),
+                 {.expected = cat(type), .got = cat(got)});
+    }
+    scope.define(name, scope.graph().add_constant(given, name));
+  }
+
+  // Extents by the names of dimensions: what the caller says, and what the inputs' values say.
+  static std::map<std::string, int64_t> sizes_of_given(const onnx::ModelProto& model,
+                                                       const ImportOptions& options) {
+    std::map<std::string, int64_t> sizes = options.dims;
+    for (const onnx::ValueInfoProto& input : model.graph().input()) {
+      const auto given = options.initializers.find(input.name());
+      if (given == options.initializers.end()) continue;
+      const auto& declared = input.type().tensor_type().shape().dim();
+      const Shape& shape = given->second.shape();
+      for (size_t i = 0; i < shape.size() && std::cmp_less(i, declared.size()); ++i) {
+        const std::string& name = declared[static_cast<int>(i)].dim_param();
+        if (!name.empty()) sizes.try_emplace(name, shape[i]);
+      }
+    }
+    return sizes;
   }
 
   TensorType declared_type(const onnx::ValueInfoProto& input) {
@@ -468,7 +509,6 @@ class ModelBuilder {
   const ImportOptions& options_;
   DimNames dims_;
   std::shared_ptr<std::vector<SourceNode>> sources_ = std::make_shared<std::vector<SourceNode>>();
-  std::set<std::string> replaced_;  // initializers that the caller gave
   int64_t nodes_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "ops/needs_values.h"
 #include "ops/support.h"
 
 namespace planck::ops {
@@ -40,7 +41,8 @@ void Expand::infer(Inference& call) const {
   }
   const auto rank = call.at(1).type.dims[0].known();
   if (!rank || *rank > kAnyRank) {
-    throw UnsupportedError("Expand: the rank of the result must be known before the run");
+    throw with(UnsupportedError("Expand: the rank of the result must be known before the run"),
+               {.hint = kNeedsValues});
   }
   const auto longest = static_cast<size_t>(std::max(*rank, data.rank()));
   set_type(call, 0, data.dtype, fresh_dims(call, 0, longest));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/elementwise.h"
+#include "ops/needs_values.h"
 
 namespace planck::ops {
 
@@ -39,7 +40,9 @@ void ConstantOfShape::infer(Inference& call) const {
   if (Contents dims = contents_of(call, 0)) return set_filled(call, std::move(*dims), value, type);
   const auto rank = call.at(0).type.dims[0].known();
   if (!rank || *rank > kAnyRank) {
-    throw UnsupportedError("ConstantOfShape: the rank of the result must be known before the run");
+    throw with(
+        UnsupportedError("ConstantOfShape: the rank of the result must be known before the run"),
+        {.hint = kNeedsValues});
   }
   set_type(call, 0, type, fresh_dims(call, 0, static_cast<size_t>(*rank)));
 }

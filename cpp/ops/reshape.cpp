@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "ops/needs_values.h"
 #include "ops/support.h"
 
 namespace planck::ops {
@@ -74,7 +75,8 @@ void Reshape::infer(Inference& call) const {
     if (*rank > kAnyRank) throw GraphError("Reshape: rank ", *rank, " exceeds ", kAnyRank);
     set_type(call, 0, data.dtype, fresh_dims(call, 0, static_cast<size_t>(*rank)));
   } else {
-    throw UnsupportedError("Reshape: the rank of the result must be known before the run");
+    throw with(UnsupportedError("Reshape: the rank of the result must be known before the run"),
+               {.hint = kNeedsValues});
   }
   keep_contents(call);
 }

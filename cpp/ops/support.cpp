@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/guard.h"
+#include "ops/needs_values.h"
 
 namespace planck {
 
@@ -128,7 +129,8 @@ std::vector<int64_t> needed_numbers(std::string_view op, std::string_view what,
   need_integer(op, call, i);
   auto numbers = numbers_of(call, i);
   if (!numbers) {
-    throw UnsupportedError(op, ": ", what, " (input ", i, ") must be known before the run");
+    throw with(UnsupportedError(op, ": ", what, " (input ", i, ") must be known before the run"),
+               {.hint = kNeedsValues});
   }
   return std::move(*numbers);
 }

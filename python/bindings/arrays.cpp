@@ -33,6 +33,23 @@ bool is_plain(const py::object& given) {
          array.dtype().kind() != 'O';
 }
 
+// What NumPy makes of a list, a buffer, or an object that others share by DLPack.
+py::object read_array(const py::object& given, const std::string& name) {
+  if (given.is_none()) throw FeedError("input '", name, "' is None; expected an array");
+  const bool shared = py::hasattr(given, "__dlpack__") && !py::hasattr(given, "__array__");
+  try {
+    return py::module_::import("numpy").attr(shared ? "from_dlpack" : "asarray")(given);
+  } catch (const py::error_already_set& error) {
+    for (PyObject* kind :
+         {PyExc_ValueError, PyExc_TypeError, PyExc_BufferError, PyExc_RuntimeError}) {
+      if (!error.matches(kind)) continue;
+      throw FeedError("input '", name,
+                      "' cannot be read as an array: ", py::str(error.value()).cast<std::string>());
+    }
+    throw;
+  }
+}
+
 // A copy where the array is not C-contiguous; that of a broadcast one may need any memory.
 py::object contiguous(const py::object& array, const std::string& name) {
   try {
@@ -68,8 +85,7 @@ py::dtype numpy_dtype(DType dtype) {
 
 py::array dense_array(const py::object& given, const std::string& name) {
   if (is_plain(given)) return py::reinterpret_borrow<py::array>(given);
-  const py::module_ numpy = py::module_::import("numpy");
-  py::object array = numpy.attr("asarray")(given);
+  py::object array = read_array(given, name);
   const py::object dtype = array.attr("dtype");
   if (!dtype.attr("isnative").cast<bool>())
     array = array.attr("astype")(dtype.attr("newbyteorder")("="));

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planck import _core
+from planck.arguments import model_of
 from planck.build import build
+from planck.by_value import ValuePlans
 from planck.plan import Plan
 
 __all__ = [
@@ -41,8 +43,11 @@ _IGNORED = ("rtol", "atol")
 class PlanckRep:
     """A prepared model."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Wraps what `PlanckBackend.prepare` built."""
+    def __init__(self, plan: Plan | ValuePlans) -> None:
+        """Wraps what `PlanckBackend.prepare` built.
+
+        plan: ValuePlans where values of inputs decide shapes, so that plans are built by `run`.
+        """
         self.plan = plan
 
     def run(self, inputs: Any, **_: Any) -> tuple[Array, ...]:
@@ -93,7 +98,15 @@ class PlanckBackend:
         kind, _, index = device.partition(":")
         if index not in ("", "0"):
             raise _core.DeviceError(f"there is no device {device!r}")
-        return PlanckRep(build(_source(model), device=kind.lower(), **kept))
+        given, target = model_of(_source(model)), kind.lower()
+        try:
+            return PlanckRep(build(given, device=target, **kept))
+        except _core.UnsupportedError as refusal:
+
+            def with_values(values: dict[str, Array]) -> Plan:
+                return build(given, device=target, initializers=values, **kept)
+
+            return PlanckRep(ValuePlans(given, with_values, refusal))
 
     @classmethod
     def run_model(

@@ -57,8 +57,10 @@ def build(
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
     stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
     dims: extents by the names of the model's symbolic dimensions; names it lacks are ignored.
-    initializers: arrays in place of the model's, of their type. fed_initializers: inputs with an
-    initializer, which then has no effect: runs must give them.
+    initializers: arrays in place of the model's, of their type; the name of an input makes it a
+    constant of the plan, such as the shape of a Reshape or the axes of a reduction, without whose
+    value no plan can be built. fed_initializers: inputs with an initializer, which then has no
+    effect: runs must give them.
     limits: "tight" is for models from strangers; planck.Limits or a dict sets single ones, such as
     {"build_timeout": 10}. They hold for the plan's runs too. inspectable: False leaves out the
     source graph and the weights that runs do not read, which `planck.compare` and `Plan.taps` need;

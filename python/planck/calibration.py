@@ -623,6 +623,26 @@ class Calibration:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _repr_html_(self) -> str:
+        """The calibration in a notebook: a row for each tensor."""
+        from planck.markup import table
+
+        rows = (
+            (
+                row.grid.name,
+                f"{row.min:.4g}",
+                f"{row.max:.4g}",
+                f"{row.grid.threshold or 0:.4g}",
+                f"{row.grid.dtype}{int(row.grid.zero_point[0]):+d}",
+                f"{row.clipped:.2e}",
+                f"{row.sqnr_db:.1f}",
+            )
+            for row in self.table()
+        )
+        return table(
+            repr(self), ("tensor", "min", "max", "threshold", "grid", "clipped", "SQNR dB"), rows
+        )
+
     def __repr__(self) -> str:
         """One line: tensors, samples, method."""
         return (

@@ -133,8 +133,9 @@ class Plan:
     ) -> dict[str, Array]:
         """Runs the model on arrays and returns its outputs by name.
 
-        feeds: an array for each input, of its dtype and rank; int32 is taken where the model says
-        int64; arrays that are not C-contiguous are copied once. out: arrays to write outputs
+        feeds: an array for each input, of its dtype and rank, or what NumPy or DLPack makes one of;
+        int32 is taken where the model says int64; arrays that are not C-contiguous are copied once.
+        out: arrays to write outputs
         into, of exactly their shape and dtype, writable and C-contiguous. timeout: seconds; None
         takes the limit run_timeout. cancel: a planck.Cancel that another thread may ask. times: a
         list to which the time of every step is appended, in the order of `steps`.
@@ -357,6 +358,21 @@ class Plan:
     def threads(self) -> int:
         """Threads of the team, the caller's included."""
         return self._core.threads
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook: a row for each of the first steps."""
+        from planck.markup import table
+
+        steps, most = self.steps, 40
+        left_out = f"; the first {most} steps" if len(steps) > most else ""
+        return table(
+            f"{self!r}{left_out}",
+            ("step", "op", "kernel", "writes", "precision", "ONNX nodes"),
+            (
+                (str(i), s.op, s.kernel, ", ".join(s.writes), s.given, ", ".join(s.nodes)[:200])
+                for i, s in enumerate(steps[:most])
+            ),
+        )
 
     def __repr__(self) -> str:
         """One line: model, steps, precision."""

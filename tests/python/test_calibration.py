@@ -638,3 +638,8 @@ def test_unknown_extra_output(residual: bytes) -> None:
     out = plan.run({"x": x})
     assert np.array_equal(out["x"], x)
     assert np.array_equal(out["y"], planck.build(residual).run({"x": x})["y"])
+
+
+def test_notebooks_show_a_row_for_each_tensor() -> None:
+    text = observed(np.linspace(-1, 1, 100, dtype=np.float32))._repr_html_()
+    assert text.count("<tr>") == 2 and "SQNR dB" in text and "<script" not in text

@@ -841,7 +841,9 @@ def test_initializers_of_the_caller_are_checked() -> None:
     for name, array in {"w": np.ones(4, np.float32), "none": np.ones(3, np.float32)}.items():
         options = planck.ort.SessionOptions()
         options.add_initializer(name, planck.ort.OrtValue.ortvalue_from_numpy(array))
-        with pytest.raises(planck.UsageError, match=f"initializer '{name}'"):
+        with pytest.raises(
+            planck.UsageError, match=f"initializer '{name}'|initializer or input '{name}'"
+        ):
             planck.InferenceSession(MANY, options)
 
 
@@ -889,3 +891,8 @@ def test_the_severity_of_the_module_is_that_of_the_log() -> None:
     finally:
         logger.setLevel(before)
     assert planck.ort.get_version_string() == planck.ort.__version__
+
+
+def test_sessions_are_not_pickled() -> None:
+    with pytest.raises(TypeError, match="path of the model or plan file"):
+        pickle.dumps(planck.InferenceSession(MANY))

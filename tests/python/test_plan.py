@@ -256,3 +256,40 @@ def test_a_run_lets_other_python_threads_go_on(model_path):
     done.set()
     thread.join()
     assert len(beats) >= 5
+
+
+class Shared:
+    """An array that others see by DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_feeds_of_other_libraries(model_path):
+    plan = planck.build(model_path("bert_encoder"))
+    feeds = planck.models.feeds("bert_encoder", (2, 5), size="mini")
+    want = plan.run(feeds)
+    for kind in (Shared, memoryview, np.ndarray.tolist):
+        got = plan.run({name: kind(array) for name, array in feeds.items()})
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name])
+    for value, text in {"None": (None, "is None"), "ragged": ([[1, 2], [3]], "read as")}.values():
+        with pytest.raises(planck.FeedError, match=text):
+            plan.run(feeds | {"input_ids": value})
+
+
+def test_notebooks_show_the_steps_escaped():
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("Relu", ["x"], ["y"], name="<script>")
+    ports = [onnx.helper.make_tensor_value_info(n, 1, [2]) for n in "xy"]
+    graph = onnx.helper.make_graph([node], "g", ports[:1], ports[1:])
+    imports = [onnx.helper.make_opsetid("", 20)]
+    plan = planck.build(onnx.helper.make_model(graph, opset_imports=imports, ir_version=8))
+    text = plan._repr_html_()
+    assert "&lt;script&gt;" in text and "<script>" not in text and "Relu" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planck.by_value import ValuePlans
 from planck.ort._model import ModelFacts
 from planck.ort._types import dtype_of_name, type_string, type_string_of_number
 from planck.outline import TensorType
@@ -25,7 +26,7 @@ class NodeArg:
     shape: Dims
 
 
-def node_args(plan: Plan, facts: ModelFacts) -> tuple[list[NodeArg], list[NodeArg]]:
+def node_args(plan: Plan | ValuePlans, facts: ModelFacts) -> tuple[list[NodeArg], list[NodeArg]]:
     """The inputs that have no initializer, and the outputs, both in the model's order."""
     names: dict[str, str | None] = {}
     for port in plan.inputs:

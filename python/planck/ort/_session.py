@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from planck import _core
 from planck.build import build
+from planck.by_value import ValuePlans
 from planck.ort import _model, _providers
 from planck.ort._binding import IOBinding
 from planck.ort._errors import as_ort, of_type, translated
@@ -83,7 +84,7 @@ class InferenceSession:
         optional = overridable(self._facts)
         self._feeds = Feeds(self._inputs, optional)
         # Plans by the initializers that are fed to them, and what they are built from.
-        self._plans = {frozenset[str](): self._plan}
+        self._plans: dict[frozenset[str], Plan | ValuePlans] = {frozenset(): self._plan}
         self._source = source if optional else None
         self._plans_lock = threading.Lock()
 
@@ -231,6 +232,13 @@ class InferenceSession:
         """When profiling began, in nanoseconds since 1970; 0 where there is none."""
         return 0 if self._profile is None else self._profile.start_ns
 
+    def __reduce__(self) -> NoReturn:
+        """Threads, weights and options stay in this process. Errors: TypeError says what to do."""
+        raise TypeError(
+            "a session is not pickled: pass the path of the model or plan file, and let each "
+            "process make its own InferenceSession; those of one plan file share its weights"
+        )
+
     def _names(self, asked: Sequence[str] | None) -> list[str]:
         if isinstance(asked, str):
             raise TypeError("output_names is a str; expected a list of names")
@@ -252,7 +260,7 @@ class InferenceSession:
         run_options: RunOptions | None,
     ) -> dict[str, Array]:
         cancel = None if run_options is None else _checked(run_options, RunOptions)._cancel
-        plan = self._plan_for(feeds)
+        plan, feeds = self._plan_for(feeds)
         profile = self._profile
         times: list[StepTime] | None = None if profile is None else []
         begin = time.time_ns()
@@ -265,11 +273,15 @@ class InferenceSession:
             profile.add_run(begin, plan.steps, times or ())
         return results
 
-    def _plan_for(self, feeds: Mapping[str, Array]) -> Plan:
-        """The plan whose inputs are those that are fed."""
-        if len(feeds) == len(self._inputs):
-            return self._plan
-        fed = frozenset(feeds.keys() - {arg.name for arg in self._inputs})
+    def _plan_for(self, feeds: Mapping[str, Array]) -> tuple[Plan, Mapping[str, Array]]:
+        """The plan whose inputs are those that are fed, and what to feed to it."""
+        plan = self._plan
+        if len(feeds) != len(self._inputs):
+            plan = self._plan_with(frozenset(feeds.keys() - {arg.name for arg in self._inputs}))
+        return plan.plan_for(feeds) if isinstance(plan, ValuePlans) else (plan, feeds)
+
+    def _plan_with(self, fed: frozenset[str]) -> Plan | ValuePlans:
+        """The plan to which these initializers are fed."""
         if fed not in self._plans:
             with self._plans_lock:
                 if fed not in self._plans:
@@ -293,16 +305,33 @@ class _Source:
     options: dict[str, Any]  # of planck.build
     saved: str  # where the plan goes, if anywhere
 
-    def __call__(self, fed_initializers: Collection[str] = ()) -> tuple[Plan, ModelFacts]:
+    def __call__(
+        self, fed_initializers: Collection[str] = ()
+    ) -> tuple[Plan | ValuePlans, ModelFacts]:
         model = self.model
         if self.is_plan:
             return load(model, threads=self.options["threads"]), ModelFacts()
-        plan = build(model, fed_initializers=fed_initializers, **self.options)
-        if self.saved and not fed_initializers:
-            plan.save(self.saved)
+        plan = self._built(fed_initializers)
         if isinstance(model, bytes):
             return plan, _model.read_bytes(model)
         return plan, _model.read_file(model)
+
+    def _built(self, fed_initializers: Collection[str]) -> Plan | ValuePlans:
+        """The plan, saved where the options say so. Errors: those of `planck.build`."""
+
+        def build_with(values: Mapping[str, Array]) -> Plan:
+            options = {**self.options, "initializers": {**self.options["initializers"], **values}}
+            return build(self.model, fed_initializers=fed_initializers, **options)
+
+        try:
+            plan = build_with({})
+        except _core.UnsupportedError as refusal:
+            if self.saved:
+                raise
+            return ValuePlans(self.model, build_with, refusal)
+        if self.saved and not fed_initializers:
+            plan.save(self.saved)
+        return plan
 
 
 def _source(model: Any, options: SessionOptions) -> _Source:
