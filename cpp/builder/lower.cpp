@@ -434,6 +434,21 @@ void Lowering::add_inputs() {
   }
 }
 
+// No step reads an output: the nodes of a view that is one belong to who writes what it shows.
+void Lowering::credit_writer(int32_t v) {
+  const auto it = view_origin_.find(v);
+  if (it == view_origin_.end()) return;
+  const auto writes = [&](const Step& step) {
+    return std::ranges::any_of(step.outputs, [&](int32_t out) {
+      return out != kAbsent && at(out).buffer == at(v).buffer;
+    });
+  };
+  const auto steps = std::views::reverse(plan.steps);
+  if (const auto writer = std::ranges::find_if(steps, writes); writer != steps.end()) {
+    merge_origin(writer->nodes, it->second);
+  }
+}
+
 // A graph output that is an input, a constant, a part of something, or somebody else's output
 // already is copied.
 void Lowering::add_outputs() {
@@ -444,7 +459,11 @@ void Lowering::add_outputs() {
     const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(at(v).buffer)];
     const bool own = buffer.kind == BufferKind::output && buffer.index == index &&
                      at(v).offset == Dim(0) && is_dense(at(v));
-    if (!own) v = copy_into(v, BufferKind::output, index);
+    if (own) {
+      credit_writer(v);
+    } else {
+      v = copy_into(v, BufferKind::output, index);
+    }
     plan.outputs.push_back({graph.output_names[i], at(v).dtype, at(v).shape, v});
   }
 }
