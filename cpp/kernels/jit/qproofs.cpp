@@ -195,8 +195,8 @@ std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8
 
 // Cycles for 32 rows, as measured on Zen 4.
 double cycles(const ProofLayout& layout, PanelForm form, int64_t groups) {
-  constexpr double kAny = 24, kPairs = 16.8, kFours = 14.4;  // for each k
-  constexpr double kCorrected = 300, kGroup = 10;
+  constexpr double kAny = 24, kPairs = 16.2, kFours = 13.4;  // for each k
+  constexpr double kCorrected = 220, kGroup = 10;
   const double rate = form == PanelForm::fours ? kFours : form == PanelForm::pairs ? kPairs : kAny;
   const double corrections = groups > 0 ? kCorrected + kGroup * static_cast<double>(groups) : 0;
   return rate * static_cast<double>(layout.k) + corrections;
