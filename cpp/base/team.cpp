@@ -204,6 +204,13 @@ struct Team::Impl {
     for (WakePlace& place : places) place.keep_off(here);
   }
 
+  // Before a run whose first steps are not for sharing: what a wake takes, they hide.
+  void wake_early(std::span<const Job> list) {
+    if (list.front().tiles > 1 || sleepers.load(std::memory_order_relaxed) == 0) return;
+    place_sleepers();
+    futex_wake(futex_word(), static_cast<int>(workers.size()), kThreads);
+  }
+
   // Sequentially consistent with sleepers: either the sleeper sees the new number or we see it.
   void publish(uint32_t next, const Job& job) {
     const auto tiles = static_cast<uint32_t>(job.tiles);
@@ -296,6 +303,7 @@ struct Team::Impl {
     failed.store(false, std::memory_order_relaxed);
     const uint32_t before = number(work.value.load(std::memory_order_relaxed));
     finished.store(before, std::memory_order_relaxed);
+    wake_early(list);
     start_from(0, before, workers[0]);
     while (true) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
