@@ -36,8 +36,11 @@ bool below(T a, T b) {
   return a < b || (a == a && b != b);
 }
 
+// A heap of the best so far, the worst of them in front: most elements are refused by one
+// comparison with it.
 template <class T>
 void top(const LaneArgs& a, const LaneTile& t, int64_t* order) {
+  if (a.k == 0) return;
   for (int64_t c = t.from; c < t.from + t.columns; ++c) {
     check_guard();
     const T* x = static_cast<const T*>(a.x) + t.outer * a.count * a.inner + c;
@@ -47,8 +50,18 @@ void top(const LaneArgs& a, const LaneTile& t, int64_t* order) {
       if (below(q, p)) return a.largest;
       return i < j;
     };
-    std::iota(order, order + a.count, int64_t{0});
-    std::partial_sort(order, order + a.k, order + a.count, better);
+    std::iota(order, order + a.k, int64_t{0});
+    std::make_heap(order, order + a.k, better);
+    T worst = x[order[0] * a.inner];
+    for (int64_t i = a.k; i < a.count; ++i) {
+      const T v = x[i * a.inner];
+      if (a.largest ? !below(worst, v) : !below(v, worst)) continue;  // equal ones: the first
+      std::pop_heap(order, order + a.k, better);
+      order[a.k - 1] = i;
+      std::push_heap(order, order + a.k, better);
+      worst = x[order[0] * a.inner];
+    }
+    std::sort_heap(order, order + a.k, better);
     const int64_t to = t.outer * a.k * a.inner + c;
     for (int64_t i = 0; i < a.k; ++i) {
       static_cast<T*>(a.out)[to + i * a.inner] = x[order[i] * a.inner];

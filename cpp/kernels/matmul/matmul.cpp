@@ -95,9 +95,15 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
         std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
   }
   const int64_t n_panels = ceil_div(args.n, tile.columns);
+  // Small weights are read again rather than windows gathered again.
+  const bool rows_only = args.windows != nullptr && cut.panels == 0 &&
+                         args.m > int64_t{4} * tile.rows &&
+                         n_panels * tile.columns * k <= a_floats / 8;
+  if (rows_only) cut.panels = n_panels;
   // Few columns: cut the rows further, down to a few register tiles.
+  const int64_t groups = rows_only ? 1 : n_panels;
   while (cut.m_block > int64_t{4} * tile.rows && args.cut.m_block == 0 &&
-         count * n_panels * ceil_div(args.m, cut.m_block) < kFewTiles) {
+         count * groups * ceil_div(args.m, cut.m_block) < kFewTiles) {
     cut.m_block = ceil_div(cut.m_block, 2);
   }
   if (cut.panels == 0) {
