@@ -16,7 +16,7 @@
 
 namespace planck {
 
-inline constexpr int kPlanMajor = 1, kPlanMinor = 3;
+inline constexpr int kPlanMajor = 1, kPlanMinor = 4;
 
 struct PlanReadOptions {
   bool verify = false;                                    // hash the weights too
