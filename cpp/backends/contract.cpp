@@ -17,7 +17,11 @@ class Contract {
   void operator()(const LinearParams& p) const {
     const BoundValue &a = in(0), &y = out(0);
     f32_before(p.then);
-    rows(a), rows(y);
+    rows(a);
+    // In lines of rows, if need be, which are further apart: then of floats, without a residual.
+    expect(y.count() == 0 || has_rows(y) ||
+               (y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3)),
+           y, " does not lie in rows");
     expect(a.columns() == p.k && y.columns() == p.n && a.rows() == y.rows(), "the product of ", a,
            " and [", p.k, ',', p.n, "] is not ", y);
     if (has(2)) expect(dense(in(2)) && in(2).count() == p.n, "the bias ", in(2), " is not ", p.n);

@@ -98,6 +98,9 @@ int32_t Lowering::new_value(const TensorType& type, std::string name, BufferKind
 
 int32_t Lowering::value(ValueId id) {
   if (id == kAbsent) return -1;
+  if (const auto repeats = repeated.extract(id)) {
+    write_repeated(*this, *graph.producer(id), repeats.mapped());
+  }
   if (pending.contains(id)) flush(id);
   if (deferred_.contains(id)) emit_deferred(id, *graph.producer(id), {}, {});
   if (const auto it = values_.find(id); it != values_.end()) return it->second;

@@ -108,6 +108,16 @@ Tensor phases_beside(const Tensor& w, const std::vector<PhaseAxis>& axes) {
   return Tensor::of<float>(DType::f32, {windows * in, columns}, matrix);
 }
 
+// Columns [first, first + count).
+Tensor columns_of(const Tensor& matrix, int64_t first, int64_t count) {
+  std::vector<float> part;
+  for (int64_t i = 0; i < matrix.shape()[0]; ++i) {
+    const float* row = matrix.as<float>() + i * matrix.shape()[1] + first;
+    part.insert(part.end(), row, row + count);
+  }
+  return Tensor::of<float>(DType::f32, {matrix.shape()[0], count}, part);
+}
+
 // The grid of [C,M,taps..] as that of the matrix: the scales of M come round for each phase.
 QParams grid_of_phases(const QParams& grid, int64_t phases) {
   QParams out = grid;
@@ -147,6 +157,7 @@ class TransposedLowering {
   void run(const TileProgram& tail, const Origin& origin) {
     const ValueId source = p_.integers ? p_.input.node->inputs[0] : n_.inputs[0];
     const int32_t x = readable(l_.permuted(l_.value(source), order_));
+    if (writes_lines(x)) return products_of_lines(x, tail, origin);
     std::vector<Dim> places{l_.at(x).shape[0]};
     for (const PhaseAxis& a : p_.axes) places.push_back(a.places);
     places.emplace_back(p_.matrix.shape()[1]);
@@ -157,6 +168,48 @@ class TransposedLowering {
   }
 
  private:
+  // Results side by side in a line of pixels are columns side by side in a row of a product.
+  int64_t columns_in_line() const { return p_.axes.back().spread.stride * weights_.shape()[1]; }
+
+  // Whether each line of all phases is written where it belongs, by a product for each phase of the
+  // axes before. Few columns would fill vectors badly, and many products read x too often.
+  bool writes_lines(int32_t x) {
+    constexpr int64_t kFewColumns = 16, kMostProducts = 4;
+    return !p_.integers && p_.is_pointwise(l_.at(x).shape) &&
+           std::ranges::all_of(p_.axes, &PhaseAxis::is_exact) &&
+           l_.graph.value(last_.outputs[0]).type().dtype == DType::f32 && weights_.shape()[1] > 1 &&
+           columns_in_line() >= kFewColumns &&
+           p_.matrix.shape()[1] / columns_in_line() <= kMostProducts;
+  }
+
+  void products_of_lines(int32_t x, const TileProgram& tail, const Origin& origin) {
+    const int64_t columns = columns_in_line(), products = p_.matrix.shape()[1] / columns;
+    const int32_t y = l_.make_permuted_output(last_, 0, order_);
+    const int32_t bias_row = bias(columns / weights_.shape()[1]);
+    for (int64_t product = 0; product < products; ++product) {
+      const Tensor part = columns_of(p_.matrix, product * columns, columns);
+      add_product(x, line_view(y, product), part, bias_row, tail, origin);
+    }
+  }
+
+  // What one phase of the axes before the last gives: [N, places.., phase of the last and M].
+  int32_t line_view(int32_t y, int64_t phase) {
+    PlanValue view = l_.at(y);
+    view.name.clear();
+    for (size_t i = p_.axes.size(); i > 0; --i) {
+      const int64_t stride = p_.axes[i - 1].spread.stride;
+      if (i < p_.axes.size()) {
+        view.offset = view.offset + Dim(phase % stride) * view.strides[i];
+        phase /= stride;
+      }
+      view.shape[i] = p_.axes[i - 1].places;
+      view.strides[i] = view.strides[i] * Dim(stride);
+    }
+    view.shape.back() = Dim(columns_in_line());
+    l_.plan.values.push_back(std::move(view));
+    return static_cast<int32_t>(l_.plan.values.size() - 1);
+  }
+
   int32_t readable(int32_t x) {
     if (p_.is_pointwise(l_.at(x).shape)) return l_.rows(x);
     const PlanValue& v = l_.at(x);
@@ -176,13 +229,13 @@ class TransposedLowering {
     add_integer_product(l_, product, *p_.integers, {.x = x, .y = y}, tail, origin);
   }
 
-  // The bias of each column.
-  int32_t bias() {
+  // The bias of each column of so many phases.
+  int32_t bias(int64_t phases) {
     if (n_.input(2) == kAbsent) return -1;
     const Value& row = l_.graph.value(n_.inputs[2]);
     const Tensor& b = *row.fact.constant;
     std::vector<float> all;
-    for (int64_t i = 0; i < p_.phases; ++i) {
+    for (int64_t i = 0; i < phases; ++i) {
       all.insert(all.end(), b.as<float>(), b.as<float>() + b.count());
     }
     const auto count = static_cast<int64_t>(all.size());
@@ -190,13 +243,18 @@ class TransposedLowering {
   }
 
   void product(int32_t x, int32_t y, const TileProgram& tail, const Origin& origin) {
-    const int64_t k = p_.matrix.shape()[0], columns = p_.matrix.shape()[1];
+    add_product(x, y, p_.matrix, bias(p_.phases), tail, origin);
+  }
+
+  void add_product(int32_t x, int32_t y, const Tensor& matrix, int32_t bias_row,
+                   const TileProgram& tail, const Origin& origin) {
+    const int64_t k = matrix.shape()[0], columns = matrix.shape()[1];
     const auto choice = select_matmul(columns, k, true, l_.forced());
     const std::string kernel(choice.row->name);
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
     Step step{.op = "",
               .params = LinearParams{columns, k, tail},
-              .inputs = {x, l_.make_constant(packed(name, p_.matrix, kernel)), bias(), -1},
+              .inputs = {x, l_.make_constant(packed(name, matrix, kernel)), bias_row, -1},
               .outputs = {y},
               .kernel = kernel,
               .nodes = origin,

@@ -337,6 +337,64 @@ void Lowering::table_step(ValueId id, const Pending& chain) {
   add_step(n, std::move(step));
 }
 
+namespace {
+
+// The operand that a Resize repeats, if there is one and no other's extents are open.
+std::optional<size_t> repeated_operand(const Lowering& l, ValueId id,
+                                       const Lowering::Pending& chain) {
+  const std::vector<Dim>& dims = l.graph.value(id).type().dims;
+  std::optional<size_t> found;
+  for (size_t i = 0; i < chain.operands.size(); ++i) {
+    const ValueId v = chain.operands[i];
+    if (l.repeated.contains(v)) {
+      if (found) return std::nullopt;
+      found = i;
+      continue;
+    }
+    const std::vector<Dim>& own = l.graph.value(v).type().dims;
+    const size_t lead = dims.size() - own.size();
+    for (size_t axis = 0; axis < own.size(); ++axis) {
+      if (own[axis] != Dim(1) && own[axis] != dims[lead + axis]) return std::nullopt;
+    }
+  }
+  return found;
+}
+
+// The step of a chain that reads the input of a Resize; false where none does.
+bool repeated_step(Lowering& l, ValueId id, const Lowering::Pending& chain, Step& step) {
+  const auto which = repeated_operand(l, id, chain);
+  if (!which) return false;
+  const ValueId resized = chain.operands[*which];
+  const std::vector<int64_t> factors = l.repeated.extract(resized).mapped();
+  const Node& resize = *l.graph.producer(resized);
+  merge_origin(step.nodes, origin_of_repeated(l, resize));
+  std::vector<int32_t> sources, full;
+  for (const ValueId v : chain.operands) {
+    const bool repeats = v == resized;
+    sources.push_back(repeats ? l.value(resize.inputs[0]) : l.unbroadcast(v, step.nodes));
+    if (!repeats) full.push_back(sources.back());
+  }
+  const Node& n = *l.graph.producer(id);
+  std::vector<int64_t> order = common_order(l, full, l.graph.value(id).type().dims);
+  if (full.empty()) order = memory_order(l.at(sources[*which])).value_or(order);
+  const std::vector<int64_t> each = in_order(factors, order);
+  const auto ordered = [&](int32_t source) {
+    const int32_t x = l.permuted(l.with_rank(source, order.size()), order);
+    return has_neighbours(l.at(x)) ? x : l.dense(x);
+  };
+  const int32_t from = ordered(sources[*which]);
+  const std::vector<Dim> slow = l.at(from).shape;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    step.inputs.push_back(i == *which ? repeating(l, from, each)
+                                      : divided(l, ordered(sources[i]), slow, each));
+  }
+  step.outputs = {divided(l, l.make_permuted_output(n, 0, order), slow, each)};
+  l.add_step(n, std::move(step));
+  return true;
+}
+
+}  // namespace
+
 void Lowering::flush(ValueId id) {
   const Node& n = *graph.producer(id);
   const bool through = n.is("DequantizeLinear") && graph.uses(id) == 1;
@@ -354,6 +412,7 @@ void Lowering::flush(ValueId id) {
             .kernel = std::string(choice.row->name),
             .nodes = chain.origin,
             .rejected = choice.rejected};
+  if (repeated_step(*this, id, chain, step)) return;
   std::vector<int32_t> sources;
   for (const ValueId v : chain.operands) sources.push_back(unbroadcast(v, step.nodes));
   const std::vector<int64_t> order = common_order(*this, sources, graph.value(id).type().dims);

@@ -7,7 +7,9 @@
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
 #include "kernels/resample/rows.h"
+#include "ops/concat.h"
 #include "ops/resize.h"
+#include "passes/tools.h"
 
 namespace planck {
 namespace {
@@ -91,34 +93,41 @@ void add_copy(Lowering& l, const Node& n, int32_t from, int32_t to, Origin origi
                  .rejected = choice.rejected});
 }
 
-// The view of `id` in which each axis is followed by one of `factor` places.
-struct Split {
-  std::vector<Dim> shape, strides;
-};
+}  // namespace
+
 // Of a value whose axes are the slow ones: the fast ones repeat it.
-Split repeated(const PlanValue& v, const std::vector<int64_t>& factors) {
-  Split out;
+int32_t repeating(Lowering& l, int32_t id, const std::vector<int64_t>& factors) {
+  const PlanValue v = l.at(id);
+  std::vector<Dim> shape, strides;
   for (size_t i = 0; i < v.shape.size(); ++i) {
-    out.shape.push_back(v.shape[i]);
-    out.strides.push_back(v.strides[i]);
+    shape.push_back(v.shape[i]);
+    strides.push_back(v.strides[i]);
     if (factors[i] == 1) continue;
-    out.shape.emplace_back(factors[i]);
-    out.strides.emplace_back(0);
+    shape.emplace_back(factors[i]);
+    strides.emplace_back(0);
   }
-  return out;
+  return l.restrided(id, std::move(shape), std::move(strides));
 }
-// Of a value whose axes are both together.
-Split divided(const PlanValue& v, const std::vector<Dim>& slow,
-              const std::vector<int64_t>& factors) {
-  Split out;
+
+// Of a value whose axes are both together. Where only the run knows that they are, other extents
+// do not agree with those of what repeats, or reach over the end: bindings check both.
+int32_t divided(Lowering& l, int32_t id, const std::vector<Dim>& slow,
+                const std::vector<int64_t>& factors) {
+  const PlanValue v = l.at(id);
+  std::vector<Dim> shape, strides;
   for (size_t i = 0; i < v.shape.size(); ++i) {
-    out.shape.push_back(slow[i]);
-    out.strides.push_back(v.strides[i] * Dim(factors[i]));
+    const Dim factor(factors[i]);
+    const bool one = v.shape[i] == Dim(1);
+    const bool exact = v.shape[i] == slow[i] * factor;
+    shape.push_back(one     ? Dim(1)
+                    : exact ? slow[i]
+                            : floordiv(v.shape[i] + factor - Dim(1), factor));
+    strides.push_back(v.strides[i] * factor);
     if (factors[i] == 1) continue;
-    out.shape.emplace_back(factors[i]);
-    out.strides.push_back(v.strides[i]);
+    shape.push_back(one ? Dim(1) : factor);
+    strides.push_back(v.strides[i]);
   }
-  return out;
+  return l.restrided(id, std::move(shape), std::move(strides));
 }
 
 std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vector<int64_t>& order) {
@@ -127,20 +136,41 @@ std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vecto
   return out;
 }
 
-}  // namespace
+Origin origin_of_repeated(const Lowering& l, const Node& resize) {
+  Origin origin = resize.origin;
+  for (const ValueId v : resize.inputs) {
+    if (v != kAbsent) merge_origin(origin, l.graph.value(v).origin);
+  }
+  return origin;
+}
+
+void copy_repeated(Lowering& l, const Node& n, int32_t from, int32_t to,
+                   const std::vector<int64_t>& factors, const Origin& origin) {
+  const std::vector<Dim> slow = l.at(from).shape;
+  add_copy(l, n, repeating(l, from, factors), divided(l, to, slow, factors), origin);
+}
+
+void write_repeated(Lowering& l, const Node& n, const std::vector<int64_t>& factors) {
+  const int32_t x = l.value(n.inputs[0]);
+  std::vector<int64_t> order(factors.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (const auto memory = memory_order(l.at(x))) order = *memory;
+  const int32_t from = l.permuted(x, order), to = l.make_permuted_output(n, 0, order);
+  copy_repeated(l, n, from, to, in_order(factors, order), {});
+}
 
 namespace {
 
-void copy_repeated(Lowering& l, const Node& n, const Factors& factors) {
-  const int32_t x = l.value(n.inputs[0]);
-  std::vector<int64_t> order(factors.of_axis.size());
-  std::iota(order.begin(), order.end(), 0);
-  if (const auto memory = memory_order(l.at(x))) order = *memory;
-  const std::vector<int64_t> each = in_order(factors.of_axis, order);
-  const int32_t from = l.permuted(x, order), to = l.make_permuted_output(n, 0, order);
-  Split source = repeated(l.at(from), each), target = divided(l.at(to), l.at(from).shape, each);
-  add_copy(l, n, l.restrided(from, std::move(source.shape), std::move(source.strides)),
-           l.restrided(to, std::move(target.shape), std::move(target.strides)), {});
+// Whether the one reader takes the input of the Resize instead of its result.
+bool is_read_in_place(const Lowering& l, const Node& n, const std::vector<int64_t>& factors) {
+  const ValueId out = n.outputs[0];
+  const Node* reader = only_reader(l.graph, out);
+  if (reader == nullptr || l.graph.uses(out) != 1) return false;
+  const auto rank = static_cast<int64_t>(factors.size());
+  if (l.graph.value(reader->outputs[0]).type().rank() != rank) return false;
+  if (!reader->is("Concat")) return is_eltwise(l.graph, *reader);
+  const int64_t axis = checked_axis(reader->as<ops::Concat>().axis, rank);
+  return factors[static_cast<size_t>(axis)] == 1;
 }
 
 // The axes of a picture that the kernels resize; or why no kernel takes it.
@@ -176,7 +206,12 @@ std::string lower_resize(Lowering& l, const Node& n) {
   if (!given.refusal.empty()) return given.refusal;
   const Factors factors = factors_of(l, n, given.of_axis);
   if (factors.refusal.empty()) {
-    copy_repeated(l, n, factors);
+    l.value(n.inputs[0]);
+    if (is_read_in_place(l, n, factors.of_axis)) {
+      l.repeated[n.outputs[0]] = factors.of_axis;
+    } else {
+      write_repeated(l, n, factors.of_axis);
+    }
     return "";
   }
   Axes resized = axes_of(l, n, given.of_axis);

@@ -396,11 +396,33 @@ std::string lower_global_pool(Lowering& l, const Node& n) {
 }
 
 // Each input is copied to its place, in the order in which the first one lies in memory.
+namespace {
+
+// What a Concat copies: a value, or one that is repeated on the way.
+struct ConcatPart {
+  int32_t x;
+  std::vector<int64_t> factors;  // none: as it is
+  Origin origin;
+};
+
+ConcatPart part_of(Lowering& l, ValueId v) {
+  const auto repeats = l.repeated.extract(v);
+  if (!repeats) return {l.value(v), {}, {}};
+  const Node& resize = *l.graph.producer(v);
+  return {l.value(resize.inputs[0]), repeats.mapped(), origin_of_repeated(l, resize)};
+}
+
+}  // namespace
+
 std::string lower_concat(Lowering& l, const Node& n) {
-  std::vector<int32_t> inputs;
-  for (const ValueId v : n.inputs) inputs.push_back(l.value(v));
   const std::vector<Dim>& dims = l.graph.value(n.outputs[0]).type().dims;
   const auto rank = static_cast<int64_t>(dims.size());
+  std::vector<ConcatPart> parts;
+  std::vector<int32_t> inputs;
+  for (const ValueId v : n.inputs) {
+    parts.push_back(part_of(l, v));
+    inputs.push_back(parts.back().x);
+  }
   const int64_t axis = checked_axis(n.as<ops::Concat>().axis, rank);
   std::vector<int64_t> order(dims.size());
   std::iota(order.begin(), order.end(), 0);
@@ -414,16 +436,22 @@ std::string lower_concat(Lowering& l, const Node& n) {
   const auto place = std::ranges::find(order, axis) - order.begin();
   const auto choice = choose_by_isa(copy_rows(), l.forced());
   Dim start(0);
-  for (const int32_t v : inputs) {
+  for (const ConcatPart& part : parts) {
+    const int32_t v = part.x;
     const Dim extent = l.at(v).shape[static_cast<size_t>(axis)];
+    const int32_t to = l.window(y, place, start, extent);
+    start = start + extent;
+    if (!part.factors.empty()) {
+      copy_repeated(l, n, l.permuted(v, order), to, in_order(part.factors, order), part.origin);
+      continue;
+    }
     l.add_step(n, {.op = "",
                    .params = CopyParams{},
                    .inputs = {l.permuted(v, order)},
-                   .outputs = {l.window(y, place, start, extent)},
+                   .outputs = {to},
                    .kernel = std::string(choice.row->name),
                    .nodes = {},
                    .rejected = choice.rejected});
-    start = start + extent;
   }
   return "";
 }

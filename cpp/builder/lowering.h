@@ -77,6 +77,11 @@ class Lowering {
   // The step runs on the op's reference implementation. UnsupportedError where that is refused.
   void by_reference(const Node& n, std::string_view reason);
 
+  // --- results of Resize that repeat each place, not yet written to memory ---
+  // The factor of each axis. The one reader, a Concat or an element-wise op, may read the input of
+  // the Resize instead; value() writes the result.
+  std::map<ValueId, std::vector<int64_t>> repeated;
+
   // --- element-wise chains, not yet written to memory ---
   // A DequantizeLinear is always one at first: who computes with integers reads its input by
   // value(), which never asks for the floats.
@@ -163,6 +168,20 @@ std::string lower_pool(Lowering& l, const Node& n);
 std::string lower_global_pool(Lowering& l, const Node& n);
 std::string lower_concat(Lowering& l, const Node& n);
 std::string lower_resize(Lowering& l, const Node& n);
+// The ONNX nodes of a Resize that becomes no step of its own.
+Origin origin_of_repeated(const Lowering& l, const Node& resize);
+// Writes what a Resize repeats, each place `factors` times, to its own memory.
+void write_repeated(Lowering& l, const Node& resize, const std::vector<int64_t>& factors);
+// The same to memory of the reader `n`: `from` and `to` have the same axes.
+void copy_repeated(Lowering& l, const Node& n, int32_t from, int32_t to,
+                   const std::vector<int64_t>& factors, const Origin& origin);
+// A value as it is read beside one that repeats: the places of each axis, then, where the factor is
+// not 1, those that share one. `slow`: the places of what repeats.
+int32_t repeating(Lowering& l, int32_t id, const std::vector<int64_t>& factors);
+int32_t divided(Lowering& l, int32_t id, const std::vector<Dim>& slow,
+                const std::vector<int64_t>& factors);
+// That order of a list with an element for each axis.
+std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vector<int64_t>& order);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
 std::string lower_integer(Lowering& l, const Node& n);

@@ -122,6 +122,16 @@ def pyramid() -> Chain:
     return c.conv(4, 8, 1, 1)
 
 
+def joined_scales() -> Chain:
+    """The coarse scale beside the fine one, along the channels."""
+    c = Chain("N", 6, "H", "W").conv(8, 6, 1, 1)
+    fine = c.last
+    c.conv(24, 8, 2, 2, strides=[2, 2])
+    c.resize(1, 1, 2, 2, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    c.add("Concat", fine, c.last, axis=1)
+    return c.conv(4, 32, 1, 1)
+
+
 STEM = Chain("N", 3, "H", "W").conv(16, 3, 7, 7, pads=[3] * 4, strides=[2, 2]).batch_norm(16)
 STEM.then("Relu").then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
 SCALED = Chain("N", 5, "H", "W").conv(9, 5, 3, 3).hard_swish()
@@ -236,7 +246,25 @@ CASES = [
         [(2, 6, 5, 4)],
         {"matmul": 1},
     ),
-    Case("pyramid", pyramid(), [(1, 6, 8, 6), (2, 6, 4, 2)], {"matmul": 3}),
+    Case(
+        "up, in lines",
+        Chain("N", 6, "H", "W").conv(9, 6, 1, 1).up(9, 8, 2, 2).then("Relu").conv(3, 8, 1, 1),
+        [(1, 6, 5, 4), (2, 6, 1, 3), (2, 6, 3, 1)],
+        {"matmul": 4, "copy": 2},
+    ),
+    Case("up, in one line", Chain("N", 6, "T").up(6, 8, 3), [(2, 6, 5)], {"matmul": 1, "copy": 2}),
+    Case(
+        "pyramid",
+        pyramid(),
+        [(1, 6, 8, 6), (2, 6, 4, 2)],
+        {"matmul": 3, "eltwise": 1, "copy": 2},
+    ),
+    Case(
+        "joined scales",
+        joined_scales(),
+        [(1, 6, 8, 6), (2, 6, 2, 2)],
+        {"matmul": 3, "copy": 4},
+    ),
     *[
         Case(
             f"resize {mode}",
@@ -261,6 +289,15 @@ def test_windows_agree_with_onnx_runtime(case):
         assert relative_gap(got, session.run(None, feeds)[0]) < 2e-5
     families = Counter(step.kernel.split("_")[0] for step in plan.steps)
     assert {name: families[name] for name in case.kernels} == case.kernels
+
+
+@pytest.mark.parametrize("chain", [pyramid(), joined_scales()])
+@pytest.mark.parametrize("shape", [(1, 6, 7, 6), (1, 6, 8, 5), (2, 6, 9, 9)])
+def test_scales_that_do_not_fit_are_refused(chain, shape):
+    """Only the run knows that a resized picture is as large as the other one."""
+    plan = planck.build(chain.bytes())
+    with pytest.raises(planck.RunError):
+        plan.run({"x": np.zeros(shape, np.float32)})
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

@@ -1,4 +1,5 @@
 // Linear layers, convolutions, pools, batched products, attention.
+#include <algorithm>
 #include <array>
 
 #include "backends/cpu/families.h"
@@ -11,6 +12,7 @@
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/winograd/rows.h"
+#include "plan/view.h"
 
 namespace planck {
 namespace {
@@ -88,7 +90,7 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
                         BoundStep bound, MatmulArgs& args) {
   const BoundValue& out = c.at(step.outputs[0]);
   args.next = next_weights(c.plan, step);
-  args.c_stride = out.row_stride();
+  args.c_stride = args.batch_rank == 0 ? out.row_stride() : out.strides[out.shape.size() - 2];
   const int32_t bias = step.inputs[2], residual = step.inputs[3];
   const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
   c.expect_broadcast(step, residual, out.shape);
@@ -118,14 +120,33 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
 
 }  // namespace
 
+namespace {
+
+// Rows of C in lines that lie further apart: a batch of products, one for each line.
+void batch_lines(const BoundValue& y, MatmulArgs& args) {
+  const size_t lines = y.shape.size() - 2;  // axes
+  args.m = y.shape[lines];
+  int64_t a_step = args.a_stride * args.m;
+  for (size_t i = lines; i-- > 0;) {
+    if (y.shape[i] == 1) continue;
+    if (args.batch_rank == kMaxMatmulBatch) throw UnsupportedError("lines of rank ", lines);
+    args.batch[args.batch_rank++] = {y.shape[i], a_step, 0, y.strides[i], 0};
+    a_step *= y.shape[i];
+  }
+  std::reverse(args.batch, args.batch + args.batch_rank);
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
   BoundStep bound;
-  const BoundValue& a = c.at(step.inputs[0]);
+  const BoundValue &a = c.at(step.inputs[0]), &y = c.at(step.outputs[0]);
   MatmulArgs& args = bound.make<MatmulArgs>();
   args.m = a.rows();
   args.n = params.n;
   args.k = params.k;
   args.a_stride = a.row_stride();
+  if (y.count() > 0 && !has_rows(y)) batch_lines(y, args);
   return bind_weighted(c, step, params.then, std::move(bound), args);
 }
 

@@ -363,19 +363,40 @@ void run_strip(const EltProgram& program, const EltStrip& strip) {
   op.run(in, {static_cast<float*>(strip.out), strip.out_row_stride}, strip.rows, strip.columns);
 }
 
-void run_tile(const EltwiseArgs& args, int64_t tile) {
-  const PlaneArea area = area_of(args.planes, tile);
-  for (int64_t plane = area.first_plane; plane < area.last_plane; ++plane) {
-    EltOperand operands[kEltOperands];
+// Goes on to the next plane; `at`: the place in each outer dim. Planes may be as short as a row.
+void step_operands(const EltwiseArgs& args, int64_t* at, EltOperand* operands) {
+  const Planes& p = args.planes;
+  for (int32_t d = p.rank - 1; d >= 0; --d) {
+    const bool wraps = ++at[d] == p.dims[d];
+    const int64_t steps = wraps ? 1 - p.dims[d] : 1;
     for (int i = 0; i < args.program.operands; ++i) {
-      const EltOperand& o = args.operands[i];
-      const int64_t first = outer_offset(args.planes, args.outer_strides[i], plane) +
-                            area.row * o.row_stride + area.column * o.column_stride;
-      operands[i] = o;
-      operands[i].advance(first);
+      operands[i].advance(steps * args.outer_strides[i][d]);
     }
-    const int64_t columns = args.planes.columns;
-    const int64_t place = (plane * args.planes.rows + area.row) * columns + area.column;
+    if (!wraps) return;
+    at[d] = 0;
+  }
+}
+
+void run_tile(const EltwiseArgs& args, int64_t tile) {
+  const Planes& p = args.planes;
+  const PlaneArea area = area_of(p, tile);
+  int64_t at[kPlanesRank];
+  int64_t left = area.first_plane;
+  for (int32_t d = p.rank - 1; d >= 0; --d) {
+    at[d] = left % p.dims[d];
+    left /= p.dims[d];
+  }
+  EltOperand operands[kEltOperands];
+  for (int i = 0; i < args.program.operands; ++i) {
+    const EltOperand& o = args.operands[i];
+    operands[i] = o;
+    operands[i].advance(outer_offset(p, args.outer_strides[i], area.first_plane) +
+                        area.row * o.row_stride + area.column * o.column_stride);
+  }
+  for (int64_t plane = area.first_plane; plane < area.last_plane; ++plane) {
+    if (plane > area.first_plane) step_operands(args, at, operands);
+    const int64_t columns = p.columns;
+    const int64_t place = (plane * p.rows + area.row) * columns + area.column;
     void* out = static_cast<char*>(args.out) + place * elt_bytes(args.out_type);
     run_strip(args.program, {operands, out, columns, area.rows, area.columns, args.out_type});
   }

@@ -149,12 +149,10 @@ Item item_of(const MatmulArgs& args, int64_t index) {
 // their rows, although each then reads all weights, where those are few, or much less than A and C.
 bool goes_along(const MatmulArgs& args) {
   if (args.plan.tile.once) return true;
+  const auto m = static_cast<double>(args.m * args.plan.items);
+  const int64_t read = args.windows == nullptr ? args.k : args.windows->channels;
+  const double rest = m * static_cast<double>(read + args.n);
   const double weights = static_cast<double>(args.n) * static_cast<double>(args.k);
-  const double read =
-      args.windows == nullptr
-          ? static_cast<double>(args.m) * static_cast<double>(args.k)
-          : static_cast<double>(args.m) * static_cast<double>(args.windows->channels);
-  const double rest = read + static_cast<double>(args.m) * static_cast<double>(args.n);
   const double few = static_cast<double>(this_device().l2_bytes) / sizeof(float) / 4;
   return args.b_packed && (weights <= few || weights <= rest / 4);
 }
