@@ -32,7 +32,7 @@ constexpr const char* kOutputHint = "plan.outputs lists what run gives";
 // Gives the caller's arrays or makes new ones; entered without the GIL.
 class ArraySink : public OutputSink {
  public:
-  explicit ArraySink(const py::dict* given) : given_(given) {}
+  ArraySink(const py::dict* given, OutputMemory& memory) : given_(given), memory_(memory) {}
 
   void* output(size_t index, const PlanPort& port, std::span<const int64_t> shape) override {
     const py::gil_scoped_acquire gil;
@@ -52,9 +52,9 @@ class ArraySink : public OutputSink {
   }
 
  private:
-  static py::array fresh(const PlanPort& port, std::span<const int64_t> shape) {
+  py::array fresh(const PlanPort& port, std::span<const int64_t> shape) const {
     try {
-      return {numpy_dtype(port.dtype), Shape(shape.begin(), shape.end())};
+      return memory_.array(numpy_dtype(port.dtype), Shape(shape.begin(), shape.end()));
     } catch (const py::error_already_set& e) {  // what Python raises must not cross the library
       if (!e.matches(PyExc_MemoryError)) throw InternalError(e.what());
       throw OutOfMemoryError("no memory for the output '", port.name, "' ", shape_text(shape));
@@ -90,6 +90,7 @@ class ArraySink : public OutputSink {
   }
 
   const py::dict* given_;
+  OutputMemory& memory_;
   std::vector<py::array> arrays_;
 };
 
@@ -125,7 +126,7 @@ py::dict run(PyPlan& self, const py::dict& feeds, const std::optional<py::dict>&
       }
     }
   }
-  ArraySink sink(out ? &*out : nullptr);
+  ArraySink sink(out ? &*out : nullptr, self.output_memory());
   Trace steps;
   {
     const py::gil_scoped_release release;

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 
+#include "output_memory.h"
 #include "plan/plan.h"
 #include "runtime/session.h"
 
@@ -10,12 +11,15 @@ namespace planck {
 class PyPlan {
  public:
   PyPlan(std::shared_ptr<const Plan> plan, const SessionOptions& options)
-      : session_(std::make_unique<Session>(std::move(plan), options)) {}
+      : output_memory_(std::make_shared<OutputMemory>(plan->outputs.size())),
+        session_(std::make_unique<Session>(std::move(plan), options)) {}
   Session& session() { return *session_; }
   const Session& session() const { return *session_; }
   const Plan& plan() const { return session_->plan(); }
+  OutputMemory& output_memory() const { return *output_memory_; }
 
  private:
+  std::shared_ptr<OutputMemory> output_memory_;
   std::unique_ptr<Session> session_;
 };
 

@@ -131,3 +131,48 @@ def test_inspect(
     assert data["tensors"][0]["bytes"] == need.tensors[0].bytes
     assert main(["inspect", str(path), "--memory", "input_ids"]) == 2
     assert "--memory 'input_ids' has no '='" in capsys.readouterr().err
+
+
+def large_outputs(model_path: Callable[..., Path]) -> tuple[planck.Plan, dict[str, Any]]:
+    """A plan whose first output takes more than 2 MiB, with its feeds."""
+    plan = planck.build(model_path("wenet_decoder"))
+    feeds = planck.models.feeds("wenet_decoder", (8, 16), size="mini")
+    assert plan.run(feeds)["decoder_out"].nbytes > 2 << 20
+    return plan, feeds
+
+
+def address(array: Any) -> int:
+    return int(array.ctypes.data)
+
+
+def test_memory_of_large_outputs_is_used_again(model_path: Callable[..., Path]) -> None:
+    plan, feeds = large_outputs(model_path)
+    first = plan.run(feeds)["decoder_out"]
+    place, numbers = address(first), first.copy()
+    del first
+    again = plan.run(feeds)["decoder_out"]
+    assert address(again) == place
+    assert again.flags.writeable and again.flags.c_contiguous
+    np.testing.assert_array_equal(again, numbers)
+
+
+def test_an_output_that_is_held_stays(model_path: Callable[..., Path]) -> None:
+    plan, feeds = large_outputs(model_path)
+    part = plan.run(feeds)["decoder_out"][1:2, 3]  # a view holds the whole array
+    numbers = part.copy()
+    others = {**feeds, "encoder_out": -feeds["encoder_out"]}
+    for _ in range(3):
+        later = plan.run(others)["decoder_out"]
+        assert not np.shares_memory(later, part)
+        np.testing.assert_array_equal(part, numbers)
+    del plan
+    np.testing.assert_array_equal(part, numbers)  # it outlives its plan
+
+
+def test_large_outputs_of_changing_shapes(model_path: Callable[..., Path]) -> None:
+    plan, feeds = large_outputs(model_path)
+    numbers = plan.run(feeds)["decoder_out"].copy()
+    more = planck.models.feeds("wenet_decoder", (9, 16), size="mini")
+    for _ in range(2):
+        assert plan.run(more)["decoder_out"].shape[0] == 9
+        np.testing.assert_array_equal(plan.run(feeds)["decoder_out"], numbers)
