@@ -432,6 +432,17 @@ void Lowering::add_inputs() {
   }
 }
 
+// The views between a value and the output that it is are nodes of the step that makes it.
+void Lowering::credit_view(int32_t id) {
+  const auto views = view_origin_.find(id);
+  if (views == view_origin_.end()) return;
+  for (Step& step : plan.steps) {
+    const bool makes = std::ranges::any_of(
+        step.outputs, [&](int32_t v) { return v >= 0 && at(v).buffer == at(id).buffer; });
+    if (makes) return merge_origin(step.nodes, views->second);
+  }
+}
+
 // A graph output that is an input, a constant, a part of something, or somebody else's output
 // already is copied.
 void Lowering::add_outputs() {
@@ -442,7 +453,11 @@ void Lowering::add_outputs() {
     const PlanBuffer& buffer = plan.buffers[static_cast<size_t>(at(v).buffer)];
     const bool own = buffer.kind == BufferKind::output && buffer.index == index &&
                      at(v).offset == Dim(0) && is_dense(at(v));
-    if (!own) v = copy_into(v, BufferKind::output, index);
+    if (own) {
+      credit_view(v);
+    } else {
+      v = copy_into(v, BufferKind::output, index);
+    }
     plan.outputs.push_back({graph.output_names[i], at(v).dtype, at(v).shape, v});
   }
 }

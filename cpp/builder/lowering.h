@@ -105,6 +105,7 @@ class Lowering {
   void add_inputs();
   void check_extents(const Node& n) const;
   void add_outputs();
+  void credit_view(int32_t id);
   void lower_node(const Node& n);
   // Whether a chain behind the value is deferred with it, up to `last`.
   bool ends_deferred(ValueId id, ValueId last) const;
