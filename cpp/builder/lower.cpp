@@ -7,7 +7,6 @@
 #include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
-#include "ops/needs_values.h"
 
 namespace planck {
 namespace {
@@ -98,9 +97,6 @@ int32_t Lowering::new_value(const TensorType& type, std::string name, BufferKind
 
 int32_t Lowering::value(ValueId id) {
   if (id == kAbsent) return -1;
-  if (const auto repeats = repeated.extract(id)) {
-    write_repeated(*this, *graph.producer(id), repeats.mapped());
-  }
   if (pending.contains(id)) flush(id);
   if (deferred_.contains(id)) emit_deferred(id, *graph.producer(id), {}, {});
   if (const auto it = values_.find(id); it != values_.end()) return it->second;
@@ -402,10 +398,9 @@ void Lowering::check_extents(const Node& n) const {
     for (const Dim& d : graph.value(v).type().dims) {
       for (const std::string& symbol : d.symbols()) {
         if (symbols_.contains(symbol)) continue;
-        throw with(
-            UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
-                             " depends on data, which is not supported yet"),
-            {.got = cat(graph.value(v).type()), .hint = kNeedsValues, .items = {n.op->text()}});
+        throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
+                                    " depends on data, which is not supported yet"),
+                   {.got = cat(graph.value(v).type()), .items = {n.op->text()}});
       }
     }
   }
@@ -437,18 +432,14 @@ void Lowering::add_inputs() {
   }
 }
 
-// No step reads an output: the nodes of a view that is one belong to who writes what it shows.
-void Lowering::credit_writer(int32_t v) {
-  const auto it = view_origin_.find(v);
-  if (it == view_origin_.end()) return;
-  const auto writes = [&](const Step& step) {
-    return std::ranges::any_of(step.outputs, [&](int32_t out) {
-      return out != kAbsent && at(out).buffer == at(v).buffer;
-    });
-  };
-  const auto steps = std::views::reverse(plan.steps);
-  if (const auto writer = std::ranges::find_if(steps, writes); writer != steps.end()) {
-    merge_origin(writer->nodes, it->second);
+// The views between a value and the output that it is are nodes of the step that makes it.
+void Lowering::credit_view(int32_t id) {
+  const auto views = view_origin_.find(id);
+  if (views == view_origin_.end()) return;
+  for (Step& step : plan.steps) {
+    const bool makes = std::ranges::any_of(
+        step.outputs, [&](int32_t v) { return v >= 0 && at(v).buffer == at(id).buffer; });
+    if (makes) return merge_origin(step.nodes, views->second);
   }
 }
 
@@ -463,7 +454,7 @@ void Lowering::add_outputs() {
     const bool own = buffer.kind == BufferKind::output && buffer.index == index &&
                      at(v).offset == Dim(0) && is_dense(at(v));
     if (own) {
-      credit_writer(v);
+      credit_view(v);
     } else {
       v = copy_into(v, BufferKind::output, index);
     }

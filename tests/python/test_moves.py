@@ -13,7 +13,7 @@ DTYPES = {np.dtype(np.float32): 1, np.dtype(np.int32): 6, np.dtype(np.int64): 7}
 DTYPES[np.dtype(np.bool_)] = 9
 
 
-def built(nodes, feeds, constants=(), symbolic=True, **options):
+def built(nodes, feeds, constants=(), symbolic=True, outputs=None, **options):
     """A plan whose inputs have the types and ranks of the feeds, every extent a symbol."""
     ports = [
         helper.make_tensor_value_info(
@@ -23,7 +23,7 @@ def built(nodes, feeds, constants=(), symbolic=True, **options):
         )
         for n, v in feeds.items()
     ]
-    outs = [helper.make_tensor_value_info(o, 0, None) for o in nodes[-1].output]
+    outs = [helper.make_tensor_value_info(o, 0, None) for o in outputs or nodes[-1].output]
     tensors = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in dict(constants).items()]
     graph = helper.make_graph(nodes, "g", ports, outs, tensors)
     for out in graph.output:
@@ -187,3 +187,41 @@ def test_extents_that_differ():
     assert np.array_equal(plan.run(feeds)["y"], X)
     with pytest.raises(planck.RunError, match="broadcast"):
         plan.run({"x": X, "c": MASK[:, :3]})
+
+
+def test_an_output_that_is_a_view_is_computed_in_its_place():
+    nodes = [
+        node("Relu", ["x"], ["a"], name="positive"),
+        node("Unsqueeze", ["a", "axis"], ["b"], name="apart"),
+        node("Squeeze", ["b", "last"], ["y"], name="together"),
+    ]
+    feeds = {"x": X[:, :, :1]}
+    plan = built(nodes, feeds, {"axis": np.array([0]), "last": np.array([3])}, symbolic=False)
+    (step,) = plan.steps
+    assert step.op == "Relu" and set(step.nodes) == {"positive", "apart", "together"}
+    np.testing.assert_array_equal(plan.run(feeds)["y"], np.maximum(feeds["x"], 0)[None, :, :, 0])
+
+
+@pytest.mark.parametrize("outputs", [["y"], ["a", "y"], ["y", "a"], ["y", "z"], ["y", "s", "a"]])
+def test_views_at_outputs_with_other_readers(outputs, tmp_path):
+    nodes = [
+        node("Softmax", ["x"], ["a"]),
+        node("Reshape", ["a", "pairs"], ["y"]),
+        node("Reshape", ["a", "flat"], ["z"]),
+        node("ReduceSum", ["y", "axis"], ["s"]),
+    ]
+    constants = {"pairs": np.array([15, 4]), "flat": np.array([-1]), "axis": np.array([0])}
+    plan = built(nodes, {"x": X}, constants, symbolic=False, outputs=outputs)
+    e = np.exp(X - X.max(-1, keepdims=True))
+    a = e / e.sum(-1, keepdims=True)
+    want = {"a": a, "y": a.reshape(15, 4), "z": a.ravel(), "s": a.reshape(15, 4).sum(0)[None]}
+    got = plan.run({"x": X})
+    assert list(got) == outputs
+    for name, array in got.items():
+        np.testing.assert_allclose(array, want[name], rtol=1e-6, atol=1e-7)
+    own = {memory for memory in ("a", "y", "z") if memory in outputs}
+    assert sum(step.op == "copy" for step in plan.steps) == len(own) - 1, (
+        "one is the others' source"
+    )
+    plan.save(tmp_path / "views.plan")
+    np.testing.assert_array_equal(planck.load(tmp_path / "views.plan").run({"x": X})["y"], got["y"])

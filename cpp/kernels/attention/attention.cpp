@@ -14,8 +14,9 @@ namespace planck {
 namespace {
 
 // Enough query rows to repay the packing of K and V (one row costs about as much as packing one
-// key), and enough tiles for the cores.
-constexpr int64_t kMostRows = 128, kFewestRows = 32, kEnoughTiles = 12;
+// key), and enough tiles for the cores; more rows than usual only where tiles are many.
+constexpr int64_t kMostRows = 256, kUsualRows = 128, kFewestRows = 32;
+constexpr int64_t kEnoughTiles = 12, kManyTiles = 24;
 
 int64_t tiles_of(const AttentionArgs& args, int64_t block) {
   const int64_t heads = checked_mul(args.batch, args.heads, "attention heads");
@@ -23,7 +24,7 @@ int64_t tiles_of(const AttentionArgs& args, int64_t block) {
 }
 
 int64_t choose_block(const AttentionArgs& args) {
-  int64_t block = kMostRows;
+  int64_t block = tiles_of(args, kMostRows) < kManyTiles ? kUsualRows : kMostRows;
   while (block > kFewestRows && tiles_of(args, block) < kEnoughTiles) block /= 2;
   return block;
 }
