@@ -132,7 +132,8 @@ class ModelBuilder {
   }
 
   void check_given() const {
-    for (const auto& [name, tensor] : options_.initializers) {
+    for (const auto& given : options_.initializers) {
+      const std::string& name = given.first;
       const auto has_name = [&](const auto& proto) { return proto.name() == name; };
       if (std::ranges::none_of(model_.graph().initializer(), has_name) &&
           std::ranges::none_of(model_.graph().input(), has_name)) {
