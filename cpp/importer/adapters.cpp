@@ -195,11 +195,6 @@ void roi_align_corners(Draft& draft, Emitter&) {
   draft.attrs["coordinate_transformation_mode"] = "output_half_pixel";
 }
 
-void scan_batches(Draft&, Emitter&) {
-  throw with(UnsupportedError("Scan of opset 8, with its batch axis, is not supported"),
-             {.hint = "convert the model to opset 9 or later"});
-}
-
 void scatter_elements(Draft& draft, Emitter&) { draft.op = "ScatterElements"; }
 
 void slice_bounds(Draft& draft, Emitter& emit) {

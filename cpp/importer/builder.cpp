@@ -11,8 +11,10 @@
 #include "importer/attributes.h"
 #include "importer/dim_names.h"
 #include "importer/expansions.h"
+#include "importer/known.h"
 #include "importer/rules.h"
 #include "importer/scope.h"
+#include "ops/needs_values.h"
 
 namespace planck::importer {
 namespace {
@@ -62,6 +64,8 @@ class ModelBuilder {
     frame.opsets = &opsets_;
     check_fed();
     check_given();
+    KnownValues known(graph);
+    known_ = &known;
     fill(scope, model_.graph(), frame);
     keep_unread(graph);
     return graph;
@@ -128,7 +132,8 @@ class ModelBuilder {
   }
 
   void check_given() const {
-    for (const auto& [name, tensor] : options_.initializers) {
+    for (const auto& given : options_.initializers) {
+      const std::string& name = given.first;
       const auto has_name = [&](const auto& proto) { return proto.name() == name; };
       if (std::ranges::none_of(model_.graph().initializer(), has_name) &&
           std::ranges::none_of(model_.graph().input(), has_name)) {
@@ -274,6 +279,10 @@ class ModelBuilder {
     if (const onnx::FunctionProto* function = functions_.called_by(proto)) {
       return with_context([&] { inline_call(scope, proto, *function, frame, origin); }, "call ",
                           std::string(name), " (", op_text(proto), ")");
+    }
+    if (domain_of(proto.domain()).empty() && is_control_flow(proto.op_type())) {
+      return with_context([&] { unroll(scope, proto, frame, origin); }, "node ", std::string(name),
+                          " (", op_text(proto), ")");
     }
     Node node = with_context([&] { return drafted(scope, proto, frame, origin); }, "node ",
                              std::string(name), " (", op_text(proto), ")");
@@ -449,6 +458,234 @@ class ModelBuilder {
     }
   }
 
+  // --- control flow ---
+  // The plan has no branches: what the model itself decides is decided here.
+  void unroll(Scope& scope, const NodeProto& proto, const Frame& frame, const Origin& origin) {
+    if (frame.opsets->at(proto.domain()) < 9 && proto.op_type() == "Scan") {
+      throw with(UnsupportedError("Scan of opset 8, with its batch axis, is not supported"),
+                 {.hint = "convert the model to opset 9 or later", .items = {"Scan of opset 8"}});
+    }
+    Flow flow{scope, proto, frame, origin, {}, {}};
+    for (const AttributeProto& a : proto.attribute()) {
+      if (!a.ref_attr_name().empty()) throw GraphError("attribute '", a.name(), "' of a function");
+      if (!flow.attributes.emplace(a.name(), &a).second) {
+        throw GraphError("attribute '", a.name(), "' is given twice");
+      }
+    }
+    for (const std::string& input : proto.input()) {
+      flow.inputs.push_back(input.empty() ? kAbsent : scope.find(input));
+    }
+    const int64_t before = scope.graph().node_count();
+    std::vector<ValueId> results = proto.op_type() == "If"     ? taken_branch(flow)
+                                   : proto.op_type() == "Loop" ? loop_results(flow)
+                                                               : scan_results(flow);
+    if (std::cmp_less(results.size(), proto.output_size())) {
+      throw GraphError("the node has ", proto.output_size(), " outputs, its graph ",
+                       results.size());
+    }
+    // Every ONNX node is the origin of something.
+    if (scope.graph().node_count() == before && !results.empty()) {
+      results[0] = Emitter(scope.graph(), origin).node("Identity", {results[0]});
+    }
+    define_results(scope, proto, results, frame);
+  }
+
+  struct Flow {
+    Scope& scope;
+    const NodeProto& proto;
+    const Frame& frame;
+    const Origin& origin;
+    std::map<std::string, const AttributeProto*> attributes;
+    std::vector<ValueId> inputs;
+
+    ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kAbsent; }
+    const GraphProto& graph(const char* name) const {
+      const auto it = attributes.find(name);
+      if (it == attributes.end() || type_of(*it->second) != AttributeProto::GRAPH) {
+        throw GraphError(proto.op_type(), " needs the graph ", name);
+      }
+      return it->second->g();
+    }
+    std::vector<int64_t> ints(const char* name, size_t count) const {
+      const auto it = attributes.find(name);
+      if (it == attributes.end()) return std::vector<int64_t>(count, 0);
+      const auto& given = it->second->ints();
+      if (std::cmp_not_equal(given.size(), count)) {
+        throw GraphError("attribute '", name, "' has ", given.size(), " numbers, expected ", count);
+      }
+      return {given.begin(), given.end()};
+    }
+  };
+
+  int64_t decided(ValueId v, const char* what) {
+    const std::optional<int64_t> number = v == kAbsent ? std::nullopt : known_->number(v);
+    if (number) return *number;
+    throw with(UnsupportedError(what, " must be known before the run"),
+               {.hint = kNeedsValues, .items = {what}});
+  }
+
+  // The outputs of a graph whose nodes become nodes of the graph around it.
+  std::vector<ValueId> inlined(const Flow& flow, const GraphProto& graph, const std::string& part,
+                               const std::vector<ValueId>& inputs) {
+    if (std::cmp_not_equal(graph.input_size(), inputs.size())) {
+      throw GraphError("the graph ", part, " has ", graph.input_size(), " inputs, expected ",
+                       inputs.size());
+    }
+    within("nodes", payloads_.limits.nodes, ++nodes_, "nodes after inlining");
+    const std::string& name = (*sources_)[static_cast<size_t>(flow.origin.back())].name;
+    Frame inner = flow.frame;
+    inner.callers = flow.origin;
+    inner.prefix = cat(name, '/', part, '/');
+    inner.subgraph += cat(inner.subgraph.empty() ? "" : "/", flow.proto.name(), '/', part);
+    Scope body(flow.scope.graph(), graph.node(), &flow.scope);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      body.define(graph.input(static_cast<int>(i)).name(), inputs[i]);
+    }
+    add_initializers(body, graph, inner);
+    for (const NodeProto& node : graph.node()) add_node(body, node, inner);
+    std::vector<ValueId> out;
+    for (const onnx::ValueInfoProto& output : graph.output()) {
+      out.push_back(body.find(output.name()));
+      if (out.back() == kAbsent) throw GraphError("the output '", output.name(), "' has no value");
+    }
+    return out;
+  }
+
+  std::vector<ValueId> taken_branch(const Flow& flow) {
+    const bool yes = decided(flow.input(0), "the condition of an If") != 0;
+    const GraphProto& other = flow.graph(yes ? "else_branch" : "then_branch");
+    std::vector<ValueId> out =
+        inlined(flow, flow.graph(yes ? "then_branch" : "else_branch"), yes ? "then" : "else", {});
+    const std::string& name = (*sources_)[static_cast<size_t>(flow.origin.back())].name;
+    leave_out(flow, other, cat(name, yes ? "/else/" : "/then/"));
+    return out;
+  }
+
+  // Nodes of a branch that is never taken, by name.
+  void leave_out(const Flow& flow, const GraphProto& graph, const std::string& prefix) {
+    for_each_node(graph.node(), [&](const NodeProto& node, int64_t) {
+      const auto index = static_cast<int32_t>(sources_->size());
+      sources_->push_back(
+          {prefix + (node.name().empty() ? cat(node.op_type(), '_', index) : node.name()),
+           op_text(node)});
+      merge_origin(flow.scope.graph().unused, {index});
+    });
+  }
+
+  // Values of all trips as one: along a new axis, the last trip first if `reversed`.
+  static ValueId stacked(const Flow& flow, std::vector<ValueId> parts, int64_t axis,
+                         bool reversed) {
+    if (parts.empty()) {
+      throw with(UnsupportedError("values that ", flow.proto.op_type(),
+                                  " gathers over no trips are not supported"),
+                 {.items = {flow.proto.op_type() + " of no trips"}});
+    }
+    if (reversed) std::ranges::reverse(parts);
+    Emitter emit(flow.scope.graph(), flow.origin);
+    for (ValueId& v : parts) {
+      const ValueId axes = emit.ints({axis});
+      v = emit.node("Unsqueeze", {v, axes});
+    }
+    return parts.size() == 1 ? parts[0] : emit.node("Concat", parts, {{"axis", axis}});
+  }
+
+  std::vector<ValueId> loop_results(const Flow& flow) {
+    const GraphProto& body = flow.graph("body");
+    const int64_t most = flow.input(0) == kAbsent
+                             ? INT64_MAX
+                             : decided(flow.input(0), "how many trips a Loop makes");
+    bool on = flow.input(1) == kAbsent || decided(flow.input(1), "the condition of a Loop") != 0;
+    const size_t states = flow.inputs.size() < 2 ? 0 : flow.inputs.size() - 2;
+    if (std::cmp_less(body.output_size(), states + 1)) {
+      throw GraphError("the body of the Loop has ", body.output_size(), " outputs for ", states,
+                       " values that it carries");
+    }
+    std::vector<ValueId> carried(
+        flow.inputs.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(2, flow.inputs.size())),
+        flow.inputs.end());
+    std::vector<std::vector<ValueId>> gathered(static_cast<size_t>(body.output_size()) - states -
+                                               1);
+    for (int64_t trip = 0; on && trip < most; ++trip) {
+      Emitter emit(flow.scope.graph(), flow.origin);
+      std::vector<ValueId> inputs = {emit.number(static_cast<double>(trip), DType::s64),
+                                     emit.number(1, DType::b8)};
+      inputs.insert(inputs.end(), carried.begin(), carried.end());
+      const std::vector<ValueId> out = inlined(flow, body, cat(trip), inputs);
+      carried.assign(out.begin() + 1, out.begin() + 1 + static_cast<std::ptrdiff_t>(states));
+      for (size_t i = 0; i < gathered.size(); ++i) gathered[i].push_back(out[1 + states + i]);
+      on = trip + 1 < most && decided(out[0], "whether a Loop goes on") != 0;
+    }
+    for (std::vector<ValueId>& parts : gathered) {
+      carried.push_back(stacked(flow, std::move(parts), 0, false));
+    }
+    return carried;
+  }
+
+  std::vector<ValueId> scan_results(const Flow& flow) {
+    const GraphProto& body = flow.graph("body");
+    const auto it = flow.attributes.find("num_scan_inputs");
+    const int64_t count = it == flow.attributes.end() ? 0 : it->second->i();
+    if (count < 1 || std::cmp_greater(count, flow.inputs.size())) {
+      throw GraphError("Scan over ", count, " of ", flow.inputs.size(), " inputs");
+    }
+    const auto scanned = static_cast<size_t>(count);
+    const size_t states = flow.inputs.size() - scanned;
+    if (std::cmp_less(body.output_size(), states)) {
+      throw GraphError("the body of the Scan has ", body.output_size(), " outputs for ", states,
+                       " values that it carries");
+    }
+    const size_t outputs = static_cast<size_t>(body.output_size()) - states;
+    const auto axes = flow.ints("scan_input_axes", scanned);
+    const auto backwards = flow.ints("scan_input_directions", scanned);
+    const int64_t trips = scan_trips(flow, states, axes);
+    std::vector<ValueId> carried(flow.inputs.begin(),
+                                 flow.inputs.begin() + static_cast<std::ptrdiff_t>(states));
+    std::vector<std::vector<ValueId>> gathered(outputs);
+    for (int64_t trip = 0; trip < trips; ++trip) {
+      std::vector<ValueId> inputs = carried;
+      for (size_t i = 0; i < scanned; ++i) {
+        const int64_t place = backwards[i] != 0 ? trips - 1 - trip : trip;
+        Emitter emit(flow.scope.graph(), flow.origin);
+        const ValueId index = emit.number(static_cast<double>(place), DType::s64);
+        inputs.push_back(
+            emit.node("Gather", {flow.inputs[states + i], index}, {{"axis", axes[i]}}));
+      }
+      const std::vector<ValueId> out = inlined(flow, body, cat(trip), inputs);
+      carried.assign(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(states));
+      for (size_t i = 0; i < outputs; ++i) gathered[i].push_back(out[states + i]);
+    }
+    const auto out_axes = flow.ints("scan_output_axes", outputs);
+    const auto reversed = flow.ints("scan_output_directions", outputs);
+    for (size_t i = 0; i < outputs; ++i) {
+      carried.push_back(stacked(flow, std::move(gathered[i]), out_axes[i], reversed[i] != 0));
+    }
+    return carried;
+  }
+
+  // The extent that all scanned inputs have along their axes.
+  static int64_t scan_trips(const Flow& flow, size_t states, const std::vector<int64_t>& axes) {
+    std::optional<int64_t> trips;
+    for (size_t i = 0; i < axes.size(); ++i) {
+      const ValueId v = flow.input(states + i);
+      if (v == kAbsent) throw GraphError("an input of Scan is missing");
+      const TensorType& type = flow.scope.graph().value(v).type();
+      const int64_t axis = checked_axis(axes[i], type.rank());
+      const auto extent = type.dims[static_cast<size_t>(axis)].known();
+      if (!extent) {
+        throw with(UnsupportedError("how many trips a Scan makes must be known before the run: it "
+                                    "goes over axis ",
+                                    axis, " of ", type),
+                   {.hint = "give the extent when the plan is built: dims={name: number}",
+                    .items = {"Scan over an extent that is no number"}});
+      }
+      if (trips && *trips != *extent) {
+        throw GraphError("Scan goes over extents ", *trips, " and ", *extent);
+      }
+      trips = extent;
+    }
+    return trips.value_or(0);
+  }
+
   // --- functions ---
   void inline_call(Scope& scope, const NodeProto& call, const onnx::FunctionProto& function,
                    const Frame& frame, const Origin& origin) {
@@ -509,6 +746,7 @@ class ModelBuilder {
   const ImportOptions& options_;
   DimNames dims_;
   std::shared_ptr<std::vector<SourceNode>> sources_ = std::make_shared<std::vector<SourceNode>>();
+  KnownValues* known_ = nullptr;  // of the graph that is built
   int64_t nodes_ = 0;
 };
 

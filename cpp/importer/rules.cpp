@@ -18,9 +18,10 @@ std::string key_of(const std::string& domain, const std::string& name,
   return cat(domain_of(domain).size(), ' ', name.size(), ' ', domain_of(domain), name, overload);
 }
 
-// Not in the table, yet handled: a constant is a value, the others are rewritten.
+// Not in the table, yet handled: a constant is a value, control flow is unrolled, the others are
+// rewritten.
 bool handled(const std::string& op) {
-  return op == "Constant" || op == "Scatter" || op == "Upsample";
+  return op == "Constant" || op == "Scatter" || op == "Upsample" || is_control_flow(op);
 }
 
 bool supported(const onnx::NodeProto& node, const OpTable& ops) {
@@ -65,6 +66,8 @@ MissingOps missing_ops(const onnx::ModelProto& model, const OpTable& ops,
 }
 
 }  // namespace
+
+bool is_control_flow(const std::string& op) { return op == "If" || op == "Loop" || op == "Scan"; }
 
 std::string domain_of(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
 

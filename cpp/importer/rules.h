@@ -13,6 +13,8 @@ using Nodes = google::protobuf::RepeatedPtrField<onnx::NodeProto>;
 
 // "ai.onnx" is the other spelling of "".
 std::string domain_of(const std::string& domain);
+// If, Loop and Scan, which are unrolled where the model says how they go.
+bool is_control_flow(const std::string& op);
 std::string op_text(const onnx::NodeProto& node);  // "Softmax", "com.example.Foo"
 
 // Domain -> version.

@@ -31,6 +31,7 @@ const ValueId* Scope::lookup(const std::string& name) {
 }
 
 ValueId Scope::capture(const std::string& name, ValueId outer) {
+  if (&outer_->graph_ == &graph_) return outer;  // a branch or body that was inlined
   if (outer == kAbsent) return kAbsent;  // an optional argument of a function that was not given
   const Value& value = outer_->graph_.value(outer);
   if (value.fact.constant != nullptr) {  // shared, not copied; nothing to capture

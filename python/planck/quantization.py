@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from planck import _core
 from planck.arguments import by_name, model_of, names_in, wrong
-from planck.calibration import Scales, TensorScale, model_hash
+from planck.calibration import Calibration, Scales, TensorScale, model_hash
 from planck.onnx_editor import FLOAT32, Editor, copied, loaded
 from planck.opset import entry_of, raised
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # `import planck` is quick: NumPy and onnx come with their fi
 Recipe = Literal["auto", "transformer", "cnn", "all", "dynamic"]
 Weights = Literal["per_channel", "per_tensor"]
 WeightMethod = Literal["mse", "max"]
-ScalesLike = Scales | Mapping[str, TensorScale] | str | os.PathLike[str]
+ScalesLike = Scales | Calibration | Mapping[str, TensorScale] | str | os.PathLike[str]
 
 AXIS_OPSET = 13  # from here on DequantizeLinear knows scales along an axis
 FIRST_OPSET = 10  # has QuantizeLinear at all
@@ -102,9 +102,10 @@ def quantize(
     """Returns the model with QuantizeLinear and DequantizeLinear where int8 is to run.
 
     model: path of an ONNX file, its bytes, or an onnx.ModelProto, which stays as it is. scales:
-    planck.Scales, TensorScale by tensor name, or the path of a scale file; None for the recipe
-    "dynamic". The result is an onnx.ModelProto: int8 initializers with DequantizeLinear, a
-    QuantizeLinear and DequantizeLinear pair for each activation.
+    planck.Scales, TensorScale by tensor name, a planck.Calibration (solved by its own method), or
+    the path of a scale file; None for the recipe "dynamic". The result is an onnx.ModelProto: int8
+    initializers with DequantizeLinear, a QuantizeLinear and DequantizeLinear pair for each
+    activation.
     recipe: "transformer" quantises the inputs of products and convolutions and nothing else; "cnn"
     also the skip input of a sum that a convolution feeds; "auto" is one of the two; "all" is "cnn"
     and keeps nothing in float that int8 could run; "dynamic" finds the grids of activations in
@@ -175,8 +176,11 @@ def placement(
 def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale]:
     """Scales of any spelling by tensor name; a scale file is bound to the tensors of `model`.
 
-    Scales of another model file are warned of. Errors: UsageError; those of `planck.import_scales`.
+    A calibration is solved by its own method. Scales of another model file are warned of.
+    Errors: UsageError; those of `planck.import_scales` and of `Calibration.solve`.
     """
+    if isinstance(scales, Calibration):
+        scales = scales.solve()
     if isinstance(scales, (str, os.PathLike)):
         from planck.scale_files import import_scales
 
@@ -194,8 +198,7 @@ def as_scales(scales: ScalesLike, model: Any = None) -> Mapping[str, TensorScale
                 )
         return scales
     raise wrong(
-        f"scales is {type(scales).__name__}; expected planck.Scales or a path",
-        hint="its solve() gives planck.Scales" if hasattr(scales, "solve") else "",
+        f"scales is {type(scales).__name__}; expected planck.Scales, a planck.Calibration or a path"
     )
 
 

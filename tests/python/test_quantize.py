@@ -305,3 +305,14 @@ def test_biases_of_convolutions_and_products_are_replaced(model_path):
         planck.correct_bias(quantised, path, [])
     with pytest.raises(planck.UsageError, match="no quantised"):
         planck.correct_bias(path, path, [feeds])
+
+
+def test_a_calibration_stands_for_its_scales(model_path):
+    path = model_path("bert_encoder")
+    calibration = planck.calibrate(
+        path, [planck.models.feeds("bert_encoder", (4, 16), size="mini")]
+    )
+    want = planck.quantize(path, calibration.solve())
+    assert planck.quantize(path, calibration) == want
+    scales = planck.build(path, precision="int8", scales=calibration)
+    assert scales.sha256 == planck.build(path, precision="int8", calibration=calibration).sha256
