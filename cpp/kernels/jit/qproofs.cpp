@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -42,14 +43,17 @@ bool fits(const CorrectionGroup& g) {
 // The corrections of one column in a block of k.
 class CorrectionList {
  public:
-  // Into the first group that has room.
-  void add(const Correction& c) {
-    for (Open& open : groups_) {
-      if (put(open, c)) return;
+  void add(const Correction& c) { all_.push_back(c); }
+  // In groups, each in the first that has room, large ones first; returns how many these are.
+  int64_t pack() {
+    std::ranges::stable_sort(all_, std::greater(),
+                             [](const Correction& c) { return std::abs(c.weight); });
+    for (const Correction& c : all_) {
+      const auto room = [&](Open& open) { return put(open, c); };
+      if (!std::ranges::any_of(groups_, room)) put(groups_.emplace_back(), c);
     }
-    put(groups_.emplace_back(), c);
+    return std::ssize(groups_);
   }
-  int64_t size() const { return std::ssize(groups_); }
   std::optional<CorrectionGroup> group(size_t index) const {
     if (index >= groups_.size()) return std::nullopt;
     return groups_[index].group;
@@ -69,6 +73,7 @@ class CorrectionList {
     open = {with, open.used + 1};
     return true;
   }
+  std::vector<Correction> all_;
   std::vector<Open> groups_;
 };
 
@@ -181,7 +186,7 @@ std::optional<Split> split(const ProofLayout& layout, PanelForm form, const int8
   Lists lists(static_cast<size_t>(layout.blocks));
   for (int64_t j = 0, groups = 0; j < kColumns; ++j) {
     split_column(out.safe, out.order.data(), form, j, lists);
-    for (const auto& columns : lists) groups += columns[static_cast<size_t>(j)].size();
+    for (auto& columns : lists) groups += columns[static_cast<size_t>(j)].pack();
     if (groups > layout.capacity) return std::nullopt;
   }
   for (const auto& columns : lists) {
