@@ -1,12 +1,21 @@
+#include <cstdint>
+
 namespace planck {
 namespace {
 
 inline double square_root(double x) { return __builtin_sqrt(x); }
 
+template <int kVectors>
+inline void add_rows(const float* x, int64_t rows, int64_t step, double* sums) {
+  for (int64_t r = 0; r < rows; ++r, x += step) {
+    for (int i = 0; i < 8 * kVectors; ++i) sums[i] += static_cast<double>(x[i]);
+  }
+}
+
 }  // namespace
 }  // namespace planck
 
-// The loops are written in terms of square_root.
+// The loops are written in terms of these.
 #include "kernels/reduce/reduce_impl.h"
 
 namespace planck {

@@ -26,9 +26,18 @@ struct ReduceArgs {
 inline constexpr int64_t kReduceBlock = 128;
 inline constexpr int64_t kReduceTile = 8192;  // elements read by one tile, about
 
-// Outer places of one tile. Static: an inline function would be a weak symbol in ISA files.
+// The same where a single tile would have much work: each core then reads a part of every row.
+// Static, as reduce_places: an inline function would be a weak symbol in ISA files.
+static constexpr int64_t reduce_block(const ReduceArgs& a) {
+  constexpr int64_t kPart = 48, kMuch = 1 << 17;
+  const bool alone = a.outer == 1 && a.inner <= kReduceBlock;
+  return alone && a.inner > kPart && a.count > kMuch / a.inner ? kPart : kReduceBlock;
+}
+
+// Outer places of one tile.
 static constexpr int64_t reduce_places(const ReduceArgs& a) {
-  const int64_t columns = a.inner < kReduceBlock ? a.inner : kReduceBlock;
+  const int64_t block = reduce_block(a);
+  const int64_t columns = a.inner < block ? a.inner : block;
   if (a.count <= 0 || columns <= 0 || a.count >= kReduceTile / columns) return 1;
   return kReduceTile / columns / a.count;
 }

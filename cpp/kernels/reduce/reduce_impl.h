@@ -1,7 +1,8 @@
 #pragma once
 // Reductions as plain loops without branches, for a compiler to vectorise: included by each ISA
-// file after it has defined square_root. Greatest and smallest elements keep their type, all else
-// accumulates in double or in 64 bits.
+// file after it has defined square_root and
+// add_rows<kVectors>, which adds rows of 8 kVectors columns to as many sums. Greatest and smallest
+// elements keep their type, all else accumulates in double or in 64 bits.
 #include "kernels/reduce/reduce.h"
 
 namespace planck {
@@ -77,14 +78,39 @@ inline T result(Accumulator<op, T> v, int64_t count) {
   return static_cast<T>(v);
 }
 
+// Plain sums of floats, of all but the last few columns: how many. So many rows at a time that
+// the next columns find them in L1.
+int64_t sum_columns(const float* x, int64_t count, int64_t step, int64_t columns, double* sums) {
+  constexpr int64_t kRows = 48;
+  constexpr int64_t kVector = 8;
+  const int64_t whole = columns / kVector * kVector;
+  for (int64_t r = 0; r < count && whole > 0; r += kRows) {
+    const int64_t rows = count - r < kRows ? count - r : kRows;
+    const float* from = x + r * step;
+    int64_t i = 0;
+    for (; i + 4 * kVector <= whole; i += 4 * kVector) add_rows<4>(from + i, rows, step, sums + i);
+    for (; i + 2 * kVector <= whole; i += 2 * kVector) add_rows<2>(from + i, rows, step, sums + i);
+    for (; i < whole; i += kVector) add_rows<1>(from + i, rows, step, sums + i);
+  }
+  return whole;
+}
+template <ReduceOp op, class T>
+constexpr bool kPlainSums = false;
+template <>
+constexpr bool kPlainSums<ReduceOp::sum, float> = true;
+template <>
+constexpr bool kPlainSums<ReduceOp::mean, float> = true;
+
 // Columns of one outer place, at most kReduceBlock.
 template <ReduceOp op, class T>
 void columns_of(const T* x, T* out, int64_t count, int64_t step, int64_t columns) {
   Accumulator<op, T> sums[kReduceBlock];
   for (int64_t i = 0; i < columns; ++i) sums[i] = start<op, T>();
-  for (int64_t r = 0; r < count; ++r) {
+  int64_t done = 0;
+  if constexpr (kPlainSums<op, T>) done = sum_columns(x, count, step, columns, sums);
+  for (int64_t r = 0; r < count && done < columns; ++r) {
     const T* row = x + r * step;
-    for (int64_t i = 0; i < columns; ++i) sums[i] = joined<op>(sums[i], term<op>(row[i]));
+    for (int64_t i = done; i < columns; ++i) sums[i] = joined<op>(sums[i], term<op>(row[i]));
   }
   for (int64_t i = 0; i < columns; ++i) out[i] = result<op, T>(sums[i], count);
 }
@@ -106,9 +132,9 @@ T row_of(const T* x, int64_t count) {
 
 template <ReduceOp op, class T>
 void tile_of(const ReduceArgs& a, int64_t tile) {
-  const int64_t blocks = (a.inner + kReduceBlock - 1) / kReduceBlock;
-  const int64_t from = tile % blocks * kReduceBlock, places = reduce_places(a);
-  const int64_t columns = a.inner - from < kReduceBlock ? a.inner - from : kReduceBlock;
+  const int64_t block = reduce_block(a), blocks = (a.inner + block - 1) / block;
+  const int64_t from = tile % blocks * block, places = reduce_places(a);
+  const int64_t columns = a.inner - from < block ? a.inner - from : block;
   const int64_t first = tile / blocks * places;
   const int64_t last = first + places < a.outer ? first + places : a.outer;
   for (int64_t o = first; o < last; ++o) {

@@ -10,7 +10,7 @@ namespace {
 #undef PLANCK_REDUCE
 
 int64_t reduce_tiles(const ReduceArgs& args) {
-  return ceil_div(args.outer, reduce_places(args)) * ceil_div(args.inner, kReduceBlock);
+  return ceil_div(args.outer, reduce_places(args)) * ceil_div(args.inner, reduce_block(args));
 }
 
 }  // namespace
