@@ -562,6 +562,81 @@ def grown(dtype: type, seed: int) -> tuple[bytes, np.ndarray, None]:
     return model, x, None
 
 
+def patches(dtype: type, seed: int) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """3x3 over pictures of a known size, with ReLU, then once more: what Winograd takes.
+
+    The model, its input, and what NumPy makes of it; neither extent is a multiple of a patch.
+    """
+    w = Writer(seed)
+    channels = [35, 64, 48]
+    grids = [(0.02, 101), (0.4, 7), (2.5, 122)]
+    if dtype is np.int8:
+        grids = [(s, z - 128) for s, z in grids]
+    info = np.iinfo(dtype)
+    x = w.rng.normal(0, 1, (2, channels[0], 19, 23)).astype(np.float32)
+    value, q = w.through("x", *grids[0], dtype), quantised(x, *grids[0], dtype)
+    for i in range(2):
+        codes = w.rng.integers(-127, 128, (channels[i + 1], channels[i], 3, 3)).astype(np.int8)
+        scale = w.rng.uniform(0.002, 0.01, channels[i + 1]).astype(np.float32)
+        inputs = [value, w.weights(f"w{i}", codes, scale, 0)]
+        value = w.node("Conv", inputs, f"c{i}", kernel_shape=[3, 3], pads=[1] * 4)
+        (step, zero), low = grids[i + 1], info.min
+        if i == 0:
+            value, low = w.node("Relu", [value], "r0"), zero
+        unit = np.float64(np.float32(grids[i][0])) * scale / np.float64(np.float32(step))
+        m = unit.astype(np.float32).reshape(-1, 1, 1)
+        acc = conv_exact(q, codes, grids[i][1], 1, 1, 1)
+        q = requantised(acc, m, zero, low, info.max).astype(np.int64)
+        if i == 0:
+            value = w.through(value, step, zero, dtype)
+    s, z = w.grid("y", *grids[2], dtype)
+    y = w.node("QuantizeLinear", [value, s, z], "y")
+    kind = TensorProto.UINT8 if dtype is np.uint8 else TensorProto.INT8
+    model = w.model({"x": (TensorProto.FLOAT, ["B", channels[0], 19, 23])}, {y: kind})
+    return model, x, q
+
+
+SAVE = """
+import sys, planck
+plan = planck.build(open(sys.argv[1], "rb").read())
+plan.save(sys.argv[2])
+print(*[step.kernel for step in plan.steps if step.family == "qproduct"])
+"""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize(
+    ("env", "kernel"),
+    [
+        ({"PLANCK_MAX_ISA": "avx2"}, "qmatmul_u8s8s32_6x16x2_avx2winograd4"),
+        ({"PLANCK_FORCE_KERNEL": "qmatmul_u8s8s32_6x16x2_avx2winograd2"}, ""),
+        ({"PLANCK_FORCE_KERNEL": "qmatmul_u8s8s32_1x16x2_portablewinograd4"}, ""),
+    ],
+)
+def test_winograd_is_exact(dtype: type, env: dict[str, str], kernel: str, tmp_path: Path) -> None:
+    model, x, want = patches(dtype, 19)
+    (tmp_path / "m.onnx").write_bytes(model)
+    done = subprocess.run(
+        [sys.executable, "-c", SAVE, str(tmp_path / "m.onnx"), str(tmp_path / "m.plan")],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kernel = kernel or env["PLANCK_FORCE_KERNEL"]
+    assert done.stdout.split() == [kernel, kernel]
+    for threads in (1, 2, 8):
+        plan = planck.load(tmp_path / "m.plan", threads=threads)
+        np.testing.assert_array_equal(plan.run({"x": x})["y"].astype(np.int64), want)
+        assert [s.kernel for s in plan.steps if s.family == "qproduct"] == [kernel, kernel]
+    # Weights come back from their transform: the plan as this machine would have built it.
+    best = planck.load(tmp_path / "m.plan", repack="best")
+    np.testing.assert_array_equal(best.run({"x": x})["y"].astype(np.int64), want)
+    if "PLANCK_MAX_ISA" not in os.environ and env.get("PLANCK_MAX_ISA"):
+        here = [s.kernel for s in planck.build(model).steps if s.family == "qproduct"]
+        assert [s.kernel for s in best.steps if s.family == "qproduct"] == here
+
+
 DIGEST = """
 import hashlib, sys, numpy as np, planck
 data = np.load(sys.argv[2])["x"]
@@ -570,7 +645,7 @@ print(hashlib.sha256(plan.run({"x": data})["y"].tobytes()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("make", [chain, colours, mobile, grown])
+@pytest.mark.parametrize("make", [chain, colours, mobile, grown, patches])
 def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.int8, 13)
     (tmp_path / "m.onnx").write_bytes(model)
@@ -589,7 +664,7 @@ def test_every_instruction_set_gives_the_same_bits(make: Maker, tmp_path: Path) 
     assert digests == {here}
 
 
-@pytest.mark.parametrize("make", [chain, colours, mobile, grown])
+@pytest.mark.parametrize("make", [chain, colours, mobile, grown, patches])
 def test_a_saved_plan_is_the_same(make: Maker, tmp_path: Path) -> None:
     model, x, _ = make(np.uint8, 17)
     plan = planck.build(model)

@@ -326,9 +326,10 @@ void multiply(const QgemmTile& tile, const QgemmBlock& block) {
   const Places places(tile, block);
   QgemmCall call = block.call;
   call.b_stride = call.panel_bytes = block.panel_stride;
-  // One prefetch for every four groups of every call: spread the bytes over all of them.
+  // A few prefetches for every four groups of every call: spread the bytes over all of them.
   const int64_t calls = heights.tiles * ceil_div(block.columns, step);
-  const int64_t rate = tile.unit == QgemmUnit::tiles ? 4 * kMatrixPrefetches : 1;
+  const int64_t rate =
+      tile.unit == QgemmUnit::tiles ? 4 * kMatrixPrefetches : prefetches_of(tile.unit);
   const int64_t prefetches = std::max<int64_t>(1, call.groups * rate / 4 * call.lines);
   call.prefetch_step = ceil_div(block.prefetch_bytes, calls * prefetches);
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.

@@ -461,8 +461,10 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
       for (int step = 0; step < kUnroll; ++step) one_group(step, load(step));
     }
     prefetch_b();
-    prefetcht1(ptr[next]);
-    add(next, next_step);
+    for (int i = 0; i < prefetches_of(r_.unit); ++i) {
+      prefetcht1(ptr[next]);
+      add(next, next_step);
+    }
     advance(kUnroll);
     sub(count, kUnroll);
     jge(loop, T_NEAR);

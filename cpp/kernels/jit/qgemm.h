@@ -64,7 +64,7 @@ struct QgemmCall {
   const QgemmRange* range = nullptr;    // where the recipe has bytes
   const int32_t* mask = nullptr;        // masked recipes: -1 for a column of C that exists, else 0
   const void* prefetch = nullptr;       // any address: a prefetch never faults
-  int64_t prefetch_step = 0;            // bytes for every four groups
+  int64_t prefetch_step = 0;            // bytes, for each of prefetches_of
   int64_t flags = 0;                    // QgemmFlag
   int64_t tiles = 1;                    // below each other, where the kernel loops (below)
   int64_t rows = 0;                     // read by the portable kernel only
@@ -106,6 +106,10 @@ constexpr int group_of(QgemmUnit unit) {
   if (unit == QgemmUnit::tiles) return 64;
   return unit == QgemmUnit::widen || unit == QgemmUnit::words ? 2 : 4;
 }
+
+// What a kernel of vectors brings to L2 in every four groups, a line each. Words have weights of
+// twice the size for few rows.
+constexpr int prefetches_of(QgemmUnit unit) { return unit == QgemmUnit::words ? 2 : 1; }
 
 struct QgemmRecipe {
   Isa isa = Isa::avx2;  // avx2: 8 sums a vector, avx512: 16, or 8 where half

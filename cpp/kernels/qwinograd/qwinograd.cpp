@@ -158,15 +158,16 @@ Block block_of(const QmatmulArgs& args, int64_t index) {
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const QmatmulArgs*>(raw);
   const QmatmulArgs::Plan& plan = args.plan;
-  const Block block = block_of(args, tile / plan.n_groups);
+  // Blocks inside: a team reads a group's weights from memory once, for all blocks of its tiles.
+  const Block block = block_of(args, tile % plan.m_blocks);
   const Room room = room_of(args, worker);
   QmatmulEnds ends = ends_of(args);
   ends.stage = reinterpret_cast<float*>(worker.scratch + plan.stage_offset);
   transform_patches(args, block, room);
-  const int64_t first = tile % plan.n_groups * args.cut.panels;
+  const int64_t first = tile / plan.m_blocks * args.cut.panels;
   const int64_t last = std::min(plan.n_panels, first + args.cut.panels);
   // What this worker is likely to read next: tickets go round.
-  const int64_t ahead = (tile + worker.count) % plan.n_groups * args.cut.panels;
+  const int64_t ahead = (tile + worker.count) / plan.m_blocks % plan.n_groups * args.cut.panels;
   for (int64_t panel = first; panel < last; ++panel) {
     const int8_t* b = args.b + panel * plan.panel_bytes;
     const int64_t next = panel + 1 < last ? panel + 1 : ahead;
@@ -183,7 +184,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
 // better than more groups of panels.
 void choose_blocks(QmatmulArgs& args) {
   QmatmulArgs::Winograd& w = args.plan.winograd;
-  constexpr int64_t kBlocks = 4, kLeast = 8, kMost = 56;
+  constexpr int64_t kBlocks = 4, kLeast = 16, kMost = 56;
   const int64_t bytes = w.form.points() * w.pitch * int64_t{sizeof(int16_t)};
   const int64_t fits = std::clamp(this_device().l2_bytes / 2 / bytes, kLeast, kMost);
   const int64_t all = w.patches_down * w.patches_across;
@@ -256,6 +257,7 @@ Job plan_qwinograd(const QmatmulRow& row, QmatmulArgs& args) {
   const int64_t images = args.m / (windows.y.out * windows.x.out);
   const int64_t blocks =
       checked_mul(images, checked_mul(w.blocks_down, w.blocks_across, "patches"), "patches");
+  plan.m_blocks = blocks;
   choose_panels(args, blocks);
   choose_scratch(args);
   return {run_tile, &args, checked_mul(blocks, plan.n_groups, "tiles")};
