@@ -111,6 +111,8 @@ struct Heights {
   Heights(int64_t rows, int most)
       : tiles(ceil_div(rows, most)), low(rows / tiles), higher(rows % tiles) {}
   int64_t of(int64_t tile) const { return low + (tile < higher); }
+  // Tiles of the same height from this one on.
+  int64_t same(int64_t tile) const { return (tile < higher ? higher : tiles) - tile; }
   int64_t tiles, low, higher;
 };
 
@@ -219,15 +221,24 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     call.a = block.call.a;
     call.a_places = block.call.a_places;
     call.row = block.call.row;
-    for (int64_t t = 0; t < heights.tiles; ++t) {
+    const int64_t columns = std::min(step, block.columns - at);
+    const bool far = block.a_is_far && at == 0;
+    for (int64_t t = 0, count = 0; t < heights.tiles; t += count) {
       call.rows = heights.of(t);
       call.prefetch = next;
-      if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
+      if (far && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }
-      multiply_rows(tile, block, call, std::min(step, block.columns - at));
+      count = far || columns > tile.columns || call.a_places != nullptr ? 1 : heights.same(t);
+      if (count > 1) {
+        call.tiles = count;
+        call_one(tile, call, columns);
+      } else {
+        call.tiles = 1;
+        multiply_rows(tile, block, call, columns);
+      }
       move_rows(call);
-      next = static_cast<const char*>(next) + call.prefetch_step * prefetches;
+      next = static_cast<const char*>(next) + count * call.prefetch_step * prefetches;
     }
     column.move(step);
     column.b += step / tile.columns * block.panel_stride;
