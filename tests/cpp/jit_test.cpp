@@ -105,21 +105,22 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
   return (call.flags & kGelu) != 0 ? gelu(sum) : sum;
 }
 
-void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
+void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras, int64_t tiles = 1) {
+  const int64_t rows = r.rows * tiles;
   const int64_t width = r.vectors * vector_floats(r), columns = width * r.panels;
   const int64_t lines = r.lines ? 3 : 1, a_pitch = lines * k + (r.lines ? 5 : 0);
   // Columns of C.
   const int64_t exist = r.exist > 0 ? r.exist : r.masked ? columns - 3 : columns;
   const int64_t b_pitch = columns + 5;  // strided B; its last row ends the buffer
-  GuardedFloats a((r.rows - 1) * a_pitch + (lines - 1) * (k + 1) + k),
-      c((r.rows - 1) * columns + exist), bias(exist);
+  GuardedFloats a((rows - 1) * a_pitch + (lines - 1) * (k + 1) + k),
+      c((rows - 1) * columns + exist), bias(exist);
   GuardedFloats b(r.strided && k > 0 ? (k - 1) * b_pitch + columns : lines * k * columns);
-  GuardedFloats residual((r.rows - 1) * columns + exist);
+  GuardedFloats residual((rows - 1) * columns + exist);
   a.randomize(1), b.randomize(2), c.randomize(3), bias.randomize(4), residual.randomize(5);
   std::vector<int32_t> mask(columns, -1);
   std::fill(mask.begin() + exist, mask.end(), 0);
   std::vector<float> before(c.data(), c.data() + c.size());
-  before.resize(r.rows * columns);
+  before.resize(rows * columns);
   GemmCall call;
   call.a = a.data(), call.a_stride = a_pitch, call.k = k;
   call.lines = lines, call.a_line = k + 1;
@@ -133,8 +134,12 @@ void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras) {
   call.mask = r.masked ? mask.data() : nullptr;
   call.prefetch = c.data();
   call.flags = flags;
-  gemm_kernel(r)(&call);
-  for (int64_t i = 0; i < r.rows; ++i) {
+  call.rows = r.rows;
+  call.tiles = tiles;
+  GemmCall moved = call;
+  gemm_kernel(r)(&moved);
+  EXPECT_EQ(moved.row, (tiles - 1) * r.rows);
+  for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
       if (i * columns + j >= c.size()) continue;
       const float want = j < exist ? expected(call, r, before, i, j) : before[i * columns + j];
@@ -152,6 +157,7 @@ TEST(Gemm, EveryRecipeBitForBit) {
       check(recipe, k, kRelu, true);
       check(recipe, k, kLoadC | kRelu, true);
       check(recipe, k, kGelu, true);
+      if (!recipe.scattered && !recipe.strided) check(recipe, k, kLoadC | kRelu, true, 3);
       if (HasFatalFailure()) return;
     }
   }

@@ -89,10 +89,10 @@ void move_rows(GemmCall& call) {
 // What calls prefetch, one after the other: each so many bytes of the first range, then of the
 // second.
 struct Ahead {
-  const float* next() {
+  const float* next(int64_t calls = 1) {
     const char* now = at;
-    left -= each;
-    at = left > 0 || then == nullptr ? at + each : std::exchange(then, nullptr);
+    left -= calls * each;
+    at = left > 0 || then == nullptr ? at + calls * each : std::exchange(then, nullptr);
     return reinterpret_cast<const float*>(now);
   }
   const char* at;
@@ -131,6 +131,8 @@ struct Heights {
   Heights(int64_t rows, int most)
       : tiles(ceil_div(rows, most)), low(rows / tiles), higher(rows % tiles) {}
   int64_t of(int64_t tile) const { return low + (tile < higher); }
+  // Tiles of the same height from this one on.
+  int64_t same(int64_t tile) const { return (tile < higher ? higher : tiles) - tile; }
   int64_t tiles, low, higher;
 };
 
@@ -252,12 +254,22 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     call.a = block.call.a;
     call.a_places = block.call.a_places;
     call.row = block.call.row;
-    for (int64_t t = 0; t < heights.tiles; ++t) {
+    const int64_t columns = std::min(step, block.columns - at);
+    const bool far = block.a_is_far && at == 0;
+    for (int64_t t = 0, count = 0; t < heights.tiles; t += count) {
       call.rows = heights.of(t);
-      if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
+      if (far && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }
-      multiply_rows(tile, block, call, std::min(step, block.columns - at), ahead);
+      count = far || columns > tile.columns || call.a_places != nullptr ? 1 : heights.same(t);
+      if (count > 1) {
+        call.tiles = count;
+        call.prefetch = ahead.next(count);
+        call_one(tile, call, columns);
+      } else {
+        call.tiles = 1;
+        multiply_rows(tile, block, call, columns, ahead);
+      }
       move_rows(call);
     }
     column.move(step);

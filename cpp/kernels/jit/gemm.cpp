@@ -90,16 +90,43 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   int panel_bytes() const { return vector_bytes() * r_.vectors; }
 
   void generate() {
+    Xbyak::Label tile, done;
     push_saved();
+    L(tile);
     prefetch_output();
     load_pointers();
     load_sums();
     k_loop();
+    mov(PLANCK_FIELD(prefetch), next);
     store_phase();
+    if (goes_on()) {
+      sub(PLANCK_FIELD(tiles), 1);
+      jle(done, T_NEAR);
+      move_rows();
+      jmp(tile, T_NEAR);
+    }
+    L(done);
     vzeroupper();
     pop_saved();
     ret();
     place_constants();
+  }
+
+  bool goes_on() const { return !r_.scattered && !r_.strided; }
+  // To the rows of the next tile. In the call itself: it costs less than a call from outside, and
+  // no register.
+  void move_rows() {
+    Xbyak::Label none;
+    imul(pointer, PLANCK_FIELD(a_stride), 4 * r_.rows);
+    add(PLANCK_FIELD(a), pointer);
+    imul(pointer, PLANCK_FIELD(c_stride), 4 * r_.rows);
+    add(PLANCK_FIELD(c), pointer);
+    add(PLANCK_FIELD(row), r_.rows);
+    cmp(PLANCK_FIELD(residual), 0);
+    je(none);
+    imul(pointer, PLANCK_FIELD(residual_stride), 4 * r_.rows);
+    add(PLANCK_FIELD(residual), pointer);
+    L(none);
   }
 
   void push_saved() {

@@ -39,6 +39,9 @@ struct GemmCall {
   int64_t lines = 1, a_line = 0;
   // Recipes with scattered rows: row i of A begins a_places[i] elements behind `a`.
   const int64_t* a_places = nullptr;
+  // The call goes on with the rows behind these, so many tiles in all; what points at rows then
+  // points at those of the last one. One where rows are scattered or B is strided.
+  int64_t tiles = 1;
 };
 
 enum GemmFlag : int64_t {
@@ -51,7 +54,7 @@ enum GemmFlag : int64_t {
 inline constexpr int kScatteredRows = 6;
 
 // Stored: epilogue(gelu(relu((C or 0) + A x B + bias + residual))), added in this order.
-using GemmFn = void (*)(const GemmCall*);
+using GemmFn = void (*)(GemmCall*);
 
 struct GemmRecipe {
   Isa isa = Isa::avx2;   // avx2: 8 floats a vector, avx512: 16
@@ -86,7 +89,7 @@ constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa:
 constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
-void gemm_portable(const GemmCall* call);
+void gemm_portable(GemmCall* call);
 inline constexpr int kPortableColumns = 16;
 
 }  // namespace planck::jit

@@ -26,9 +26,7 @@ float finish(const GemmCall& call, int64_t row, int column, float sum) {
   return (call.flags & kRelu) != 0 && sum < 0 ? 0 : sum;
 }
 
-}  // namespace
-
-void gemm_portable(const GemmCall* call) {
+void one_tile(const GemmCall* call) {
   for (int64_t i = 0; i < call->rows; ++i) {
     float sums[kPortableColumns] = {};
     float* c = call->c + i * call->c_stride;
@@ -39,6 +37,19 @@ void gemm_portable(const GemmCall* call) {
     for (int j = 0; j < kPortableColumns; ++j) {
       if (exists(*call, j)) c[j] = finish(*call, i, j, sums[j]);
     }
+  }
+}
+
+}  // namespace
+
+void gemm_portable(GemmCall* call) {
+  one_tile(call);
+  for (; call->tiles > 1; --call->tiles) {
+    call->a += call->rows * call->a_stride;
+    call->c += call->rows * call->c_stride;
+    call->row += call->rows;
+    if (call->residual != nullptr) call->residual += call->rows * call->residual_stride;
+    one_tile(call);
   }
 }
 
