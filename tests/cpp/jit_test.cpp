@@ -96,8 +96,9 @@ float expected(const GemmCall& call, const GemmRecipe& r, const std::vector<floa
   for (int64_t k = 0; k < call.lines * call.k; ++k) {
     const float b = r.strided ? call.b[k * call.b_stride + j]
                               : call.b[j / width * call.b_stride + k * width + j % width];
-    const int64_t row = r.scattered ? call.a_places[i] : i * call.a_stride;
-    sum = std::fmaf(call.a[row + k / call.k * call.a_line + k % call.k], b, sum);
+    const int64_t line = k / call.k * call.a_line;
+    const float* begin = r.scattered ? call.a_places[line + i] : call.a + i * call.a_stride + line;
+    sum = std::fmaf(begin[k % call.k], b, sum);
   }
   if (call.bias != nullptr) sum += call.bias[j];
   if (call.residual != nullptr) sum += call.residual[i * call.residual_stride + j];
@@ -124,9 +125,13 @@ void check(const GemmRecipe& r, int64_t k, int64_t flags, bool extras, int64_t t
   GemmCall call;
   call.a = a.data(), call.a_stride = a_pitch, call.k = k;
   call.lines = lines, call.a_line = k + 1;
-  std::vector<int64_t> places(r.rows);  // the rows the other way round
-  for (int64_t i = 0; i < r.rows; ++i) places[i] = (r.rows - 1 - i) * a_pitch;
-  if (r.scattered) call.a_places = places.data();
+  std::vector<const float*> places(lines * (r.rows + 1));  // the rows the other way round
+  for (int64_t line = 0; line < lines; ++line) {
+    for (int64_t i = 0; i < r.rows; ++i) {
+      places[line * (r.rows + 1) + i] = a.data() + (r.rows - 1 - i) * a_pitch + line * (k + 1);
+    }
+  }
+  if (r.scattered) call.a_places = places.data(), call.a_line = r.rows + 1;
   call.b = b.data(), call.b_stride = r.strided ? b_pitch : k * width;
   call.c = c.data(), call.c_stride = columns;
   if (extras) call.bias = bias.data(), call.residual = residual.data();

@@ -185,12 +185,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   void load_a() {
     if (r_.scattered) {
-      mov(pointer, PLANCK_FIELD(a_places));
-      mov(pointer_stride, PLANCK_FIELD(a));
-      for (int i = 0; i < r_.rows; ++i) {
-        mov(a_rows[i], ptr[pointer + 8 * i]);
-        lea(a_rows[i], ptr[pointer_stride + a_rows[i] * 4]);
-      }
+      if (r_.lines) return;  // each loads its places
+      mov(places, PLANCK_FIELD(a_places));
+      load_places();
       xor_(a_way, a_way);
       return;
     }
@@ -198,6 +195,10 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     shl(a_stride, 2);
     mov(a_bases[0], PLANCK_FIELD(a));
     load_bases(a_bases, r_.rows, a_stride);
+  }
+
+  void load_places() {
+    for (int i = 0; i < r_.rows; ++i) mov(a_rows[i], ptr[places + 8 * i]);
   }
 
   void load_pointers() {
@@ -284,12 +285,22 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     }
     Xbyak::Label line;
     mov(lines_left, PLANCK_FIELD(lines));
-    mov(a_jump, PLANCK_FIELD(a_line));
-    sub(a_jump, PLANCK_FIELD(k));
-    shl(a_jump, 2);
+    if (r_.scattered) {
+      mov(places, PLANCK_FIELD(a_places));
+    } else {
+      mov(a_jump, PLANCK_FIELD(a_line));
+      sub(a_jump, PLANCK_FIELD(k));
+      shl(a_jump, 2);
+    }
     L(line);
+    if (r_.scattered) {
+      mov(a_way, PLANCK_FIELD(a_line));
+      load_places();
+      lea(places, ptr[places + a_way * 8]);  // early: the next line waits for nothing else
+      xor_(a_way, a_way);
+    }
     one_line();
-    advance_a(a_jump);
+    if (!r_.scattered) advance_a(a_jump);
     dec(lines_left);
     jnz(line, T_NEAR);
   }
@@ -831,7 +842,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   const Xbyak::Reg64 saved[6] = {rbx, rbp, r12, r13, r14, r15};
   const Xbyak::Reg64 a_rows[kScatteredRows] = {rsi, rbx, r12, r13, r14, rbp}, a_way = rdx;
   // In the K loop.
-  const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride;
+  const Xbyak::Reg64 lines_left = pointer, a_jump = pointer_stride, places = pointer_stride;
   const Xbyak::Reg64 residual_row = pointer, stride = pointer_stride, c_row = rbp;
   // In the store phase, where nothing else is needed any more.
   const Xbyak::Reg64 operand_pointers[kEltOperands - 1] = {rax, rdx, rcx, r8, r9, rsi, rbx};

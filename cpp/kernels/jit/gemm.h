@@ -37,8 +37,8 @@ struct GemmCall {
   // Recipes with lines: A comes in so many pieces of k columns, whose starts are a_line elements
   // apart; B goes on from one to the next.
   int64_t lines = 1, a_line = 0;
-  // Recipes with scattered rows: row i of A begins a_places[i] elements behind `a`.
-  const int64_t* a_places = nullptr;
+  // Recipes with scattered rows: where row i of A begins, and at [l * a_line + i] its piece l.
+  const float* const* a_places = nullptr;
   // The call goes on with the rows behind these, so many tiles in all; what points at rows then
   // points at those of the last one. One where rows are scattered or B is strided.
   int64_t tiles = 1;

@@ -408,13 +408,19 @@ int64_t count_ends(const MatmulArgs& args) {
   return args.windows->x.out - (plan.inner_to - plan.inner_from);
 }
 
-// A copied band, or a copy of the ends of lines with the pitch of the picture.
+// Floats of the windows at the ends of one line.
+int64_t floats_of_ends(const MatmulArgs& args) {
+  return count_ends(args) * args.windows->x.kernel * args.windows->channels;
+}
+
+// A copied band, or a line of zeros and a copy of the ends of lines.
 int64_t scratch_of_band(const MatmulArgs& args) {
   const MatmulWindows& w = *args.windows;
-  const int64_t rows = args.plan.band_rows, bytes = band_bytes(w, rows);
-  if (args.plan.inner_from == args.plan.inner_to) return bytes;
-  const int64_t floats = checked_mul(band_of(w, rows).lines, w.y.step, "ends of lines");
-  return std::max(bytes, checked_mul(floats, int64_t{sizeof(float)}, "ends of lines"));
+  const int64_t rows = args.plan.band_rows;
+  if (args.plan.inner_from == args.plan.inner_to) return band_bytes(w, rows);
+  const int64_t ends = checked_mul(band_of(w, rows).lines, floats_of_ends(args), "ends of lines");
+  const int64_t floats = checked_add(ends, w.x.kernel * w.channels, "ends of lines");
+  return checked_mul(floats, int64_t{sizeof(float)}, "ends of lines");
 }
 
 // Kernels that take windows by their places read those inside of a line where they lie, if the
@@ -426,8 +432,7 @@ void find_inner(MatmulArgs& args) {
   plan.inner_from = std::min(ceil_div(x.begin, x.stride), x.out);
   plan.inner_to = std::clamp(x.in < x.kernel ? 0 : (x.in - x.kernel + x.begin) / x.stride + 1,
                              plan.inner_from, x.out);
-  const int64_t ends = count_ends(args) * x.kernel * args.windows->channels;
-  if (ends > args.windows->y.step) plan.inner_from = plan.inner_to = 0;
+  if (floats_of_ends(args) > args.windows->y.step) plan.inner_from = plan.inner_to = 0;
 }
 
 // About as many rows of A as a panel's way through L2 pays for, and so many that few lines are
@@ -458,30 +463,35 @@ void cut_bands(MatmulArgs& args) {
 struct Band {
   const float* first;
   int64_t pitch, step;  // floats from line to line and from place to place
-  // Where the windows of a line that reach over its ends lie, in floats from `first`, if not like
-  // the others.
-  std::optional<int64_t> ends;
+  // Not like that: the windows of a line that reach over its ends, `floats` of each line one after
+  // the other, and lines that are not in the picture, which are all `zeros`.
+  struct Outside {
+    int64_t top;  // the first line of the tile, of the picture
+    int64_t floats;
+    const float *ends, *zeros;
+  };
+  std::optional<Outside> outside;
 };
 
-// The picture in place, and a copy of the windows at the ends of its lines, with its pitch.
+// The picture in place, behind zeros for what lies above and below it, and a copy of the windows at
+// the ends of its lines.
 Band band_with_ends(const MatmulArgs& args, const float* picture, const Part& rows, float* to) {
   const MatmulWindows& w = *args.windows;
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t top = rows.first * w.y.stride - w.y.begin;
   const int64_t lines = (rows.count - 1) * w.y.stride + w.y.kernel;
-  for (int64_t line = 0; line < lines; ++line) {
-    float* at = to + line * w.y.step;
+  const int64_t taps = w.x.kernel * w.channels, floats = floats_of_ends(args);
+  if (top < 0 || top + lines > w.y.in) std::fill(to, to + taps, 0.0F);
+  for (int64_t y = std::max<int64_t>(top, 0); y < std::min(top + lines, w.y.in); ++y) {
+    float* at = to + taps + (y - top) * floats;
     for (int64_t x = 0; x < w.x.out; ++x) {
       if (x == plan.inner_from) x = plan.inner_to;
       if (x == w.x.out) break;
-      copy_taps(w, picture + (top + line) * w.y.step, x * w.x.stride - w.x.begin, at);
-      at += w.x.kernel * w.channels;
+      copy_taps(w, picture + y * w.y.step, x * w.x.stride - w.x.begin, at);
+      at += taps;
     }
   }
-  const float* first = picture + top * w.y.step - w.x.begin * w.channels;  // perhaps outside
-  const auto address = [](const float* p) { return reinterpret_cast<intptr_t>(p); };
-  const auto float_bytes = static_cast<intptr_t>(sizeof(float));
-  return {first, w.y.step, w.channels, (address(to) - address(first)) / float_bytes};
+  return {picture, w.y.step, w.channels, Band::Outside{top, floats, to + taps, to}};
 }
 
 Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Worker& worker) {
@@ -491,9 +501,7 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
     return {picture + rows.first * w.y.stride * w.y.step, w.y.step, w.x.step, {}};
   }
   auto* lines = reinterpret_cast<float*>(worker.scratch);
-  const int64_t top = rows.first * w.y.stride - w.y.begin;
-  const int64_t bottom = top + (rows.count - 1) * w.y.stride + w.y.kernel;
-  if (args.plan.inner_from < args.plan.inner_to && top >= 0 && bottom <= w.y.in) {
+  if (args.plan.inner_from < args.plan.inner_to) {
     return band_with_ends(args, picture, rows, lines);
   }
   const WindowBand band = band_of(w, rows.count);
@@ -501,23 +509,41 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
   return {lines, band.pitch, w.channels, {}};
 }
 
-// Where the windows of each output begin.
-const int64_t* places_of(const MatmulArgs& args, const Band& band, int64_t rows,
-                         const Worker& worker) {
+// Where the taps of line `line` of the tile lie, for each output of a row.
+void places_in_line(const MatmulArgs& args, const Band& band, int64_t line, const float** to) {
   const MatmulWindows& w = *args.windows;
-  const MatmulArgs::Plan& plan = args.plan;
-  auto* places = reinterpret_cast<int64_t*>(worker.scratch + plan.places_offset);
-  int64_t* to = places;
-  for (int64_t y = 0; y < rows; ++y) {
-    const int64_t line = y * w.y.stride * band.pitch;
-    for (int64_t x = 0; x < w.x.out; ++x) *to++ = line + x * w.x.stride * band.step;
-    if (!band.ends) continue;
-    int64_t end = line + *band.ends;
-    for (int64_t x = 0; x < w.x.out; ++x) {
-      if (x == plan.inner_from) x = plan.inner_to;
-      if (x == w.x.out) break;
-      to[x - w.x.out] = end;
-      end += w.x.kernel * w.channels;
+  const int64_t step = w.x.stride * band.step;
+  if (!band.outside) {
+    const float* at = band.first + line * band.pitch;
+    for (int64_t x = 0; x < w.x.out; ++x, at += step) to[x] = at;
+    return;
+  }
+  const int64_t y = band.outside->top + line;
+  if (y < 0 || y >= w.y.in) {
+    std::fill(to, to + w.x.out, band.outside->zeros);
+    return;
+  }
+  const int64_t from = args.plan.inner_from, until = args.plan.inner_to;
+  const float* at = band.first + y * band.pitch + from * step - w.x.begin * band.step;
+  for (int64_t x = from; x < until; ++x, at += step) to[x] = at;
+  const float* end = band.outside->ends + line * band.outside->floats;
+  for (int64_t x = 0; x < w.x.out; ++x) {
+    if (x == from) x = until;
+    if (x == w.x.out) break;
+    to[x] = end;
+    end += w.x.kernel * w.channels;
+  }
+}
+
+// Where the windows of each output begin, for every line of taps.
+const float* const* places_of(const MatmulArgs& args, const Band& band, int64_t rows,
+                              const Worker& worker) {
+  const MatmulWindows& w = *args.windows;
+  auto** places = reinterpret_cast<const float**>(worker.scratch + args.plan.places_offset);
+  const float** to = places;
+  for (int64_t tap = 0; tap < w.y.kernel; ++tap) {
+    for (int64_t y = 0; y < rows; ++y, to += w.x.out) {
+      places_in_line(args, band, y * w.y.stride + tap * w.y.dilation, to);
     }
   }
   return places;
@@ -533,7 +559,7 @@ jit::GemmBlock band_block(const MatmulArgs& args, const Area& area, const Band& 
   block.call.k = w.x.kernel * w.channels;
   block.call.a_stride = w.x.stride * band.step;
   block.call.lines = w.y.kernel;
-  block.call.a_line = w.y.dilation * band.pitch;
+  block.call.a_line = args.plan.scattered ? area.rows : w.y.dilation * band.pitch;
   block.call.b = args.b + area.column * args.k;
   block.call.flags = last_flags(args);
   return block;
@@ -586,7 +612,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
   const Part rows = part_of(w.y.out, plan.bands, block % plan.bands);
   const Part panels = part_of(plan.n_panels, plan.n_groups, tile % plan.n_groups);
   const Band band = band_for(args, image, rows, worker);
-  const int64_t* places = plan.scattered ? places_of(args, band, rows.count, worker) : nullptr;
+  const float* const* places = plan.scattered ? places_of(args, band, rows.count, worker) : nullptr;
   const int64_t width = plan.tile.columns, column = panels.first * width;
   const Area all{(image * w.y.out + rows.first) * w.x.out, column, rows.count * w.x.out,
                  std::min(panels.count * width, args.n - column)};
@@ -694,7 +720,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   jit::GemmBlocks blocks{{w.x.out, 0}, args.n};
   if (plan.scattered) {
     plan.places_offset = plan.scratch_bytes;
-    plan.scratch_bytes += round_up(checked_mul(rows, int64_t{sizeof(int64_t)}, "places"), 64);
+    const int64_t places = checked_mul(rows, w.y.kernel, "places");
+    plan.scratch_bytes += round_up(checked_mul(places, int64_t{sizeof(float*)}, "places"), 64);
     blocks = {{rows, w.y.out / plan.bands * w.x.out}, args.n};
   }
   plan_kernels(row, args, {w.y.kernel > 1, plan.scattered}, blocks);
