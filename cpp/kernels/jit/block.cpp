@@ -225,6 +225,9 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     for (int64_t t = 0; t < heights.tiles; ++t) {
       call.rows = heights.of(t);
       call.prefetch = next;
+      if (block.a_is_far && at == 0 && t == 0 && tile.once) {
+        prefetch_rows(call.a, call.a_stride, call.rows, call.k);
+      }
       if (block.a_is_far && at == 0 && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }

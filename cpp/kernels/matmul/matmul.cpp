@@ -22,7 +22,7 @@ constexpr int64_t kFewTiles = 16;
 constexpr int64_t kGatherTiles = 8;
 // Weights that are read once: workers take neighbouring tiles, so that few are enough to end
 // together.
-constexpr int64_t kStreamTiles = 16;
+constexpr int64_t kStreamTiles = 8;
 // Up to so many rows memory is slower than the sums, where B does not come from a cache.
 constexpr int64_t kStreamRows = 8;
 // Much more work than taking a ticket.
