@@ -10,11 +10,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "base/guard.h"
 
 namespace planck {
 namespace {
+
+constexpr size_t kHugePage = 2 << 20;
 
 Bytes copy_range(const Handle& file, int64_t offset, int64_t length, const std::string& name) {
   std::byte* to = nullptr;
@@ -62,6 +65,8 @@ Bytes map_range(const Handle& file, int64_t offset, int64_t length) {
   const auto size = static_cast<size_t>(offset - start + length);
   void* base = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), start);
   if (base == MAP_FAILED) return {};
+  // A hint for what is not in the page cache yet.
+  if (size >= kHugePage) madvise(base, size, MADV_HUGEPAGE);
   Owner owner(base, [size](const void* p) { munmap(const_cast<void*>(p), size); });
   const auto* data = static_cast<const std::byte*>(base) + (offset - start);
   return {{data, static_cast<size_t>(length)}, std::move(owner), true};
@@ -122,6 +127,31 @@ void write_all(int fd, std::span<const std::byte> bytes, const std::string& path
   }
 }
 
+// Pieces are written as whole blocks: what comes to the page cache at once, the kernel keeps in
+// huge pages where it can, and whoever maps the file has those. Weights read from small pages are
+// slower.
+class BlockWriter {
+ public:
+  BlockWriter(int fd, const std::string& path) : fd_(fd), path_(path) { block_.reserve(kHugePage); }
+  void add(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const std::span now = bytes.first(std::min(bytes.size(), kHugePage - block_.size()));
+      block_.insert(block_.end(), now.begin(), now.end());
+      bytes = bytes.subspan(now.size());
+      if (block_.size() == kHugePage) flush();
+    }
+  }
+  void flush() {
+    write_all(fd_, block_, path_);
+    block_.clear();
+  }
+
+ private:
+  const int fd_;
+  const std::string& path_;
+  std::vector<std::byte> block_;
+};
+
 std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? "." : path.substr(0, slash + 1);
@@ -161,7 +191,9 @@ void write_atomically(const std::string& given, const std::function<void(const B
       if (armed) unlink(name.c_str());
     }
   } remove{temporary};
-  body([&](std::span<const std::byte> bytes) { write_all(file.get(), bytes, path); });
+  BlockWriter writer(file.get(), path);
+  body([&](std::span<const std::byte> bytes) { writer.add(bytes); });
+  writer.flush();
   if (fsync(file.get()) != 0) cannot_write(path, "fsync");
   if (rename(temporary.c_str(), path.c_str()) != 0) cannot_write(path, "rename");
   remove.armed = false;

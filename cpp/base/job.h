@@ -25,4 +25,9 @@ struct Job {
   bool along = false;
 };
 
+// Where a worker's part of tiles along memory begins, and that of the worker before it ends.
+constexpr int64_t part_begin(int64_t tiles, int64_t part, int64_t parts) {
+  return part * tiles / parts;
+}
+
 }  // namespace planck

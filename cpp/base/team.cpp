@@ -170,7 +170,8 @@ struct Team::Impl {
   bool has_parts(const Job& job) const { return job.along && job.tiles >= parts(); }
   // Where part `part` of the job's tiles begins, and the one before it ends.
   int64_t first_of(const Job& job, int64_t part) const {
-    return has_parts(job) ? part * job.tiles / parts() : part == 0 ? 0 : job.tiles;
+    if (!has_parts(job)) return part == 0 ? 0 : job.tiles;
+    return part_begin(job.tiles, part, parts());
   }
   static uint64_t word(uint32_t number, int64_t tiles) {
     return static_cast<uint64_t>(number) << kTileBits | static_cast<uint64_t>(tiles);

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <xmmintrin.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -212,6 +213,51 @@ TEST_P(TeamSizes, FloatStateIsOursInsideAndTheCallersOutside) {
   EXPECT_NO_THROW(team.run({&job, 1}));
   EXPECT_EQ(_mm_getcsr() & 0xFFC0, odd & 0xFFC0);
   _mm_setcsr(before);
+}
+
+// Steps that stream hand out each tile once too, beside steps that do not, however many there are.
+TEST(Team, StreamsRunEveryTileOnce) {
+  for (const int workers : {2, 3, 5, 40}) {
+    Team team(workers);
+    std::vector<std::vector<std::atomic<int>>> ran;
+    for (int64_t tiles = 0; tiles <= kMostStreamTiles + 2; ++tiles) {
+      ran.emplace_back(static_cast<size_t>(tiles));
+    }
+    std::vector<Job> jobs;
+    const TileFn note = [](const void* at, int64_t tile, const Worker&) {
+      auto& counts = *static_cast<std::vector<std::atomic<int>>*>(const_cast<void*>(at));
+      ++counts.at(static_cast<size_t>(tile));
+    };
+    for (auto& counts : ran) {
+      jobs.push_back({note, &counts, static_cast<int64_t>(counts.size()), true});
+      jobs.push_back({note, &counts, static_cast<int64_t>(counts.size()), false});
+    }
+    constexpr int kRuns = 20;
+    for (int run = 0; run < kRuns; ++run) team.run(jobs);
+    for (const auto& counts : ran) {
+      for (const auto& count : counts) ASSERT_EQ(count.load(), 2 * kRuns);
+    }
+  }
+}
+
+// Nobody is disturbed: each worker's tiles are neighbours, in order.
+TEST(Team, StreamsKeepToTheirPart) {
+  struct Note {
+    std::array<std::atomic<int>, kMostStreamTiles> by{};
+    std::atomic<int> started{0};
+  };
+  constexpr int64_t kTiles = 20;
+  Note note;
+  const TileFn run = [](const void* at, int64_t tile, const Worker& worker) {
+    Note& n = *static_cast<Note*>(const_cast<void*>(at));
+    n.by[static_cast<size_t>(tile)] = worker.index;
+    const int mine = ++n.started;
+    while (n.started < (mine + 1) / 2 * 2) std::this_thread::yield();  // two by two
+  };
+  Team team(2);
+  const Job job{run, &note, kTiles, true};
+  team.run({&job, 1});
+  for (size_t tile = 0; tile < kTiles; ++tile) EXPECT_EQ(note.by[tile], tile < kTiles / 2 ? 0 : 1);
 }
 
 TEST(Team, RefusesNoWorkers) { EXPECT_THROW(Team(0), UsageError); }

@@ -258,6 +258,9 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     const bool far = block.a_is_far && at == 0;
     for (int64_t t = 0, count = 0; t < heights.tiles; t += count) {
       call.rows = heights.of(t);
+      if (far && t == 0 && tile.once) {
+        prefetch_rows(call.a, call.a_stride, call.rows, call.k);
+      }
       if (far && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }

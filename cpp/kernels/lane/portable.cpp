@@ -36,6 +36,22 @@ bool below(T a, T b) {
   return a < b || (a == a && b != b);
 }
 
+// The first place from i on, or a few before it, where something may be better than the worst.
+template <class T>
+int64_t skip_worse(const T* x, int64_t i, int64_t count, T worst, bool largest) {
+  constexpr int64_t kBlock = 8;
+  const auto skip = [&](const auto& worse) {
+    for (; i + kBlock <= count; i += kBlock) {
+      bool all = true;
+      for (int64_t j = 0; j < kBlock; ++j) all &= worse(x[i + j]);
+      if (!all) break;
+    }
+    return i;
+  };
+  if (largest) return skip([worst](T v) { return v <= worst; });  // false for NaN
+  return skip([worst](T v) { return v >= worst; });
+}
+
 // A heap of the best so far, the worst of them in front: most elements are refused by one
 // comparison with it.
 template <class T>
@@ -54,6 +70,8 @@ void top(const LaneArgs& a, const LaneTile& t, int64_t* order) {
     std::make_heap(order, order + a.k, better);
     T worst = x[order[0] * a.inner];
     for (int64_t i = a.k; i < a.count; ++i) {
+      if (a.inner == 1) i = skip_worse(x, i, a.count, worst, a.largest);
+      if (i == a.count) break;
       const T v = x[i * a.inner];
       if (a.largest ? !below(worst, v) : !below(v, worst)) continue;  // equal ones: the first
       std::pop_heap(order, order + a.k, better);

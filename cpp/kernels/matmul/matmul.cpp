@@ -24,9 +24,10 @@ constexpr int64_t kFewTiles = 16;
 constexpr int64_t kGatherTiles = 8;
 // Weights that are read once: workers take neighbouring tiles, so that few are enough to end
 // together.
-constexpr int64_t kStreamTiles = 16;
+constexpr int64_t kStreamTiles = 8;
 // Up to so many rows memory is slower than the sums, where B does not come from a cache.
 constexpr int64_t kStreamRows = 8;
+constexpr int64_t kLine = 16;  // floats
 // Much more work than taking a ticket.
 constexpr int64_t kTileProducts = 1 << 20;
 
@@ -162,6 +163,14 @@ int64_t tile_after(const MatmulArgs& args, int64_t tile, const Worker& worker) {
   return tile + (args.plan.along ? 1 : worker.count);
 }
 
+// Whether it is this worker's first tile of the step, whose rows of A it has not just written.
+bool is_first(const MatmulArgs& args, int64_t tile, const Worker& worker) {
+  const MatmulArgs::Plan& plan = args.plan;
+  if (!plan.tile.once) return tile < worker.count && !plan.along;
+  const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
+  return tile == part_begin(tiles, worker.index, worker.count);
+}
+
 // The rows of A, and of a residual, of a tile with all columns.
 void prefetch_rows(const MatmulArgs& args, int64_t tile, jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
@@ -184,7 +193,12 @@ void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
   const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
   const int64_t next = tile_after(args, tile, worker);
   const int64_t floats = args.cut.panels * block.panel_stride;
-  if (next >= tiles) {
+  if (plan.tile.once && next >= part_begin(tiles, worker.index + 1, worker.count)) {
+    // The worker's part of the next step's weights, which are likely to be read once, too.
+    const int64_t from = part_begin(args.next.floats, worker.index, worker.count) / kLine * kLine;
+    block.prefetch = args.next.weights + from;
+    block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
+  } else if (next >= tiles) {
     const int64_t from = std::min((next - tiles) * floats, args.next.floats);
     block.prefetch = args.next.weights + from;
     block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
@@ -334,8 +348,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
     block.call.b = packed;
   }
   prefetch_next(args, tile, worker, block);
-  // This worker's first tile of the step; what it gathers is near.
-  block.a_is_far = tile < worker.count && args.windows == nullptr && !plan.along;
+  block.a_is_far = args.windows == nullptr && is_first(args, tile, worker);
   multiply_blocks(args, block, area.row, worker);
   if (plan.streaming.rows > 0) _mm_sfence();  // before the tile counts as done
   run_program(args, item, area, c);
