@@ -215,12 +215,13 @@ TEST_P(TeamSizes, FloatStateIsOursInsideAndTheCallersOutside) {
   _mm_setcsr(before);
 }
 
-// Steps that stream hand out each tile once too, beside steps that do not, however many there are.
-TEST(Team, StreamsRunEveryTileOnce) {
+// Tiles along memory are each handed out once too, beside steps without parts, however many.
+TEST(Team, TilesAlongMemoryRunOnce) {
+  constexpr int64_t kMostTiles = 26;
   for (const int workers : {2, 3, 5, 40}) {
     Team team(workers);
     std::vector<std::vector<std::atomic<int>>> ran;
-    for (int64_t tiles = 0; tiles <= kMostStreamTiles + 2; ++tiles) {
+    for (int64_t tiles = 0; tiles <= kMostTiles; ++tiles) {
       ran.emplace_back(static_cast<size_t>(tiles));
     }
     std::vector<Job> jobs;
@@ -241,12 +242,12 @@ TEST(Team, StreamsRunEveryTileOnce) {
 }
 
 // Nobody is disturbed: each worker's tiles are neighbours, in order.
-TEST(Team, StreamsKeepToTheirPart) {
+TEST(Team, WorkersKeepToTheirPart) {
+  static constexpr int64_t kTiles = 20;
   struct Note {
-    std::array<std::atomic<int>, kMostStreamTiles> by{};
+    std::array<std::atomic<int>, kTiles> by{};
     std::atomic<int> started{0};
   };
-  constexpr int64_t kTiles = 20;
   Note note;
   const TileFn run = [](const void* at, int64_t tile, const Worker& worker) {
     Note& n = *static_cast<Note*>(const_cast<void*>(at));

@@ -679,7 +679,6 @@ void check(const MatmulArgs& args) {
 
 // C of more bytes than the caches hold is written past them: its lines need not be read before.
 bool streams(const MatmulArgs& args) {
-  constexpr int64_t kLine = 16;  // floats
   const MatmulArgs::Plan& plan = args.plan;
   const auto lines = [](int64_t floats) { return floats % kLine == 0; };
   const int64_t row = checked_mul(args.n, int64_t{sizeof(float)}, "bytes of C");
