@@ -172,5 +172,46 @@ TEST(Verify, DepthwiseConvolutionsOfBytes) {
   expect_refused(plan, "no kernel of its family");
 }
 
+// A 3x3 convolution of 5 channels by Winograd: its kernel reads windows of no other kind.
+TEST(Verify, WindowsOfWinograd) {
+  Plan good = convolves();
+  const WindowParams three{.kernel = 3, .begin = 1};
+  const std::string kernel = "qmatmul_u8s8s32_1x16x2_portablewinograd4";
+  const std::vector<int8_t> codes(5 * 45, 3);
+  const int32_t weight = good.steps[0].inputs[1];
+  good.constants[0] = packed_codes("w", codes, 5, 45, kernel);
+  const Dim bytes(good.constants[0].tensor.count());
+  good.buffers[static_cast<size_t>(good.values[static_cast<size_t>(weight)].buffer)].elements =
+      bytes;
+  good.values[static_cast<size_t>(weight)].shape = {bytes};
+  QProductParams params{5, 5, {three, three}, 7, {}, {}};
+  good.steps[0].params = params;
+  good.steps[0].kernel = kernel;
+  verify_plan(good);
+  const auto refused = [&](std::vector<WindowParams> windows) {
+    Plan plan = good;
+    params.windows = std::move(windows);
+    plan.steps[0].params = params;
+    expect_refused(plan, "windows of 3 x 3 with stride 1 alone");
+  };
+  WindowParams other = three;
+  other.stride = 2;
+  refused({three, other});
+  other = three, other.dilation = 2;
+  refused({other, three});
+  refused({{.kernel = 9}});
+  other = three, other.kernel = 1;
+  WindowParams nine = three;
+  nine.kernel = 9;
+  refused({other, nine});  // as many taps
+  Plan plan = good;
+  plan.constants[0].packing.k = 9 * 7;
+  expect_refused(plan, "does not have the size of its packing");
+  for (const int64_t k : {44, 46, 54}) {  // as many bytes
+    plan.constants[0].packing.k = k;
+    expect_refused(plan, k == 54 ? "packed for another" : "is no transform of weights");
+  }
+}
+
 }  // namespace
 }  // namespace planck

@@ -94,6 +94,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   int inputs() const {
     if (r_.unit == QgemmUnit::sums) return 1;
     if (r_.unit == QgemmUnit::pairs) return 3;                 // ones, a value of A, a product
+    if (words() && evex_) return 1;                            // B; A is an operand in memory
     if (fours()) return 2 + 3 * columns_;                      // and two groups of B, sums of each
     if (r_.unit == QgemmUnit::quads) return 4 + 2 * columns_;  // mask, product, two halves of each
     const int products = vnni_ ? 0 : 1;
@@ -113,6 +114,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   bool unit_fits() const {
     if (r_.unit == QgemmUnit::tiles || (fours() && r_.panels > 1)) return false;
     if (r_.unit == QgemmUnit::words && (r_.masked || r_.bytes)) return false;
+    if (words()) return wide_ == evex_ && (!evex_ || columns_ == 1);
     return r_.unit == QgemmUnit::vnni || r_.unit == QgemmUnit::sums || !wide_;
   }
   // The store phase keeps a mask for each column vector (k0 is no mask), and one temporary.
@@ -305,10 +307,12 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
     }
   }
   // A group of A fills 32 bits: four bytes, or two of 16 bits.
-  Xbyak::Address a_address(int row, int step) const {
-    if (fours()) return ptr[a_bases[row] + place_of(step)];
-    return ptr[based(a_bases, a_stride, row) + 4 * step];
+  Xbyak::RegExp a_place(int row, int step) const {
+    if (fours()) return a_bases[row] + place_of(step);
+    return based(a_bases, a_stride, row) + 4 * step;
   }
+  Xbyak::Address a_address(int row, int step) const { return ptr[a_place(row, step)]; }
+  Xbyak::Address a_broadcast(int row, int step) const { return ptr_b[a_place(row, step)]; }
   Xbyak::Address b_address(int column, int step) const {
     const int in_panel = column % r_.vectors * b_bytes();
     return ptr[based(b_bases, b_stride, column / r_.vectors) + (in_panel + step * panel_bytes())];
@@ -347,6 +351,7 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
   void one_group(int step, const auto& load) {
     if (proven()) return one_group_in_pairs(step, load);
     if (r_.unit == QgemmUnit::quads) return one_group_in_quads(step, load);
+    if (words() && evex_) return one_group_of_words(step);
     if (b_resident()) {
       for (int j = 0; j < columns_; ++j) load_b(input(j), j, step);
       for (int i = 0; i < r_.rows; ++i) {
@@ -363,6 +368,11 @@ class QgemmGenerator : public Xbyak::CodeGenerator {
         for (int i = 0; i < r_.rows; ++i) accumulate(sum(i, j), input(i), b);
       }
     }
+  }
+  // Numbers of 16 bits have a sign, so that either operand may be the one in memory.
+  void one_group_of_words(int step) {
+    load_b(input(0), 0, step);
+    for (int i = 0; i < r_.rows; ++i) vpdpwssd(sum(i, 0), input(0), a_broadcast(i, step));
   }
   // Sums of two products fit 16 bits (the packing has proved it), so that B can stay in memory.
   void one_group_in_pairs(int step, const auto& load) {

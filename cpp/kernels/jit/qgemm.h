@@ -99,7 +99,8 @@ enum class QgemmUnit : uint8_t {
   quads,  // vpmaddwd on bytes widened in registers: any panel, groups of four
   vnni,   // vpdpbusd, groups of four
   tiles,  // tdpbusd, groups of 64: see qtiles.h
-  words,  // vpmaddwd on numbers of 16 bits, B as well: groups of two; stores nothing but the sums
+  words,  // vpmaddwd or, of AVX-512's vectors, vpdpwssd on numbers of 16 bits, B as well: groups of
+          // two; stores nothing but the sums
   sums,   // none: `a` are the sums [rows, columns], as the matrix unit or words leave them
 };
 constexpr int group_of(QgemmUnit unit) {

@@ -30,8 +30,10 @@ QwinogradWeights weights_of(const QmatmulRow& row, int64_t n, int64_t k) {
 }
 
 // What the machine lacks, beside the level.
-std::string missing_unit(QmatmulUnit unit, const Device& device) {
-  if (unit == QmatmulUnit::vnni512 && !device.vnni512) return "avx512_vnni";
+std::string missing_unit(const QmatmulRow& row, const Device& device) {
+  const QmatmulUnit unit = row.unit;
+  const bool vnni = unit == QmatmulUnit::vnni512 || (is_winograd(unit) && row.isa == Isa::avx512);
+  if (vnni && !device.vnni512) return "avx512_vnni";
   if (unit == QmatmulUnit::avx_vnni && !device.avx_vnni && !device.vnni512) return "avx_vnni";
   if (unit == QmatmulUnit::amx_int8 && !device.amx_int8) return "amx_int8";
   return "";
@@ -56,7 +58,7 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
       return "the size of its pictures is not known";
     }
   }
-  if (const std::string unit = missing_unit(row.unit, device); !unit.empty()) {
+  if (const std::string unit = missing_unit(row, device); !unit.empty()) {
     return cat("this machine has no ", unit);
   }
   if (!device.has(row.isa)) return cat("this machine has no ", row.isa);
@@ -64,10 +66,12 @@ std::string why_not(const QmatmulRow& row, const QmatmulProblem& problem, const 
 }
 
 double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
+  const bool wide = row.isa == Isa::avx512 && row.tile_n % 16 == 0;
+  const double halves = wide && halves_512() ? 2 : 1;
   if (is_winograd(row.unit)) {
     const QwinogradShape shape{winograd_form(row.unit), p.n, p.k / 9, p.winograd.rows,
                                p.winograd.columns};
-    const double one = qwinograd::cycles(shape, row.ops_per_cycle / 2, row.tile_m);
+    const double one = qwinograd::cycles(shape, row.ops_per_cycle / 2 / halves, row);
     const double outputs = static_cast<double>(shape.rows * shape.columns);
     return one * static_cast<double>(p.m * p.batch) / outputs;
   }
@@ -77,8 +81,6 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
   // A full tile is reached only when there are that many rows: a lower one reads B as often.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
   const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
-  const bool wide = row.isa == Isa::avx512 && row.tile_n % 16 == 0;
-  const double halves = wide && halves_512() ? 2 : 1;
   return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
 }
 

@@ -6,9 +6,16 @@ namespace planck {
 namespace {
 
 struct Words {
+  static constexpr int64_t kChannels = 16;
   __m256i x;
   static Words load(const uint8_t* from) {
     return {_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))};
+  }
+  // The first bytes, and zeros.
+  static Words load_some(const uint8_t* from, int64_t count) {
+    uint8_t bytes[kChannels] = {};
+    for (int64_t i = 0; i < count; ++i) bytes[i] = from[i];
+    return load(bytes);
   }
 };
 inline Words operator+(Words a, Words b) { return {_mm256_add_epi16(a.x, b.x)}; }

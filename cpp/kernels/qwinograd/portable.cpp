@@ -11,10 +11,17 @@ struct Lanes {
   Lane x[kLanes];
 };
 struct Words : Lanes<uint16_t> {
+  static constexpr int64_t kChannels = kLanes;
   static Words load(const uint8_t* from) {
     Words y;
     for (int64_t i = 0; i < kLanes; ++i) y.x[i] = from[i];
     return y;
+  }
+  // The first bytes, and zeros.
+  static Words load_some(const uint8_t* from, int64_t count) {
+    uint8_t bytes[kChannels] = {};
+    for (int64_t i = 0; i < count; ++i) bytes[i] = from[i];
+    return load(bytes);
   }
 };
 struct Sums : Lanes<uint32_t> {

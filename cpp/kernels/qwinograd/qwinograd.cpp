@@ -251,7 +251,8 @@ Job plan_qwinograd(const QmatmulRow& row, QmatmulArgs& args) {
   w.patches_down = ceil_div(windows.y.out, w.form.out);
   w.patches_across = ceil_div(windows.x.out, w.form.out);
   if (args.m == 0 || args.n == 0) return {run_tile, &args, 0};
-  // Rows of a register tile apart by a multiple of 1 KiB would share few cache sets.
+  // Rows of a register tile apart by a multiple of 1 KiB would share few cache sets; and there is
+  // room for the longest vector.
   w.pitch = round_up(windows.channels, kLanes) + kLanes;
   choose_blocks(args);
   const int64_t images = args.m / (windows.y.out * windows.x.out);

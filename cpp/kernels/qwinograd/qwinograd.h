@@ -12,7 +12,7 @@
 
 namespace planck {
 
-// Channels that transforms take at once, and columns of a panel of weights.
+// Columns of a panel of weights; channels are counted in as many.
 inline constexpr int64_t kQwinogradLanes = 16;
 
 // A patch is `out` x `out` outputs, which read `in` x `in` places.
@@ -23,7 +23,8 @@ struct QwinogradForm {
 };
 inline constexpr int64_t kQwinogradMostPoints = 36;
 
-// v[point * point_step + channel]: B^T d B of one patch, for channels up to the next whole lanes.
+// v[point * point_step + channel]: B^T d B of one patch. Channels are written up to the next whole
+// vector, which is 32 at most.
 struct QwinogradInput {
   const uint8_t* const* place;  // of each point: `channels` bytes
   int64_t channels;

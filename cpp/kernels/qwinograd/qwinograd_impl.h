@@ -1,6 +1,6 @@
 #pragma once
-// The transforms for every kind of vector: included behind the types of an ISA file. Words are 16
-// channels of 16 bits, Sums eight or more columns of 32 bits; + and - wrap.
+// The transforms for every kind of vector: included behind the types of an ISA file. Words are
+// kChannels channels of 16 bits, Sums kColumns columns of 32 bits; + and - wrap.
 #include "kernels/qwinograd/qwinograd.h"
 
 namespace planck {
@@ -84,7 +84,7 @@ template <int kOut, class Words>
 PLANCK_INLINE void input_of(const QwinogradInput& given) {
   const QwinogradInput in = given;  // stores of vectors may alias what is given
   constexpr int kPoints = (kOut + 2) * (kOut + 2);
-  constexpr int64_t kLanes = kQwinogradLanes;
+  constexpr int64_t kLanes = Words::kChannels;
   const uint8_t* place[kPoints];
   for (int i = 0; i < kPoints; ++i) place[i] = in.place[i];
   int64_t channel = 0;
@@ -93,12 +93,13 @@ PLANCK_INLINE void input_of(const QwinogradInput& given) {
     input_lanes<kOut, Words>(load, in.v + channel, in.point_step);
   }
   if (channel == in.channels) return;
-  const auto load = [&](int i) {
-    uint8_t bytes[kLanes] = {};
-    for (int64_t j = 0; j < in.channels - channel; ++j) bytes[j] = place[i][channel + j];
-    return Words::load(bytes);
-  };
-  input_lanes<kOut, Words>(load, in.v + channel, in.point_step);
+  if (in.channels >= kLanes) {  // the last whole vector, some of it once more
+    channel = in.channels - kLanes;
+    const auto load = [&](int i) { return Words::load(place[i] + channel); };
+    return input_lanes<kOut, Words>(load, in.v + channel, in.point_step);
+  }
+  const auto load = [&](int i) { return Words::load_some(place[i], in.channels); };
+  input_lanes<kOut, Words>(load, in.v, in.point_step);
 }
 
 // One row of outputs behind the other, so that few vectors are alive.

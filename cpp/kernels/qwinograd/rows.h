@@ -25,9 +25,8 @@ struct QwinogradShape {
   int64_t rows, columns;  // outputs
 };
 namespace qwinograd {
-// Time by arithmetic, in cycles of one core; `rate`: products in a cycle, `height`: rows of the
-// register tile.
-double cycles(const QwinogradShape& shape, double rate, int64_t height);
+// Time by arithmetic, in cycles of one core; `rate`: products in a cycle.
+double cycles(const QwinogradShape& shape, double rate, const QmatmulRow& row);
 int64_t panel_bytes(const QwinogradWeights& weights);
 int64_t packed_bytes(const QwinogradWeights& weights);
 void pack(const QwinogradWeights& weights, const int8_t* b, int64_t row_stride,
