@@ -13,8 +13,8 @@ Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::
       [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
-Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced) {
-  const QmatmulProblem problem{kTypicalRows, n, k};
+Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced, int64_t rows) {
+  const QmatmulProblem problem{std::clamp<int64_t>(rows, 1, kTypicalRows), n, k};
   return choose<QmatmulRow>(
       qmatmul_rows(), forced,
       [&](const QmatmulRow& r) { return why_not(r, problem, this_device()); },

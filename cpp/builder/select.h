@@ -77,7 +77,9 @@ Choice<Row> choose_by_isa(std::span<const Row> rows, const std::string& forced,
 inline constexpr int64_t kTypicalRows = 128;
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
-Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced);
+// `rows`: what is known of M; more than kTypicalRows change nothing.
+Choice<QmatmulRow> select_qmatmul(int64_t n, int64_t k, const std::string& forced,
+                                  int64_t rows = kTypicalRows);
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 
 }  // namespace planck
