@@ -228,11 +228,20 @@ class ProductLowering {
   // Kernel and parameters; returns the weights in the kernel's form.
   int32_t make_product(Step& step) {
     QProductParams params{w_.n, p_.channels, p_.windows, p_.input.zero, requantize(), program()};
-    auto choice = select_qmatmul(params, w_.codes, l_.at(place_.y), l_.forced());
+    auto choice = select_qmatmul(params, w_.codes, l_.at(place_.y), l_.forced(), known_rows());
     step.kernel = choice.row->name;
     step.rejected = std::move(choice.rejected);
     step.params = std::move(params);
     return l_.make_constant(packed_codes(weight_name(), w_.codes, w_.n, w_.k, step.kernel));
+  }
+  // Of the product, as far as the graph says.
+  int64_t known_rows() const {
+    const std::vector<Dim>& y = l_.at(place_.y).shape;
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < y.size() && rows < kTypicalRows; ++i) {
+      rows *= std::min(y[i].known().value_or(kTypicalRows), kTypicalRows);
+    }
+    return rows;
   }
   int32_t make_depthwise(Step& step) {
     auto choice = choose_by_isa(qdepthwise_rows(), l_.forced());

@@ -63,8 +63,8 @@ QmatmulProblem::Winograd winograd_of(const QProductParams& p, std::span<const in
 }  // namespace
 
 Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,
-                                  const PlanValue& y, const std::string& forced) {
-  QmatmulProblem problem{kTypicalRows, product.n, product.k()};
+                                  const PlanValue& y, const std::string& forced, int64_t rows) {
+  QmatmulProblem problem{std::clamp<int64_t>(rows, 1, kTypicalRows), product.n, product.k()};
   problem.winograd = winograd_of(product, codes, y);
   return choose<QmatmulRow>(
       qmatmul_rows(), forced,

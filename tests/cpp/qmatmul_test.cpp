@@ -758,6 +758,16 @@ TEST(QmatmulPacking, ProofsOfAFileAreChecked) {
   }
 }
 
+// Corrections, which do not depend on the number of rows, are for many.
+TEST(QmatmulRows, FewRowsAreWidened) {
+  const QmatmulRow& pairs = qmatmul_row("qmatmul_u8s8s32_4x16x4_avx2");
+  const QmatmulRow& widened = qmatmul_row("qmatmul_u8s8s32_6x16x2_avx2");
+  for (const int64_t m : {1, 4, 8, 32, 128}) {
+    const QmatmulProblem problem{m, 768, 768};
+    EXPECT_EQ(prior_cycles(widened, problem) < prior_cycles(pairs, problem), m <= 8) << m;
+  }
+}
+
 TEST(QmatmulRows, Reasons) {
   Device none;
   EXPECT_EQ(why_not(qmatmul_rows().back(), {}, none), "");

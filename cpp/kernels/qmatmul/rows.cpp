@@ -75,9 +75,12 @@ double prior_cycles(const QmatmulRow& row, const QmatmulProblem& p) {
     const double outputs = static_cast<double>(shape.rows * shape.columns);
     return one * static_cast<double>(p.m * p.batch) / outputs;
   }
+  // Corrections of a panel cost as much for one row as for many: as if there were more rows.
+  constexpr double kCorrections = 6;
   const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));
   const double depth = static_cast<double>(round_up(std::max<int64_t>(p.k, 1), row.tile_k));
-  const double products = static_cast<double>(p.m) * columns * depth;
+  const double more = row.unit == QmatmulUnit::pairs ? kCorrections : 0;
+  const double products = (static_cast<double>(p.m) + more) * columns * depth;
   // A full tile is reached only when there are that many rows: a lower one reads B as often.
   const double fill = static_cast<double>(p.m) / static_cast<double>(round_up(p.m, row.tile_m));
   const double low_tile = p.m < row.tile_m ? 1 : 0.9 + 0.1 * fill;
