@@ -220,7 +220,7 @@ TEST(MatmulBits, EqualWhereverLargeResultsBegin) {
   constexpr int64_t kMost = 64 << 20;
   const int64_t l3 = this_device().l3_bytes, n = 96, k = 8, pad = 32;
   if (l3 > kMost) GTEST_SKIP() << "a result of " << l3 << " bytes takes long";
-  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(l3 / (n * 4)))) + 1;
+  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(l3) / (n * 4))) + 1;
   const int64_t m = side * side;
   MatmulWindows windows;
   windows.y = {.in = side, .out = side, .step = side * k};
