@@ -214,39 +214,47 @@ TEST(MatmulBits, EqualBetweenCutsAndThreads) {
   }
 }
 
-// More than the caches hold, at a line and elsewhere: written past them, and in the ordinary way.
+// More than the caches hold, as rows or as a picture, at a line and elsewhere: written past them,
+// and in the ordinary way.
 TEST(MatmulBits, EqualWhereverLargeResultsBegin) {
-  constexpr int64_t kMost = 64 << 20, n = 96, k = 3, pad = 16;
-  const int64_t l3 = this_device().l3_bytes, m = l3 / (n * 4) + 100;
+  constexpr int64_t kMost = 64 << 20;
+  const int64_t l3 = this_device().l3_bytes, n = 96, k = 8, pad = 32;
   if (l3 > kMost) GTEST_SKIP() << "a result of " << l3 << " bytes takes long";
+  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(l3) / (n * 4))) + 1;
+  const int64_t m = side * side;
+  MatmulWindows windows;
+  windows.y = {.in = side, .out = side, .step = side * k};
+  windows.x = {.in = side, .out = side, .step = k};
+  windows.channels = k, windows.image_step = m * k;
   GuardedFloats a(m * k), b(n * k), bias(n);
   a.randomize(1), b.randomize(2), bias.randomize(3);
-  std::vector<float> out((m * n) + (2 * pad));
-  const int64_t line = (64 - reinterpret_cast<uintptr_t>(out.data()) % 64) % 64 / 4;
+  std::vector<float> out((m * n) + pad), first;
+  const auto beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out.data()) % 64 / 4);
+  const int64_t line = (16 - beyond) % 16;
   for (const MatmulRow* row : rows_here()) {
     std::vector<float> packed(packed_floats(*row, n, k));
     pack_b(*row, n, k, b.data(), n, 1, packed.data());
-    std::vector<float> first;
-    for (const int64_t begin : {line, line + 1}) {
+    for (const int64_t begin : {line, line + 1, line + 16}) {
       MatmulArgs args;
       args.m = m, args.n = n, args.k = k, args.a = a.data(), args.a_stride = k;
+      if (begin > line + 1) args.windows = &windows;
       args.b = packed.data(), args.c = out.data() + begin, args.c_stride = n;
       args.epilogue.bias = bias.data();
       const Job job = plan_matmul(*row, args);
       EXPECT_EQ(args.plan.streaming.rows > 0, row->isa != Isa::portable && row->tile_n % 16 == 0);
+      EXPECT_EQ(args.plan.bands > 0, args.windows != nullptr);
       std::ranges::fill(out, -1.0F);
       Team(2, scratch_bytes(args)).run({&job, 1});
-      const std::vector<float> got(out.begin() + begin, out.begin() + begin + m * n);
-      if (first.empty()) first = got;
-      EXPECT_TRUE(got == first) << row->name;
+      if (first.empty()) first.assign(out.begin() + begin, out.begin() + begin + m * n);
+      EXPECT_TRUE(std::equal(first.begin(), first.end(), out.begin() + begin)) << row->name;
       EXPECT_EQ(out[begin + m * n], -1.0F) << row->name;
     }
-    for (int64_t i = 0; i < m; i += 997) {
-      for (int64_t j = 0; j < n; ++j) {
-        float sum = 0;
-        for (int64_t p = 0; p < k; ++p) sum = std::fmaf(a[i * k + p], b[p * n + j], sum);
-        ASSERT_EQ(first[i * n + j], sum + bias[j]) << row->name;
-      }
+  }
+  for (int64_t i = 0; i < m; i += 997) {
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = 0;
+      for (int64_t p = 0; p < k; ++p) sum = std::fmaf(a[i * k + p], b[p * n + j], sum);
+      ASSERT_EQ(first[i * n + j], sum + bias[j]) << "row " << i;
     }
   }
 }

@@ -586,6 +586,7 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   const int64_t lines = block.rows / w.x.out;
   block.rows = w.x.out;
   block.prefetch_bytes /= lines;
+  block.prefetch_then_bytes /= lines;
   for (int64_t y = 0; y < lines; ++y) {
     jit::multiply(tile, block);
     block.call.a += w.y.stride * band.pitch;
@@ -595,6 +596,9 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
       block.call.residual += w.x.out * block.call.residual_stride;
     }
     if (block.prefetch != nullptr) block.prefetch += block.prefetch_bytes / sizeof(float);
+    if (block.prefetch_then != nullptr) {
+      block.prefetch_then += block.prefetch_then_bytes / sizeof(float);
+    }
   }
 }
 
@@ -617,6 +621,24 @@ void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, 
   block.prefetch_bytes = floats * int64_t{sizeof(float)};
 }
 
+// A share, with each panel, of the residual that the worker reads in its next tile.
+void prefetch_residual(const MatmulArgs& args, int64_t tile, const Worker& worker,
+                       const Area& panel, jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  const MatmulEpilogue& epilogue = args.epilogue;
+  const int64_t next = tile + worker.count;
+  if (epilogue.residual == nullptr || epilogue.residual_stride != args.n || plan.n_groups > 1 ||
+      next >= plan.m_blocks) {
+    return;
+  }
+  const Part rows = part_of(w.y.out, plan.bands, next % plan.bands);
+  const int64_t first = (next / plan.bands * w.y.out + rows.first) * w.x.out * args.n;
+  const int64_t share = rows.count * w.x.out * args.n / plan.n_panels;
+  block.prefetch_then = epilogue.residual + first + panel.column / plan.tile.columns * share;
+  block.prefetch_then_bytes = share * static_cast<int64_t>(sizeof(float));
+}
+
 void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const MatmulArgs*>(raw);
   const MatmulArgs::Plan& plan = args.plan;
@@ -635,6 +657,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
     product.call.a_places = places;
     prefetch_panel(args, tile, worker, at + width >= all.columns, product);
+    prefetch_residual(args, tile, worker, panel, product);
     multiply_rows(args, product, band);
   }
   if (plan.streaming.rows > 0) _mm_sfence();
