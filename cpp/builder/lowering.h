@@ -110,7 +110,6 @@ class Lowering {
   void add_inputs();
   void check_extents(const Node& n) const;
   void add_outputs();
-  void credit_view(int32_t id);
   void lower_node(const Node& n);
   // Whether a chain behind the value is deferred with it, up to `last`.
   bool ends_deferred(ValueId id, ValueId last) const;
@@ -120,6 +119,8 @@ class Lowering {
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
   std::optional<size_t> output_place(ValueId id) const;
+  bool read_by_softmax(ValueId id) const;
+  void credit_writer(int32_t v);
   void note_grid(int32_t made, const Node& n);
   int32_t copy_of(int32_t id);  // in the arena, made once
   int32_t copy_into(int32_t id, BufferKind kind, int32_t index);

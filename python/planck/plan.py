@@ -135,8 +135,10 @@ class Plan:
 
         feeds: an array for each input, of its dtype and rank, or what NumPy or DLPack makes one of;
         int32 is taken where the model says int64; arrays that are not C-contiguous are copied once.
-        out: arrays to write outputs
-        into, of exactly their shape and dtype, writable and C-contiguous. timeout: seconds; None
+        out: arrays to write outputs into, of exactly their shape and dtype, writable and
+        C-contiguous; else they are new arrays, and those of 2 MiB and more give their memory to a
+        later run when nothing refers to them any more (the plan keeps as many as it has outputs).
+        timeout: seconds; None
         takes the limit run_timeout. cancel: a planck.Cancel that another thread may ask. times: a
         list to which the time of every step is appended, in the order of `steps`.
         Errors: FeedError names the input, what was expected and what came; RunError for a value

@@ -225,3 +225,17 @@ def test_views_at_outputs_with_other_readers(outputs, tmp_path):
     )
     plan.save(tmp_path / "views.plan")
     np.testing.assert_array_equal(planck.load(tmp_path / "views.plan").run({"x": X})["y"], got["y"])
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("width", [5, 16, 17, 37, 100, 256])
+def test_rows_that_a_softmax_alone_reads(op, width):
+    w = np.random.default_rng(width).normal(size=(4, width)).astype(np.float32)
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node(op, ["h"], ["y"], axis=-1)]
+    plan = built(nodes, {"x": X}, {"w": w}, fallback="error")
+    h = X.astype(np.float64) @ w
+    want = h - h.max(-1, keepdims=True)
+    want -= np.log(np.exp(want).sum(-1, keepdims=True))
+    want = np.exp(want) if op == "Softmax" else want
+    np.testing.assert_allclose(plan.run({"x": X})["y"], want, rtol=1e-5, atol=1e-6)
+    assert planck.compare(plan, data=[{"x": X}]).ok  # its rows are read through their gaps

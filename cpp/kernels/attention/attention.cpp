@@ -26,7 +26,9 @@ int64_t tiles_of(const AttentionArgs& args, int64_t block) {
 int64_t choose_block(const AttentionArgs& args) {
   int64_t block = tiles_of(args, kMostRows) < kManyTiles ? kUsualRows : kMostRows;
   while (block > kFewestRows && tiles_of(args, block) < kEnoughTiles) block /= 2;
-  return block;
+  // Equal blocks rather than a short last one.
+  const int64_t rows = std::max<int64_t>(args.lq, 1);
+  return ceil_div(rows, ceil_div(rows, block));
 }
 
 // Three quarters of L1 for the scores of a strip, but at least a few register tiles, so that a

@@ -1,7 +1,8 @@
 #pragma once
 // Fused attention: out = softmax(scale * Q x K^T + mask) x V for every (batch item, head).
 // Softmax is of whole rows: subtract the largest score, exp, divide by the sum, all in fp32. A row
-// gives the same bits in whatever batch, head count or block of rows it stands.
+// gives the same bits in whatever batch, head count or block of rows it stands. Keys that a mask
+// hides from all rows of a tile are left out where nobody can tell (live_keys.h).
 #include <cstdint>
 #include <span>
 #include <string>
