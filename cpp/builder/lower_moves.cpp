@@ -260,6 +260,22 @@ std::string lower_tile(Lowering& l, const Node& n) {
   return "";
 }
 
+// A view whose elements may be more or fewer than there are: a copy of all of them in one row,
+// which refuses to run where the counts differ.
+std::string lower_counted_view(Lowering& l, const Node& n) {
+  const int32_t source = l.dense(l.value(n.inputs[0]));
+  const int32_t made = l.make_output(n, 0);
+  const auto row = [&](int32_t id) {
+    PlanValue v = l.at(id);
+    v.shape = {product(v.shape)};
+    v.strides = {Dim(1)};
+    return add_value(l, std::move(v));
+  };
+  const int32_t from = row(source);
+  add_copy(l, n, from, row(made));
+  return "";
+}
+
 // Blocks of channels become blocks of pixels, or back: one copy between two views.
 std::string lower_depth(Lowering& l, const Node& n) {
   const bool to_space = n.is("DepthToSpace");

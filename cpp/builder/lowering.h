@@ -192,6 +192,7 @@ std::string lower_cumsum(Lowering& l, const Node& n);
 std::string lower_topk(Lowering& l, const Node& n);
 std::string lower_arg(Lowering& l, const Node& n);
 std::string lower_pad(Lowering& l, const Node& n);
+std::string lower_counted_view(Lowering& l, const Node& n);
 std::string lower_tile(Lowering& l, const Node& n);
 std::string lower_depth(Lowering& l, const Node& n);
 // One value reduced over axes (sorted); also what global pools are.

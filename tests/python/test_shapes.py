@@ -95,3 +95,27 @@ def test_flipped_twice():
     plan = built(nodes, {"x": ("N", 5)}, {n: np.array(v) for n, v in tensors.items()})
     x = np.arange(15, dtype=np.float32).reshape(3, 5)
     np.testing.assert_array_equal(plan.run({"x": x})["y"], x[::-1])
+
+
+@pytest.mark.parametrize(
+    "shape, fits",
+    [([-1, 8], [2, 4]), ([8], [2]), ([2, -1], [1, 2, 3]), ([-1, 2, 2], [1, 2, 3])],
+)
+def test_a_reshape_keeps_every_element_or_refuses(shape, fits, tmp_path):
+    """Whether [n,4] holds whole rows of 8 is known in the run alone: no element is left out."""
+    helper = pytest.importorskip("onnx").helper
+    constant = helper.make_tensor("shape", 7, [len(shape)], shape)
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    ports = [helper.make_tensor_value_info(n, 1, d) for n, d in (("x", ["n", 4]), ("y", None))]
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [constant])
+    imports = [helper.make_opsetid("", 18)]
+    plan = planck.build(helper.make_model(graph, opset_imports=imports, ir_version=8))
+    plan.save(tmp_path / "m.plan")
+    for made in (plan, planck.load(tmp_path / "m.plan")):
+        for n in range(1, 5):
+            x = np.arange(4 * n, dtype=np.float32).reshape(n, 4)
+            if n in fits:
+                np.testing.assert_array_equal(made.run({"x": x})["y"], x.reshape(shape))
+            elif x.size % 8 or shape == [8]:
+                with pytest.raises(planck.RunError, match="differ"):
+                    made.run({"x": x})
