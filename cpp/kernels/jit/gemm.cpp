@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/vector_units.h"
 #include "kernels/jit/code.h"
 #include "kernels/jit/gelu.h"
 
@@ -28,6 +29,8 @@ constexpr int kUnroll = 4;
 constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2.
 constexpr int kPrefetchAhead = 1024;
+// B that is read once streams from memory.
+constexpr int kPrefetchFarAhead = 4096;
 // Kernels with an epilogue: those of a few hundred layers. A process that binds ever new programs
 // and shapes goes on with the interpreted ones.
 constexpr size_t kMaxEpilogueKernels = 4096;
@@ -269,11 +272,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   // One prefetch a line: of the B that this kernel reads next, and of what the caller reads later.
   void prefetch_b(int step) {
-    if (r_.strided || r_.once) return;
+    if (r_.strided || (r_.once && streams_unasked())) return;
+    const int ahead = r_.once ? kPrefetchFarAhead : kPrefetchAhead;
     for (int p = 0; p < r_.panels; ++p) {
       for (int line = 0; line < panel_bytes(); line += 64) {
-        prefetcht0(
-            ptr[based(b_bases, b_stride, p) + (kPrefetchAhead + step * panel_bytes() + line)]);
+        prefetcht0(ptr[based(b_bases, b_stride, p) + (ahead + step * panel_bytes() + line)]);
       }
     }
   }

@@ -71,7 +71,7 @@ struct GemmRecipe {
   // C goes past the caches: whole lines, of more than they hold. Nothing is masked, and each row of
   // C begins at a multiple of 64 bytes.
   bool streams = false;
-  bool once = false;  // B comes from memory and is read once: prefetching is left to the hardware
+  bool once = false;  // B comes from memory and is read once
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
