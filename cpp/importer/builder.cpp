@@ -286,7 +286,33 @@ class ModelBuilder {
     }
     Node node = with_context([&] { return drafted(scope, proto, frame, origin); }, "node ",
                              std::string(name), " (", op_text(proto), ")");
-    if (node.op != nullptr) append(scope.graph(), std::move(node));
+    if (node.op != nullptr) append_known(scope.graph(), node);
+  }
+
+  // Where inference wants contents that it does not follow itself (of ConstantOfShape and the like
+  // over extents that are numbers), they are computed here.
+  void append_known(Graph& graph, Node& node) {
+    try {
+      return append(graph, node);
+    } catch (const UnsupportedError& e) {
+      if (e.fields.hint != kNeedsValues || !use_known(graph, node)) throw;
+    }
+    append(graph, std::move(node));
+  }
+
+  // Replaces the inputs behind the first that are known; whether there was one.
+  bool use_known(Graph& graph, Node& node) {
+    bool found = false;
+    for (size_t i = 1; i < node.inputs.size(); ++i) {
+      const ValueId v = node.inputs[i];
+      if (v == kAbsent || graph.value(v).is_constant()) continue;
+      const Wide* wide = known_->find(v);
+      if (wide == nullptr) continue;
+      node.inputs[i] = graph.add_constant(narrow(*wide));
+      graph.add_origin(node.inputs[i], graph.producer(v)->origin);
+      found = true;
+    }
+    return found;
   }
 
   // Everything of a node but its inference. No op: it was a constant, or became other nodes.

@@ -1,6 +1,8 @@
 #include "importer/known.h"
 
 #include <algorithm>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "base/guard.h"
@@ -20,6 +22,21 @@ std::optional<int64_t> count_of(const TensorType& type) {
     if (count > kMostElements) return std::nullopt;
   }
   return count;
+}
+
+// Whether the outputs are few elements, by inference with what the inputs hold.
+bool small_outputs(const Node& n, std::span<const Wide* const> in) {
+  std::vector<Fact> facts(in.size());
+  std::vector<const Fact*> given;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i] != nullptr) {
+      auto constant = std::make_shared<const Tensor>(narrow(*in[i]));
+      facts[i] = {constant->type(), constant, std::nullopt};
+    }
+    given.push_back(in[i] == nullptr ? nullptr : &facts[i]);
+  }
+  const auto out = infer_outputs(*n.op, n.attrs.get(), given, n.outputs.size(), "known");
+  return std::ranges::all_of(out, [](const Fact& f) { return count_of(f.type).has_value(); });
 }
 
 }  // namespace
@@ -51,9 +68,7 @@ bool KnownValues::compute(const Node& n) {
     in.push_back(v == kAbsent ? nullptr : values_.at(v) ? &*values_.at(v) : nullptr);
     if (v != kAbsent && in.back() == nullptr) return false;
   }
-  for (const ValueId v : n.outputs) {
-    if (v != kAbsent && !count_of(graph_.value(v).type())) return false;
-  }
+  if (!small_outputs(n, in)) return false;
   std::vector<Wide> out(n.outputs.size());
   const Bindings none;
   Evaluation call{in, out, &none};

@@ -201,7 +201,7 @@ TEST(Importer, InitializersOfTheCaller) {
   options.initializers["w"] = Tensor::of<float>(DType::f32, {2, 1}, values);
   expect_failure(model, "UsageError", "is f32[2], given is f32[2,1]", options);
   options.initializers = {{"v", Tensor::scalar(1)}};
-  expect_failure(model, "UsageError", "no initializer 'v'", options);
+  expect_failure(model, "UsageError", "no initializer or input 'v'", options);
 }
 
 TEST(Importer, NamedDimensionsMayBeFixed) {

@@ -232,3 +232,23 @@ def test_wrong_control_flow(case):
     source = model(WRONG[case], [("x", FLOAT, [3, 4])], [("y", FLOAT, None)], weights)
     with pytest.raises(planck.GraphError):
         planck.build(source)
+
+
+def test_shapes_that_inference_does_not_follow_are_computed():
+    """[2,3,4] flattened to [2,12] by a shape that ConstantOfShape and Concat make."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Size", ["shape"], ["rank"]),
+        helper.make_node("Sub", ["rank", "two"], ["count"]),
+        helper.make_node("Reshape", ["count", "one"], ["length"]),
+        helper.make_node(
+            "ConstantOfShape", ["length"], ["rest"], value=helper.make_tensor("v", INT64, [1], [-1])
+        ),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["first"]),
+        helper.make_node("Concat", ["first", "rest"], ["wish"], axis=0),
+        helper.make_node("Reshape", ["x", "wish"], ["y"]),
+    ]
+    weights = {"two": np.int64(2), "one": np.array([1]), "zero": np.array([0])}
+    source = model(nodes, [("x", FLOAT, [2, 3, 4])], [("y", FLOAT, None)], weights)
+    plan = same_as_onnxruntime(source, {"x": np.arange(24, dtype=np.float32).reshape(2, 3, 4)})
+    assert plan.outputs[0].shape == (2, 12)
