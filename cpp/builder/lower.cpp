@@ -456,10 +456,8 @@ void Lowering::credit_writer(int32_t v) {
       return out != kAbsent && at(out).buffer == at(v).buffer;
     });
   };
-  const auto steps = std::views::reverse(plan.steps);
-  if (const auto writer = std::ranges::find_if(steps, writes); writer != steps.end()) {
-    merge_origin(writer->nodes, it->second);
-  }
+  const auto writer = std::find_if(plan.steps.rbegin(), plan.steps.rend(), writes);
+  if (writer != plan.steps.rend()) merge_origin(writer->nodes, it->second);
 }
 
 // A graph output that is an input, a constant, a part of something, or somebody else's output
