@@ -7,7 +7,7 @@ namespace {
 
 inline double square_root(double x) { return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set_sd(x))); }
 
-template <int kVectors>
+template <int64_t kVectors>
 inline void add_rows(const float* x, int64_t rows, int64_t step, double* sums) {
   __m256d all[2 * kVectors];
 #pragma GCC unroll 8
