@@ -7,19 +7,19 @@ namespace {
 
 inline double square_root(double x) { return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set_sd(x))); }
 
-template <int kVectors>
+template <int64_t kVectors>
 inline void add_rows(const float* x, int64_t rows, int64_t step, double* sums) {
   __m256d all[2 * kVectors];
 #pragma GCC unroll 8
-  for (int v = 0; v < 2 * kVectors; ++v) all[v] = _mm256_loadu_pd(sums + 4 * v);
+  for (int64_t v = 0; v < 2 * kVectors; ++v) all[v] = _mm256_loadu_pd(sums + 4 * v);
   for (int64_t r = 0; r < rows; ++r, x += step) {
 #pragma GCC unroll 8
-    for (int v = 0; v < 2 * kVectors; ++v) {
+    for (int64_t v = 0; v < 2 * kVectors; ++v) {
       all[v] = _mm256_add_pd(all[v], _mm256_cvtps_pd(_mm_loadu_ps(x + 4 * v)));
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < 2 * kVectors; ++v) _mm256_storeu_pd(sums + 4 * v, all[v]);
+  for (int64_t v = 0; v < 2 * kVectors; ++v) _mm256_storeu_pd(sums + 4 * v, all[v]);
 }
 
 }  // namespace

@@ -7,19 +7,19 @@ namespace {
 
 inline double square_root(double x) { return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set_sd(x))); }
 
-template <int kVectors>
+template <int64_t kVectors>
 inline void add_rows(const float* x, int64_t rows, int64_t step, double* sums) {
   __m512d all[kVectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) all[v] = _mm512_loadu_pd(sums + 8 * v);
+  for (int64_t v = 0; v < kVectors; ++v) all[v] = _mm512_loadu_pd(sums + 8 * v);
   for (int64_t r = 0; r < rows; ++r, x += step) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
+    for (int64_t v = 0; v < kVectors; ++v) {
       all[v] = _mm512_add_pd(all[v], _mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(x + 8 * v)));
     }
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) _mm512_storeu_pd(sums + 8 * v, all[v]);
+  for (int64_t v = 0; v < kVectors; ++v) _mm512_storeu_pd(sums + 8 * v, all[v]);
 }
 
 }  // namespace

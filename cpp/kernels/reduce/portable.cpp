@@ -5,10 +5,10 @@ namespace {
 
 inline double square_root(double x) { return __builtin_sqrt(x); }
 
-template <int kVectors>
+template <int64_t kVectors>
 inline void add_rows(const float* x, int64_t rows, int64_t step, double* sums) {
   for (int64_t r = 0; r < rows; ++r, x += step) {
-    for (int i = 0; i < 8 * kVectors; ++i) sums[i] += static_cast<double>(x[i]);
+    for (int64_t i = 0; i < 8 * kVectors; ++i) sums[i] += static_cast<double>(x[i]);
   }
 }
 
