@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/cat.h"
 #include "base/names.h"
 #include "ops/graph_evaluator.h"
 #include "ops/ops.h"
@@ -282,7 +283,7 @@ TEST(WeightGrid, LeastErrorIsNotWorseThanMax) {
   std::mt19937 random(5);
   std::normal_distribution<float> normal(0, 1);
   const Shape shape{37, 21};
-  std::vector<float> w(37 * 21);
+  std::vector<float> w(size_t{37} * 21);
   for (float& x : w) x = normal(random) * (random() % 50 == 0 ? 12.0F : 1.0F);
   double previous = INFINITY;
   for (const int64_t axis : {int64_t{-1}, int64_t{1}, int64_t{0}}) {
