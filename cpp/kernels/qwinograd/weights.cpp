@@ -78,7 +78,7 @@ void pack_panel(const Panel& p, const int8_t* b, int16_t* to) {
   for (int64_t channel = 0; channel < p.channels; ++channel) {
     for (int64_t j = 0; j < p.columns; ++j) {
       int taps[kTaps], points[kQwinogradMostPoints];
-      for (int64_t tap = 0; tap < kTaps; ++tap) taps[tap] = b[p.place(tap, channel, j)];
+      for (int64_t tap = 0; tap < kTaps; ++tap) taps[tap] = int{b[p.place(tap, channel, j)]};
       transform(p.form, taps, points);
       for (int64_t i = 0; i < p.form.points(); ++i) {
         to[place_of(pairs, i, channel, j)] = static_cast<int16_t>(points[i]);
@@ -142,7 +142,7 @@ int64_t most_of(int64_t n, int64_t k, const int8_t* b, int64_t row_stride, int64
   for (int64_t j = 0; j < n; ++j) {
     int64_t up = 0, down = 0;
     for (int64_t i = 0; i < k; ++i) {
-      const int64_t weight = b[i * row_stride + j * column_stride];
+      const int weight = int{b[i * row_stride + j * column_stride]};
       (weight > 0 ? up : down) += weight;
     }
     most = std::max({most, UINT8_MAX * up, -UINT8_MAX * down});
