@@ -136,6 +136,7 @@ void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch&
                      const Strip& strip) {
   const int64_t width = args.plan.tile.columns, first = first_panel(args, strip);
   jit::GemmBlock block;
+  block.c_is_near = true;
   block.rows = strip.rows;
   // The panels' zeros too: no masks.
   block.columns = round_up(strip.keys.first + strip.keys.count, width) - first * width;
@@ -172,6 +173,7 @@ void multiply_values(const AttentionArgs& args, const Head& head, const Scratch&
   float* out = staged ? s.results : head.out + strip.row * args.out_strides.row;
   const int64_t stride = staged ? args.dv : args.out_strides.row;
   jit::GemmBlock block;
+  block.c_is_near = true;
   block.rows = strip.rows;
   block.columns = args.dv;
   block.panel_stride = live.count * args.plan.tile.columns;

@@ -95,6 +95,10 @@ struct Ahead {
     at = left > 0 || then == nullptr ? at + calls * each : std::exchange(then, nullptr);
     return reinterpret_cast<const float*>(now);
   }
+  // How many of the next calls, at most so many, go through one range.
+  int64_t calls(int64_t most) const {
+    return then == nullptr || each <= 0 ? most : std::clamp<int64_t>(ceil_div(left, each), 1, most);
+  }
   const char* at;
   int64_t left, each;
   const char* then;
@@ -220,8 +224,10 @@ void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t col
 
 // Columns of a few panels which together fill half of L1: where each is short, the rows of C are
 // written, and those of a residual read, in longer runs.
-int64_t columns_in_l1(const GemmTile& tile, const GemmCall& call, int64_t panels) {
+int64_t columns_in_l1(const GemmTile& tile, const GemmBlock& block, int64_t panels) {
   constexpr int64_t kBytes = 16 << 10;
+  const GemmCall& call = block.call;
+  if (block.c_is_near) return panels * tile.columns;
   const int64_t bytes = panels * tile.columns * call.k * call.lines * int64_t{sizeof(float)};
   return panels * tile.columns * std::max<int64_t>(1, kBytes / std::max<int64_t>(1, bytes));
 }
@@ -232,7 +238,7 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
   const Heights heights(block.rows, tile.rows);
   const int64_t wide = tile.panels[heights.low];
-  const int64_t step = columns_in_l1(tile, block.call, wide);
+  const int64_t step = columns_in_l1(tile, block, wide);
   GemmCall call = block.call;
   Columns column(call);
   call.b_stride = block.panel_stride;
@@ -264,13 +270,13 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
       if (far && t + 1 < heights.tiles) {
         prefetch_rows(call.a + call.rows * call.a_stride, call.a_stride, heights.of(t + 1), call.k);
       }
-      count = far || columns > tile.columns || call.a_places != nullptr ? 1 : heights.same(t);
+      const bool alone = far || columns > tile.columns || call.a_places != nullptr;
+      count = alone ? 1 : ahead.calls(heights.same(t));
+      call.tiles = count;
       if (count > 1) {
-        call.tiles = count;
         call.prefetch = ahead.next(count);
         call_one(tile, call, columns);
       } else {
-        call.tiles = 1;
         multiply_rows(tile, block, call, columns, ahead);
       }
       move_rows(call);

@@ -54,6 +54,8 @@ struct GemmBlock {
   // A was written by another core a moment ago: its rows are asked for one tile ahead, since lines
   // that come from a neighbour's L2 one after the other would keep the kernel waiting.
   bool a_is_far = false;
+  // C is in the cache: panels are taken one by one, each with all rows, however short they are.
+  bool c_is_near = false;
 };
 
 // Asks for the lines of rows [0, rows) x [0, columns) to come to L2.

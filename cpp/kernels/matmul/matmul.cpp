@@ -83,17 +83,21 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
   const jit::GemmTile& tile = args.plan.tile;
   const int64_t a_floats = room_for_a(device);
   const int64_t k = std::max<int64_t>(args.k, 1);
+  // Where half of the rows still repay a panel, a worker keeps to its own: what it wrote a step
+  // before is in its cache.
+  constexpr int64_t kRepay = 48;
+  const int64_t halves = args.m >= 2 * kRepay && args.windows == nullptr ? 2 : 1;
   if (cut.k_block == 0) {
     // Blocks of 128 rows are enough to reuse a panel; longer K than fits with them is cut evenly.
-    const int64_t rows = std::clamp<int64_t>(args.m, 1, 128);
+    const int64_t rows = std::clamp<int64_t>(ceil_div(args.m, halves), 1, 128);
     const int64_t blocks = ceil_div(k, longest_k(rows, a_floats));
     cut.k_block = round_up(ceil_div(k, blocks), 4);
   }
   if (cut.m_block == 0) {
     const int64_t fits = std::max<int64_t>(a_floats / cut.k_block, tile.rows);
     const int64_t most = std::clamp<int64_t>(fits, 128, 240);
-    cut.m_block =
-        std::max<int64_t>(1, ceil_div(args.m, std::max<int64_t>(1, ceil_div(args.m, most))));
+    const int64_t blocks = round_up(std::max<int64_t>(1, ceil_div(args.m, most)), halves);
+    cut.m_block = std::max<int64_t>(1, ceil_div(args.m, blocks));
   }
   const int64_t n_panels = ceil_div(args.n, tile.columns);
   // Small weights are read again rather than windows gathered again.
@@ -146,10 +150,11 @@ Item item_of(const MatmulArgs& args, int64_t index) {
   return item;
 }
 
-// Whether workers keep to neighbouring tiles: to their part of weights that are read once; or to
-// their rows, although each then reads all weights, where those are few, or much less than A and C.
+// Whether workers keep to neighbouring tiles: to their part of the weights, and to their rows where
+// there are several blocks of them. Rows of windows only where the weights, which each worker reads
+// then, are few, or much less than A and C.
 bool goes_along(const MatmulArgs& args) {
-  if (args.plan.tile.once) return true;
+  if (args.b_packed && args.windows == nullptr) return true;
   const auto m = static_cast<double>(args.m * args.plan.items);
   const int64_t read = args.windows == nullptr ? args.k : args.windows->channels;
   const double rest = m * static_cast<double>(read + args.n);
@@ -166,9 +171,9 @@ int64_t tile_after(const MatmulArgs& args, int64_t tile, const Worker& worker) {
 // Whether it is this worker's first tile of the step, whose rows of A it has not just written.
 bool is_first(const MatmulArgs& args, int64_t tile, const Worker& worker) {
   const MatmulArgs::Plan& plan = args.plan;
-  if (!plan.tile.once) return tile < worker.count && !plan.along;
+  if (!plan.along) return tile < worker.count;
   const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
-  return tile == part_begin(tiles, worker.index, worker.count);
+  return plan.m_blocks == 1 && tile == part_begin(tiles, worker.index, worker.count);
 }
 
 // The rows of A, and of a residual, of a tile with all columns.
@@ -185,17 +190,17 @@ void prefetch_rows(const MatmulArgs& args, int64_t tile, jit::GemmBlock& block) 
   block.prefetch_then_bytes = bytes * args.epilogue.residual_stride;
 }
 
-// What this worker is likely to read next; behind the last tile, the same distance into the next
-// step's weights.
+// What this worker is likely to read next; behind its last tile, the next step's weights.
 void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
                    jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t tiles = plan.items * plan.m_blocks * plan.n_groups;
   const int64_t next = tile_after(args, tile, worker);
   const int64_t floats = args.cut.panels * block.panel_stride;
-  if (plan.tile.once && next >= part_begin(tiles, worker.index + 1, worker.count)) {
-    // The worker's part of the next step's weights, which are likely to be read once, too.
-    const int64_t from = part_begin(args.next.floats, worker.index, worker.count) / kLine * kLine;
+  if (plan.along && next >= part_begin(tiles, worker.index + 1, worker.count)) {
+    // The worker's part of the next step's weights, which begins anew for each block of rows.
+    const int64_t index = worker.index * plan.m_blocks % worker.count;
+    const int64_t from = part_begin(args.next.floats / kLine, index, worker.count) * kLine;
     block.prefetch = args.next.weights + from;
     block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
   } else if (next >= tiles) {
@@ -211,6 +216,18 @@ void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
     block.prefetch = item.b + first * block.panel_stride;
     block.prefetch_bytes = panels * block.panel_stride * int64_t{sizeof(float)};
   }
+}
+
+// The rows of A before what comes next: spread over the block as that is, they hold up nothing.
+void prefetch_a(jit::GemmBlock& block) {
+  constexpr int64_t kFirst = 4;  // rows that are needed at once
+  if (block.rows <= kFirst || block.prefetch_then != nullptr) return;
+  block.prefetch_then = block.prefetch;
+  block.prefetch_then_bytes = block.prefetch_bytes;
+  block.prefetch = block.call.a + kFirst * block.call.a_stride;
+  block.prefetch_bytes =
+      (block.rows - kFirst) * block.call.a_stride * static_cast<int64_t>(sizeof(float));
+  block.a_is_far = false;
 }
 
 // A block of windows as rows of A; `first` is the first row of the tile.
@@ -349,6 +366,8 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   }
   prefetch_next(args, tile, worker, block);
   block.a_is_far = args.windows == nullptr && is_first(args, tile, worker);
+  const bool at_once = args.a_stride == args.k && args.cut.k_block >= args.k && !plan.tile.once;
+  if (block.a_is_far && at_once) prefetch_a(block);
   multiply_blocks(args, block, area.row, worker);
   if (plan.streaming.rows > 0) _mm_sfence();  // before the tile counts as done
   run_program(args, item, area, c);
