@@ -102,7 +102,7 @@ class Left {
       const uint32_t other = part(i, worker.count);
       if (std::popcount(other) > std::popcount(fullest)) fullest = other;
     }
-    return std::bit_width(fullest) - 1;
+    return static_cast<int>(std::bit_width(fullest)) - 1;
   }
 
   uint32_t bits_;
