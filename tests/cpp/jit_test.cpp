@@ -233,7 +233,8 @@ TEST(Block, EveryHeightAndWidth) {
     if (!this_device().has(isa)) continue;
     const int64_t k = 6;
     for (int64_t m = 1; m <= 30; ++m) {
-      const GemmTile tile = gemm_tile(isa, rows, columns, m <= rows);
+      const Stream stream = m > rows ? Stream::none : m % 2 == 0 ? Stream::alone : Stream::together;
+      const GemmTile tile = gemm_tile(isa, rows, columns, stream);
       for (const int64_t n : {1, 16, 47, 100, 300}) {
         GuardedFloats a(m * k), b((n + columns - 1) / columns * columns * k), c(m * n);
         a.randomize(1), b.randomize(2);

@@ -26,12 +26,12 @@ constexpr Masks kMasks = make_masks();
 const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns - columns; }
 
 // With fewer than about twelve sums in flight (4 cycles of latency, 2 units) the kernel waits for
-// itself, so that a tile of few rows takes several panels at once. Where it waits for memory
-// instead, one panel is best, which is one stream, if that takes a line of 64 bytes for each k.
-int panels_for(const GemmRecipe& r) {
+// itself, so that a tile of few rows takes several panels at once. Alone: a line of 64 bytes for
+// each k is enough.
+int panels_for(const GemmRecipe& r, bool alone) {
   constexpr int kSums = 12, kMostPanels = 6, kLine = 16;
   const int vectors = r.vectors;
-  if (r.once) return std::max(1, kLine / (vectors * vector_floats(r)));
+  if (alone) return std::max(1, kLine / (vectors * vector_floats(r)));
   return std::clamp(kSums / (r.rows * vectors), 1, kMostPanels);
 }
 
@@ -142,8 +142,9 @@ struct Heights {
 
 }  // namespace
 
-GemmTile gemm_tile(Isa isa, int rows, int columns, bool once) {
+GemmTile gemm_tile(Isa isa, int rows, int columns, Stream stream) {
   GemmTile tile;
+  const bool once = stream != Stream::none;
   tile.once = once;
   tile.rows = rows;
   tile.columns = columns;
@@ -160,7 +161,7 @@ GemmTile gemm_tile(Isa isa, int rows, int columns, bool once) {
     recipe.masked = true;
     tile.one[r][1] = gemm_kernel(recipe);
     recipe.masked = false;
-    recipe.panels = tile.panels[r] = panels_for(recipe);
+    recipe.panels = tile.panels[r] = panels_for(recipe, stream == Stream::alone);
     tile.prefetches[r] = prefetches(recipe);
     if (recipe.panels > 1) tile.many[r] = gemm_kernel(recipe);
   }

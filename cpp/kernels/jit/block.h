@@ -17,8 +17,12 @@ struct GemmTile {
   bool once = false;                  // as in GemmRecipe
 };
 
+// Whether B comes from memory and is read once (GemmRecipe): then one panel at a time is fastest,
+// as it is one stream, unless so many rows of A go by with each that L1 does not keep them.
+enum class Stream : uint8_t { none, together, alone };
+
 // AVX-512 takes vectors of 16 columns, or of 8 where the columns are no multiple of 16.
-GemmTile gemm_tile(Isa isa, int rows, int columns, bool once = false);
+GemmTile gemm_tile(Isa isa, int rows, int columns, Stream stream = Stream::none);
 
 // What is multiplied with one tile: blocks of at most two heights, all of `columns` columns.
 struct GemmBlocks {

@@ -25,6 +25,7 @@ constexpr int64_t kGatherTiles = 8;
 // Weights that are read once: workers take neighbouring tiles, so that few are enough to end
 // together.
 constexpr int64_t kStreamTiles = 8;
+constexpr int64_t kStreamFloats = 16 << 10;  // of a tile at least, which takes some microseconds
 // Up to so many rows memory is slower than the sums, where B does not come from a cache.
 constexpr int64_t kStreamRows = 8;
 constexpr int64_t kLine = 16;  // floats
@@ -78,6 +79,10 @@ int64_t equal_panels(int64_t panels, int64_t wanted, int64_t most) {
   return ceil_div(panels, ceil_div(panels, wanted));
 }
 
+int64_t stream_tiles(const MatmulArgs& args) {
+  return std::clamp<int64_t>(args.n * args.k / kStreamFloats, 1, kStreamTiles);
+}
+
 MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device) {
   MatmulCut cut = args.cut;
   const jit::GemmTile& tile = args.plan.tile;
@@ -115,7 +120,7 @@ MatmulCut choose_cut(const MatmulArgs& args, int64_t count, const Device& device
     const int64_t work = std::max<int64_t>(1, cut.m_block * tile.columns * k);
     const int64_t others = count * ceil_div(args.m, std::max<int64_t>(1, cut.m_block));
     const bool gathers = args.windows != nullptr;
-    const int64_t enough = tile.once ? kStreamTiles : gathers ? kGatherTiles : kEnoughTiles;
+    const int64_t enough = tile.once ? stream_tiles(args) : gathers ? kGatherTiles : kEnoughTiles;
     const int64_t most = std::max<int64_t>(1, n_panels * others / enough);
     const int64_t least = gathers || tile.once ? most : ceil_div(kTileProducts, work);
     const int64_t wide =
@@ -426,8 +431,8 @@ Part part_of(int64_t count, int64_t parts, int64_t index) {
 
 // Few groups, since each makes the band anew; as many as divide the panels equally, if they are
 // not many more.
-int64_t band_groups(int64_t panels, int64_t blocks) {
-  const int64_t least = std::clamp<int64_t>(ceil_div(kGatherTiles, blocks), 1, panels);
+int64_t band_groups(int64_t panels, int64_t blocks, int64_t enough) {
+  const int64_t least = std::clamp<int64_t>(ceil_div(enough, blocks), 1, panels);
   for (int64_t groups = least; groups < 2 * least; ++groups) {
     if (panels % groups == 0) return groups;
   }
@@ -487,7 +492,8 @@ void cut_bands(MatmulArgs& args) {
   if (!plan.in_place) plan.scratch_bytes = round_up(scratch_of_band(args), 64);
   plan.m_blocks = checked_mul(images, plan.bands, "rows of windows");
   plan.n_panels = ceil_div(args.n, plan.tile.columns);
-  plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1));
+  const int64_t enough = plan.tile.once ? stream_tiles(args) : kGatherTiles;
+  plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1), enough);
   args.cut.panels = ceil_div(plan.n_panels, plan.n_groups);
 }
 
@@ -785,12 +791,23 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
 
 }  // namespace
 
+namespace {
+
+jit::Stream stream_of(const MatmulRow& row, const MatmulArgs& args) {
+  if (!args.b_packed || args.m > std::min<int64_t>(row.tile_m, kStreamRows)) {
+    return jit::Stream::none;
+  }
+  const int64_t most = this_device().l1_bytes / 4 / int64_t{sizeof(float)};
+  return args.k <= most / std::max<int64_t>(args.m, 1) ? jit::Stream::alone : jit::Stream::together;
+}
+
+}  // namespace
+
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   check(args);
   MatmulArgs::Plan& plan = args.plan;
   plan = {};
-  const bool once = args.b_packed && args.m <= std::min<int64_t>(row.tile_m, kStreamRows);
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, once);
+  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
