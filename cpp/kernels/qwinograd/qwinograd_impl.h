@@ -10,7 +10,7 @@ namespace {
 
 // B^T d.
 template <int kOut, class Words>
-PLANCK_INLINE void transform_in(const Words* d, int step, Words* v) {
+PLANCK_INLINE void transform_in(const Words* d, int64_t step, Words* v) {
   const Words d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
   if constexpr (kOut == 2) {
     v[0] = d0 - d2;
@@ -32,7 +32,7 @@ PLANCK_INLINE void transform_in(const Words* d, int step, Words* v) {
 
 // Rows of A^T m with G's scales taken back: of 4 outputs, 24, 12, 6 and 6 times them.
 template <int kOut, class Sums>
-PLANCK_INLINE void transform_out(const Sums* m, int step, Sums* y) {
+PLANCK_INLINE void transform_out(const Sums* m, int64_t step, Sums* y) {
   const Sums m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step];
   if constexpr (kOut == 2) {
     y[0] = (m0 + m1) + m2;

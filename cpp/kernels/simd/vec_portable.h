@@ -92,7 +92,7 @@ PLANCK_INLINE void store_levels(void* p, F16 x, int32_t zero) {
   }
 }
 PLANCK_INLINE void store_levels(void* p, const F16 (&x)[4], int32_t zero) {
-  for (int i = 0; i < 4; ++i) store_levels(static_cast<uint8_t*>(p) + 16 * i, x[i], zero);
+  for (int64_t i = 0; i < 4; ++i) store_levels(static_cast<uint8_t*>(p) + 16 * i, x[i], zero);
 }
 // Through unsigned: the sum wraps as in a vector register.
 PLANCK_INLINE int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
