@@ -152,12 +152,10 @@ struct ConfigureCode : Xbyak::CodeGenerator {
   }
 };
 
-template <class Function>
-Function configure_code(bool release) {
+// Never destroyed: worker threads may outlive static destructors.
+const ExecutableCode& configure_code(bool release) {
   const ConfigureCode code(release);
-  // Never destroyed: worker threads may outlive static destructors.
-  auto& kept = *new ExecutableCode({code.getCode(), code.getSize()});
-  return kept.entry<Function>();
+  return *new ExecutableCode({code.getCode(), code.getSize()});
 }
 
 }  // namespace
@@ -177,14 +175,14 @@ QgemmFn matrix_kernel(int rows, int panels) {
 }
 
 void configure_matrix(int rows) {
-  static const auto configure = configure_code<void (*)(const TileConfig*)>(false);
+  static const ExecutableCode& configure = configure_code(false);
   const TileConfig config = config_of(rows);
-  configure(&config);
+  configure.entry<void (*)(const TileConfig*)>()(&config);
 }
 
 void release_matrix() {
-  static const auto release = configure_code<void (*)()>(true);
-  release();
+  static const ExecutableCode& release = configure_code(true);
+  release.entry<void (*)()>()();
 }
 
 }  // namespace planck::jit
