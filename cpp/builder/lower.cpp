@@ -8,6 +8,7 @@
 #include "builder/quantized.h"
 #include "builder/select.h"
 #include "kernels/layout/rows.h"
+#include "ops/needs_values.h"
 #include "ops/softmax.h"
 
 namespace planck {
@@ -99,6 +100,9 @@ int32_t Lowering::new_value(const TensorType& type, std::string name, BufferKind
 
 int32_t Lowering::value(ValueId id) {
   if (id == kAbsent) return -1;
+  if (const auto repeats = repeated.extract(id)) {
+    write_repeated(*this, *graph.producer(id), repeats.mapped());
+  }
   if (pending.contains(id)) flush(id);
   if (deferred_.contains(id)) emit_deferred(id, *graph.producer(id), {}, {});
   if (const auto it = values_.find(id); it != values_.end()) return it->second;
@@ -413,9 +417,10 @@ void Lowering::check_extents(const Node& n) const {
     for (const Dim& d : graph.value(v).type().dims) {
       for (const std::string& symbol : d.symbols()) {
         if (symbols_.contains(symbol)) continue;
-        throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
-                                    " depends on data, which is not supported yet"),
-                   {.got = cat(graph.value(v).type()), .items = {n.op->text()}});
+        throw with(
+            UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
+                             " depends on data, which is not supported yet"),
+            {.got = cat(graph.value(v).type()), .hint = kNeedsValues, .items = {n.op->text()}});
       }
     }
   }
