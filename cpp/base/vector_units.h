@@ -7,8 +7,8 @@ namespace planck {
 bool halves_512();
 
 // Whether a core keeps up with memory that it reads once, in order, when nothing is prefetched by
-// instructions, which then only stand in its way. True for AMD, as measured on Zen 4; on Sapphire
-// Rapids such reads are a fifth faster with prefetches of 4 KB ahead.
+// instructions, which then only stand in its way. True for AMD, as measured on Zen 4; prefetchers
+// of Intel's cores begin anew on every page and are helped by prefetches far ahead.
 bool streams_unasked();
 
 }  // namespace planck

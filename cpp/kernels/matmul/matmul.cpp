@@ -159,13 +159,12 @@ Item item_of(const MatmulArgs& args, int64_t index) {
 // there are several blocks of them. Rows of windows only where the weights, which each worker reads
 // then, are few, or much less than A and C.
 bool goes_along(const MatmulArgs& args) {
-  if (args.b_packed && args.windows == nullptr) return true;
+  if (!args.b_packed || args.windows == nullptr) return args.b_packed;
   const auto m = static_cast<double>(args.m * args.plan.items);
-  const int64_t read = args.windows == nullptr ? args.k : args.windows->channels;
-  const double rest = m * static_cast<double>(read + args.n);
+  const double rest = m * static_cast<double>(args.windows->channels + args.n);
   const double weights = static_cast<double>(args.n) * static_cast<double>(args.k);
   const double few = static_cast<double>(this_device().l2_bytes) / sizeof(float) / 4;
-  return args.b_packed && (weights <= few || weights <= rest / 4);
+  return weights <= few || weights <= rest / 4;
 }
 
 // The tile that this worker is likely to take next: tickets go round.
@@ -652,7 +651,7 @@ void prefetch_residual(const MatmulArgs& args, int64_t tile, const Worker& worke
   const MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
   const MatmulEpilogue& epilogue = args.epilogue;
-  const int64_t next = tile + worker.count;
+  const int64_t next = tile_after(args, tile, worker);
   if (epilogue.residual == nullptr || epilogue.residual_stride != args.n || plan.n_groups > 1 ||
       next >= plan.m_blocks) {
     return;
@@ -788,10 +787,6 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   if (args.epilogue.bytes != nullptr) add_c(args, rows);
   return {run_band_tile, &args, checked_mul(plan.m_blocks, plan.n_groups, "tiles"), plan.along};
 }
-
-}  // namespace
-
-namespace {
 
 jit::Stream stream_of(const MatmulRow& row, const MatmulArgs& args) {
   if (!args.b_packed || args.m > std::min<int64_t>(row.tile_m, kStreamRows)) {
