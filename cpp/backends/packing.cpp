@@ -1,6 +1,8 @@
 #include "backends/packing.h"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "base/checked.h"
 #include "kernels/matmul/rows.h"
@@ -38,6 +40,10 @@ bool inside(const Tensor& whole, const SourceWeight& w, int64_t count) {
   return count % k == 0 && w.offset <= whole.shape()[1] - count / k;
 }
 
+constexpr float kBesideSubnormals = 0x1p-100F;  // without_subnormals
+
+bool is_subnormal(float x) { return x != 0 && std::fabs(x) < 0x1p-126F; }
+
 }  // namespace
 
 int64_t transposed_place(const Shape& shape, int64_t row) {
@@ -60,7 +66,26 @@ Tensor unpacked(const PlanConstant& c) {
   return out;
 }
 
-PlanConstant packed(const std::string& name, const Tensor& matrix, const std::string& kernel) {
+Tensor without_subnormals(const Tensor& matrix) {
+  const auto n = static_cast<size_t>(matrix.shape()[1]);
+  const std::span weights(matrix.as<float>(), static_cast<size_t>(matrix.count()));
+  if (std::ranges::none_of(weights, is_subnormal)) return matrix;
+  std::vector<float> largest(n, 0);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    largest[i % n] = std::max(largest[i % n], std::fabs(weights[i]));
+  }
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, matrix.shape(), &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const bool drops = is_subnormal(weights[i]) && largest[i % n] >= kBesideSubnormals;
+    to[i] = drops ? 0.0F : weights[i];
+  }
+  return out;
+}
+
+PlanConstant packed(const std::string& name, const Tensor& source, const std::string& kernel) {
+  const Tensor matrix = without_subnormals(source);
   const MatmulRow& row = matmul_row(kernel);
   const int64_t k = matrix.shape()[0], n = matrix.shape()[1];
   std::byte* bytes = nullptr;

@@ -301,8 +301,8 @@ class ConvolutionLowering {
   void depthwise(int32_t x, int32_t bias, int32_t residual, int32_t y) {
     const auto choice = choose_by_isa(channelwise_rows(), l_.forced());
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
-    const int32_t w =
-        l_.make_constant({name, taps_by_channels(weights_, 0, weights_.shape()[0]), {}});
+    const Tensor taps = taps_by_channels(weights_, 0, weights_.shape()[0]);
+    const int32_t w = l_.make_constant({name, without_subnormals(taps), {}});
     l_.add_step(n_, {.op = "",
                      .params = ChannelwiseParams{ChannelwiseKind::depthwise, geometry_.windows,
                                                  false, then_},

@@ -103,6 +103,25 @@ void check_functions(const EltwiseRow& row) {
   }
 }
 
+// Far arguments, whose results are neither subnormal nor near it, take no detour through such
+// numbers. Of exp: those of masks.
+void check_far(const EltwiseRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  const std::vector<float> far{-3.4e38F, -1e9F, -1e4F, -177, -12.9F, -9, 9, 12.9F, 80, 87};
+  const std::vector<float> masks{-kInfinity, -3.4e38F, -1e9F, -1e4F, -177};
+  for (const TileOp op : {TileOp::exp, TileOp::erf, TileOp::tanh, TileOp::sigmoid, TileOp::gelu_erf,
+                          TileOp::gelu_tanh, TileOp::swish, TileOp::hard_swish}) {
+    SCOPED_TRACE(info(op).name);
+    for (const float x : op == TileOp::exp ? masks : far) {
+      const EltProgram program = unary(op);
+      const std::vector<float> in(16, x);
+      const Underflows underflows;
+      apply(row, program, in);
+      EXPECT_FALSE(underflows.any()) << "at " << x;
+    }
+  }
+}
+
 // ---- pow ------------------------------------------------------------------------------------
 
 void check_pow(const EltwiseRow& row) {
@@ -603,6 +622,7 @@ TEST(EltwiseQuantize, ExtremeValues) {
 
 #define PLANCK_ELTWISE(name, isa)                                         \
   TEST(EltwiseFunctions, name) { check_functions(eltwise_row(#name)); }   \
+  TEST(EltwiseFar, name) { check_far(eltwise_row(#name)); }               \
   TEST(EltwisePow, name) { check_pow(eltwise_row(#name)); }               \
   TEST(EltwiseStrips, name) { check_strips(eltwise_row(#name)); }         \
   TEST(EltwiseInPlace, name) { check_in_place(eltwise_row(#name)); }      \

@@ -264,8 +264,41 @@ void check_row(const MatmulRow& row) {
   for (int64_t n = 1; n <= tn + 1; ++n) check(row, {tm, n}, some[2], generated);
 }
 
-#define PLANCK_MATMUL(name, ...) \
-  TEST(Epilogue, name) { check_row(matmul_row(#name)); }
+// As of the vector functions (eltwise_test.cpp).
+void check_far(const MatmulRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  const int64_t n = row.tile_n;
+  for (const TileOp op : {TileOp::tanh, TileOp::sigmoid, TileOp::gelu_erf, TileOp::gelu_tanh,
+                          TileOp::swish, TileOp::hard_swish}) {
+    TileProgram text;
+    text.operands = {Broadcast::none};
+    text.apply(op, text.operand(0));
+    const EltProgram program = compile(text);
+    for (const float x : {-3.4e38F, -1e4F, -177.0F, -12.9F, -9.0F, 9.0F, 12.9F, 80.0F}) {
+      std::vector<float> b(static_cast<size_t>(n), 1), c(b.size());
+      std::vector<float> weights(static_cast<size_t>(packed_floats(row, n, 1)));
+      pack_b(row, n, 1, b.data(), n, 1, weights.data());
+      MatmulArgs args;
+      args.m = 1, args.n = n, args.k = 1;
+      args.a = &x, args.a_stride = 1;
+      args.b = weights.data(), args.c = c.data(), args.c_stride = n;
+      args.epilogue.program = &program;
+      const Job job = plan_matmul(row, args);
+      std::vector<std::byte> scratch(static_cast<size_t>(scratch_bytes(args)) + 64);
+      void* aligned = scratch.data();
+      size_t space = scratch.size();
+      Worker worker;
+      worker.scratch = static_cast<std::byte*>(std::align(64, 1, aligned, space));
+      const Underflows underflows;  // a team would set the flags back
+      for (int64_t tile = 0; tile < job.tiles; ++tile) job.run(job.args, tile, worker);
+      EXPECT_FALSE(underflows.any()) << info(op).name << " at " << x;
+    }
+  }
+}
+
+#define PLANCK_MATMUL(name, ...)                         \
+  TEST(Epilogue, name) { check_row(matmul_row(#name)); } \
+  TEST(EpilogueFar, name) { check_far(matmul_row(#name)); }
 #include "kernels/matmul/kernels.inc"
 #undef PLANCK_MATMUL
 

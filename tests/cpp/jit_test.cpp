@@ -83,6 +83,7 @@ float gelu(float x) {
   for (int i = static_cast<int>(std::size(kGeluRoot)) - 2; i >= 0; --i) {
     root = std::fmaf(root, a, kGeluRoot[i]);
   }
+  root = std::isnan(root) ? root : std::max(root, 0.0F);
   const float root2 = root * root, root4 = root2 * root2, tail = root4 * root4;
   return x * (std::signbit(x) ? tail : 1.0F - tail);
 }

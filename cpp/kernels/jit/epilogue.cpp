@@ -64,8 +64,13 @@ class Writer {
   int relu(int x) { return max(constant(0), x); }
   int truth(int mask) { return select(mask, constant(1), in_register(constant(0))); }
   int exp(int x) { return exp_clamped(max(constant(kExpLow), min(constant(kExpHigh), x))); }
-  int sigmoid(int x) {
-    const int e = exp(neg(abs(x))), one = in_register(constant(1));
+  int sigmoid(int x) { return sigmoid_by(x, exp(neg(abs(x)))); }
+  int swish(int x) {
+    x = in_register(x);
+    return mul(x, sigmoid_by(x, exp_flush(neg(abs(x)))));
+  }
+  int sigmoid_by(int x, int e) {
+    const int one = in_register(constant(1));
     const int top = select(compare(LaneOp::less, x, constant(0)), e, one);
     return div(top, add(e, constant(1)));
   }
@@ -77,19 +82,21 @@ class Writer {
     const int square = mul(x, x);
     const int small = fma(mul(polynomial(kTanhSmall, square), square), x, x);
     const int magnitude = abs(x);
-    const int grown = add(exp(add(magnitude, magnitude)), constant(1));
+    const int twice = min(constant(kExpBeyondOne), add(magnitude, magnitude));
+    const int grown = add(exp_clamped(twice), constant(1));
     const int large = sub(constant(1), div(constant(2), grown));
     const int signed_large = make(LaneOp::bit_or, bits_and(x, kSign), large);
     return select(compare(LaneOp::less, magnitude, constant(kTanhSmallEnd)), small, signed_large);
   }
   int gelu_erf(int x) {
-    int tail = polynomial(kGeluRoot, min(constant(kGeluEnd), abs(x)));
+    int tail = max(constant(0), polynomial(kGeluRoot, min(constant(kGeluEnd), abs(x))));
     for (int squaring = 0; squaring < 3; ++squaring) tail = mul(tail, tail);
     return mul(x, select_by_sign(x, tail, sub(constant(1), tail)));
   }
   int gelu_tanh(int x) {
     const int scale = fma(mul(x, x), constant(kGeluTanhSquare), constant(kGeluTanhOne));
-    return div(x, add(exp(mul(scale, x)), constant(1)));
+    const int power = max(constant(kExpBesideOne), min(constant(kExpHigh), mul(scale, x)));
+    return div(x, add(exp_clamped(power), constant(1)));
   }
 
  private:
@@ -117,6 +124,16 @@ class Writer {
     int sum = constant(c[kCount - 1]);
     for (int i = kCount - 2; i >= 0; --i) sum = fma(sum, x, constant(c[i]));
     return sum;
+  }
+  // For x <= 0.
+  int exp_flush(int x) {
+    x = max(constant(-88), x);
+    const int shifted = fma(x, constant(kLog2E), constant(kRound));
+    const int n = sub(shifted, constant(kRound));
+    const int r = fnma(n, constant(kLn2Rest), fnma(n, constant(kLn2), x));
+    const int power = make(LaneOp::int_sub, shifted, constant(kRound));
+    const int scale = make(LaneOp::exponent, make(LaneOp::int_add, power, constant_bits(127)));
+    return fma(fma(polynomial(kExpTail, r), mul(r, r), r), scale, scale);
   }
   // Without a rest: adding 0 to r changes no result.
   int exp_clamped(int x) {
@@ -235,7 +252,7 @@ class Translator {
       case EltOp::gelu_tanh:
         return w_.gelu_tanh(x);
       case EltOp::swish:
-        return w_.mul(x, w_.sigmoid(x));
+        return w_.swish(x);
       case EltOp::hard_swish:
         return w_.hard_swish(x);
       default:

@@ -43,6 +43,7 @@ class Gelu {
     code_.mov(pointer_, reinterpret_cast<size_t>(&kGeluTable));
     put_down();
     polynomial();
+    drop_negative();
     for (int squaring = 0; squaring < 3; ++squaring) {
       for (int i = 0; i < r_.sums; ++i) code_.vmulps(sum(i), sum(i), sum(i));
     }
@@ -90,6 +91,16 @@ class Gelu {
       repeat(term, at);
       for (int i = 0; i < r_.sums; ++i) code_.vfmadd132ps(sum(i), term, magnitude(i));
     }
+  }
+
+  void drop_negative() {
+    const Xbyak::Xmm zero = spare(0);
+    if (r_.evex) {
+      code_.vpxord(zero, zero, zero);
+    } else {
+      code_.vxorps(zero, zero, zero);
+    }
+    for (int i = 0; i < r_.sums; ++i) code_.vmaxps(sum(i), zero, sum(i));  // keeps NaN
   }
 
   // The sum is the tail of the normal distribution at |x|.

@@ -34,8 +34,8 @@ PLANCK_INLINE F16 polynomial(const float (&c)[kCount], F16 x) {
   return sum;
 }
 
-// e^(x + rest) for x in [-104, 89] and a rest of a few ulps of x. 2^n is applied in two halves, so
-// that results below 2^-126 round once and results above the range become inf.
+// e^(x + rest) for x in [kExpLow, kExpHigh] and a rest of a few ulps of x. 2^n is applied in two
+// halves, so that results below 2^-126 round once and results above the range become inf.
 PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
   const F16 shifted = fma(x, set1(kLog2E), set1(kRound));
   const F16 n = shifted - set1(kRound);
@@ -49,7 +49,9 @@ PLANCK_INLINE F16 exp_clamped(F16 x, F16 rest) {
 }
 
 // Both clamps keep NaN.
-PLANCK_INLINE F16 clamp_exp(F16 x) { return max2(set1(kExpLow), min2(set1(kExpHigh), x)); }
+PLANCK_INLINE F16 clamp_exp(F16 x, float low = kExpLow) {
+  return max2(set1(low), min2(set1(kExpHigh), x));
+}
 PLANCK_INLINE F16 exp(F16 x) { return exp_clamped(clamp_exp(x), zero16()); }
 
 // exp_flush gives 0 from here on down: its power of two is 2^-127, all of whose bits are 0.
@@ -141,7 +143,8 @@ PLANCK_INLINE F16 tanh(F16 x) {
   const F16 square = x * x;
   const F16 small = fma(polynomial(kTanhSmall, square) * square, x, x);
   const F16 magnitude = abs(x);
-  const F16 grown = exp(magnitude + magnitude) + set1(1.0f);
+  const F16 twice = min2(set1(kExpBeyondOne), magnitude + magnitude);  // keeps NaN
+  const F16 grown = exp_clamped(twice, zero16()) + set1(1.0f);
   const F16 large = set1(1.0f) - set1(2.0f) / grown;
   return select(magnitude < set1(kTanhSmallEnd), small, with_sign(large, x));
 }
@@ -153,8 +156,11 @@ PLANCK_INLINE F16 sigmoid(F16 x) {
   return select(x < zero16(), e, set1(1.0f)) / (set1(1.0f) + e);
 }
 
-// x / (1 + exp(-x)). -inf gives NaN, as the formula does.
-PLANCK_INLINE F16 swish(F16 x) { return x * sigmoid(x); }
+// x / (1 + exp(-x)), without the subnormal numbers of sigmoid. -inf gives NaN, as the formula does.
+PLANCK_INLINE F16 swish(F16 x) {
+  const F16 e = exp_flush(neg(abs(x)));
+  return x * (select(x < zero16(), e, set1(1.0f)) / (set1(1.0f) + e));
+}
 
 // -inf gives NaN, as the formula does.
 PLANCK_INLINE F16 hard_swish(F16 x) {
@@ -166,8 +172,8 @@ PLANCK_INLINE F16 relu(F16 x) { return max2(zero16(), x); }  // keeps NaN
 
 // x Phi(x); absolute error at most 1.7e-7 max(1, |x|). -inf gives NaN, as the formula does.
 PLANCK_INLINE F16 gelu_erf(F16 x) {
-  const F16 a = min2(set1(kGeluEnd), abs(x));  // keeps NaN
-  const F16 root = polynomial(kGeluRoot, a);
+  const F16 a = min2(set1(kGeluEnd), abs(x));                 // keeps NaN
+  const F16 root = max2(zero16(), polynomial(kGeluRoot, a));  // keeps NaN
   const F16 root2 = root * root;
   const F16 root4 = root2 * root2;
   const F16 tail = root4 * root4;
@@ -177,7 +183,7 @@ PLANCK_INLINE F16 gelu_erf(F16 x) {
 // 0.5 x (1 + tanh z) = x / (1 + e^(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3).
 PLANCK_INLINE F16 gelu_tanh(F16 x) {
   const F16 scale = fma(x * x, set1(kGeluTanhSquare), set1(kGeluTanhOne));
-  return x / (set1(1.0f) + exp(scale * x));
+  return x / (set1(1.0f) + exp_clamped(clamp_exp(scale * x, kExpBesideOne), zero16()));
 }
 
 struct TwoFloats {
