@@ -1,4 +1,5 @@
-// Kernel benchmarks: products and attention as a share of the peak of the same run.
+// Kernel benchmarks: products, depthwise convolutions and attention as a share of the peak of the
+// same run.
 // Every round first times a register-only loop of the unit's instructions (FMA, or products of
 // bytes for integer rows) on the same team, so that a busy or throttled
 // machine moves both. Weights are cold: each run takes the next of more than 256 MB of copies, as
@@ -23,6 +24,7 @@
 #include "base/device.h"
 #include "base/team.h"
 #include "kernels/attention/rows.h"
+#include "kernels/channelwise/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/code.h"
 #include "kernels/matmul/rows.h"
@@ -481,6 +483,50 @@ void attention_benchmark(benchmark::State& state, const AttentionRow& row, int64
   shares.report(state);
 }
 
+// --- depthwise convolutions ------------------------------------------------------------------
+
+// Of pictures of so many places with as many places of padding on either side as keep their size
+// where the stride is 1; all ends in bias and HardSwish.
+struct Depthwise {
+  int64_t images, height, width, channels;
+  int64_t kernel_y, kernel_x, stride_y = 1, stride_x = 1;
+};
+
+WindowSteps same_steps(int64_t in, int64_t kernel, int64_t stride, int64_t step) {
+  return {in, ceil_div(in, stride), kernel, stride, 1, kernel / 2, step};
+}
+
+void depthwise_benchmark(benchmark::State& state, const ChannelwiseRow& row, const Depthwise& d,
+                         int threads) {
+  ChannelwiseArgs args{};
+  args.op = ChannelwiseOp::depthwise;
+  args.columns = same_steps(d.width, d.kernel_x, d.stride_x, d.channels);
+  args.rows = same_steps(d.height, d.kernel_y, d.stride_y, d.width * d.channels);
+  args.images = d.images, args.channels = d.channels;
+  args.image_step = d.height * d.width * d.channels;
+  args.out_stride = d.channels;
+  const int64_t outputs = d.images * args.rows.out * args.columns.out * d.channels;
+  const int64_t taps = d.kernel_y * d.kernel_x;
+  const Floats x = random_floats(d.images * args.image_step), out = random_floats(outputs);
+  const Floats w = random_floats(taps * d.channels), bias = random_floats(d.channels);
+  args.x = x.get(), args.w = w.get(), args.bias = bias.get(), args.out = out.get();
+  TileProgram program;
+  program.operands = {Broadcast::none};
+  program.apply(TileOp::hard_swish, program.operand(0));
+  finish_with(args, compile(program));
+  plan_channelwise(row, args);
+  const Job job = row.job(args);
+  Team& team = team_of(threads);
+  const double flops = 2.0 * static_cast<double>(outputs * taps);
+  const int runs = static_cast<int>(std::clamp(4e-3 * 100e9 / flops, 1.0, 256.0));
+  team.run({&job, 1});
+  Shares shares;
+  for ([[maybe_unused]] auto _ : state) {
+    shares.round(state, team, flops, runs, [&] { team.run({&job, 1}); });
+  }
+  shares.report(state);
+}
+
 // --- registration ----------------------------------------------------------------------------
 
 constexpr int kRounds = 40;
@@ -539,6 +585,26 @@ void add_products(const Row& row, int64_t m, int threads) {
   add(cat(group, "/mean"), 1, [=](auto& state) { mean_benchmark(state, group); });
 }
 
+// What mobile networks and those that read text are made of, convolutions of sequences, and a
+// picture whose every row lies in L1.
+void add_depthwise(const ChannelwiseRow& row, int threads) {
+  const Depthwise all[] = {
+      {1, 12, 80, 240, 5, 5},        {6, 12, 80, 240, 5, 5},       {6, 12, 80, 240, 5, 5, 2, 1},
+      {6, 6, 80, 480, 5, 5},         {6, 3, 80, 480, 5, 5},        {1, 20, 20, 192, 5, 5},
+      {1, 24, 160, 64, 3, 3},        {1, 12, 160, 128, 3, 3},      {6, 24, 160, 64, 3, 3},
+      {6, 12, 160, 128, 3, 3},       {6, 24, 160, 64, 3, 3, 2, 1}, {6, 12, 160, 128, 3, 3, 1, 2},
+      {1, 112, 112, 96, 3, 3, 2, 2}, {1, 56, 56, 144, 3, 3},       {1, 56, 56, 96, 7, 7},
+      {4, 1, 64, 272, 1, 15},        {1, 8, 40, 16, 5, 5},         {1, 8, 40, 16, 3, 3}};
+  for (const Depthwise& d : all) {
+    const std::string stride =
+        d.stride_y * d.stride_x == 1 ? "" : cat("s", d.stride_y, "x", d.stride_x);
+    const std::string window = cat(d.kernel_y, "x", d.kernel_x, stride);
+    const std::string picture = cat(d.images, "x", d.height, "x", d.width, "x", d.channels);
+    add(cat(row.name, "/", window, "/", picture, "/threads", threads), kRounds,
+        [=, &row](auto& state) { depthwise_benchmark(state, row, d, threads); });
+  }
+}
+
 void add_all() {
   const int threads = this_device().cores;
   for (const int t : {1, threads}) {
@@ -559,6 +625,10 @@ void add_all() {
     if (is_winograd(row.unit)) continue;
     for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
     add_products(row, 128, 1);
+  }
+  for (const ChannelwiseRow& row : channelwise_rows()) {
+    if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
+    for (const int t : {1, threads}) add_depthwise(row, t);
   }
   // The last axis, a middle one, and rows of a softmax over another axis; all fit into L2 and L3.
   for (const ReduceRow& row : reduce_rows()) {
