@@ -29,8 +29,8 @@ constexpr int kUnroll = 4;
 constexpr size_t kMaxCodeBytes = 64 << 10;
 // B streams from L2 through L1: 16 lines ahead hide the latency of L2.
 constexpr int kPrefetchAhead = 1024;
-// B that is read once streams from memory.
-constexpr int kPrefetchFarAhead = 4096;
+// B that is read once streams from memory, as several panels or as one.
+constexpr int kPrefetchFarAhead = 2048, kPrefetchFarthestAhead = 4096;
 // Kernels with an epilogue: those of a few hundred layers. A process that binds ever new programs
 // and shapes goes on with the interpreted ones.
 constexpr size_t kMaxEpilogueKernels = 4096;
@@ -273,7 +273,8 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // One prefetch a line: of the B that this kernel reads next, and of what the caller reads later.
   void prefetch_b(int step) {
     if (r_.strided || (r_.once && streams_unasked())) return;
-    const int ahead = r_.once ? kPrefetchFarAhead : kPrefetchAhead;
+    const int far = r_.panels > 1 ? kPrefetchFarAhead : kPrefetchFarthestAhead;
+    const int ahead = r_.once ? far : kPrefetchAhead;
     for (int p = 0; p < r_.panels; ++p) {
       for (int line = 0; line < panel_bytes(); line += 64) {
         prefetcht0(ptr[based(b_bases, b_stride, p) + (ahead + step * panel_bytes() + line)]);
