@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/panels.h"
+#include "kernels/matmul/pairs.h"
 #include "kernels/matmul/rows.h"
 
 namespace planck {
@@ -330,7 +331,7 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
   jit::GemmBlock block;
   block.rows = area.rows;
   block.columns = area.columns;
-  block.panel_stride = args.k * args.plan.tile.columns;
+  block.panel_stride = args.k * jit::panel_floats(args.plan.tile);
   block.call.a = args.windows != nullptr ? item.a : item.a + area.row * args.a_stride;
   block.call.a_stride = args.a_stride;
   block.call.c = c.first;
@@ -396,8 +397,11 @@ bool lies_in_place(const MatmulWindows& w) {
   return runs && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
-int64_t band_bytes(const MatmulWindows& w, int64_t rows) {
-  const WindowBand band = band_of(w, rows);
+WindowBand band_of(const MatmulArgs& args, int64_t rows) {
+  return args.plan.tile.pairs ? pair_band_of(*args.windows, rows) : band_of(*args.windows, rows);
+}
+int64_t band_bytes(const MatmulArgs& args, int64_t rows) {
+  const WindowBand band = band_of(args, rows);
   return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)}, "lines");
 }
 int64_t band_room() { return this_device().l2_bytes / 2; }
@@ -409,6 +413,7 @@ bool fits_band(const MatmulArgs& args) {
   constexpr int64_t kFewest = 6, kMost = 240;  // outputs of a line
   constexpr int64_t kManyLines = 32;           // that may be longer
   const MatmulWindows* w = args.windows;
+  if (args.plan.tile.pairs) return true;
   if (w == nullptr || args.batch_rank != 0 || !args.b_packed || !begins_inside(w->x) ||
       !begins_inside(w->y) || w->x.out < kFewest || w->x.kernel * w->channels < kShortest) {
     return false;
@@ -416,7 +421,7 @@ bool fits_band(const MatmulArgs& args) {
   if (lies_in_place(*w)) return true;
   const bool overlap = w->x.stride <= w->x.kernel && w->y.stride <= w->y.kernel;
   return overlap &&
-         (w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(*w, 1) <= band_room()));
+         (w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(args, 1) <= band_room()));
 }
 
 // Equal parts of `count`, the longer ones first.
@@ -453,7 +458,7 @@ int64_t floats_of_ends(const MatmulArgs& args) {
 int64_t scratch_of_band(const MatmulArgs& args) {
   const MatmulWindows& w = *args.windows;
   const int64_t rows = args.plan.band_rows;
-  if (args.plan.inner_from == args.plan.inner_to) return band_bytes(w, rows);
+  if (args.plan.inner_from == args.plan.inner_to) return band_bytes(args, rows);
   const int64_t ends = checked_mul(band_of(w, rows).lines, floats_of_ends(args), "ends of lines");
   const int64_t floats = checked_add(ends, w.x.kernel * w.channels, "ends of lines");
   return checked_mul(floats, int64_t{sizeof(float)}, "ends of lines");
@@ -478,12 +483,12 @@ void cut_bands(MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
   const int64_t images = args.m / (w.x.out * w.y.out);
-  plan.in_place = lies_in_place(w);
+  plan.in_place = !plan.tile.pairs && lies_in_place(w);
   find_inner(args);
   const bool copies = !plan.in_place && plan.inner_from == plan.inner_to;
   const int64_t least = copies && images * w.y.out >= kLines * kFewTiles ? kLines : 1;
   plan.band_rows = std::min(std::max(kRows / w.x.out, least), w.y.out);
-  while (plan.band_rows > 1 && copies && band_bytes(w, plan.band_rows) > band_room()) {
+  while (plan.band_rows > 1 && copies && band_bytes(args, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
   plan.bands = ceil_div(w.y.out, plan.band_rows);
@@ -541,7 +546,11 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
   if (args.plan.inner_from < args.plan.inner_to) {
     return band_with_ends(args, picture, rows, lines);
   }
-  const WindowBand band = band_of(w, rows.count);
+  const WindowBand band = band_of(args, rows.count);
+  if (args.plan.tile.pairs) {
+    copy_pair_band(w, band, picture, rows.first, lines);
+    return {lines, band.pitch, 2 * w.channels, {}};
+  }
   copy_band(w, band, picture, rows.first, lines);
   return {lines, band.pitch, w.channels, {}};
 }
@@ -597,8 +606,9 @@ jit::GemmBlock band_block(const MatmulArgs& args, const Area& area, const Band& 
   block.call.a_stride = w.x.stride * band.step;
   block.call.lines = w.y.kernel;
   block.call.a_line = args.plan.scattered ? area.rows : w.y.dilation * band.pitch;
-  block.call.b = args.b + area.column * args.k;
+  block.call.b = args.b + area.column / args.plan.tile.columns * block.panel_stride;
   block.call.flags = last_flags(args);
+  if (args.plan.tile.pairs) block.call.apart = outputs_apart(w);
   return block;
 }
 
@@ -608,7 +618,7 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   const jit::GemmTile& tile = tile_for(args, block);
   if (block.call.a_places != nullptr) return jit::multiply(tile, block);
   const int64_t lines = block.rows / w.x.out;
-  block.rows = w.x.out;
+  block.rows = args.plan.line;
   block.prefetch_bytes /= lines;
   block.prefetch_then_bytes /= lines;
   for (int64_t y = 0; y < lines; ++y) {
@@ -710,7 +720,7 @@ void add_gather(MatmulArgs& args) {
   plan.scratch_bytes += round_up(checked_mul(floats, sizeof(float), "gathered windows"), 64);
 }
 
-void check(const MatmulArgs& args) {
+void check(const MatmulRow& row, const MatmulArgs& args) {
   if (args.m < 0 || args.n < 0 || args.k < 0 || args.batch_rank < 0 ||
       args.batch_rank > kMaxMatmulBatch) {
     throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
@@ -718,6 +728,9 @@ void check(const MatmulArgs& args) {
   }
   if (args.epilogue.bytes != nullptr && (args.epilogue.program == nullptr || args.batch_rank > 0)) {
     throw InternalError("a product in bytes without a program, or of a batch");
+  }
+  if (row.pairs && (args.windows == nullptr || args.batch_rank > 0 || !args.b_packed)) {
+    throw InternalError(row.name, " takes windows and packed weights alone");
   }
   if (args.windows != nullptr && args.windows->k() != args.k) {
     throw InternalError("windows of ", args.windows->k(), " elements for a product over ", args.k);
@@ -732,9 +745,17 @@ bool streams(const MatmulArgs& args) {
   const int64_t bytes =
       checked_mul(checked_mul(args.m, plan.items, "rows of C"), row, "bytes of C");
   const bool at_once = plan.bands > 0 || args.cut.k_block >= args.k;
-  return args.epilogue.bytes == nullptr && plan.strip == nullptr && at_once &&
+  return args.epilogue.bytes == nullptr && plan.strip == nullptr && at_once && !plan.tile.pairs &&
          lines(args.c_stride) && lines(plan.tile.columns) && args.n % plan.tile.columns == 0 &&
          bytes > this_device().l3_bytes;
+}
+
+// Whether the operands of the program are the same for each row of C.
+bool only_columns(const MatmulArgs& args) {
+  for (int i = 1; i < args.epilogue.program->operands; ++i) {
+    if (args.epilogue.operands[i].row_stride != 0) return false;
+  }
+  return true;
 }
 
 // The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
@@ -752,7 +773,7 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
     plan.relu = is_only(*program, EltOp::relu);
     plan.gelu = made && is_only(*program, EltOp::gelu_erf);
     const bool flag = plan.relu || plan.gelu;
-    if (made && !flag) {
+    if (made && !flag && (!plan.tile.pairs || only_columns(args))) {
       epilogue = jit::generated(*program, args.epilogue.operands).value_or(jit::Epilogue{});
     }
     plan.epilogue =
@@ -760,7 +781,7 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
     if (!plan.epilogue && !flag) plan.strip = eltwise_strip(row.isa);
   }
   const bool part = jit::knows_columns(row.isa) && args.n % plan.tile.columns != 0;
-  const bool special = source.lines || source.scattered || part;
+  const bool special = source.lines || source.scattered || part || plan.tile.pairs;
   if (made && special && !plan.epilogue) jit::specialize(plan.tile, row.isa, source, {}, blocks);
   if (!made || !streams(args)) return;
   jit::GemmTile streaming = plain;
@@ -776,7 +797,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   plan.scattered = jit::takes_scattered(plan.tile, row.isa, args.n) && !fills;
   cut_bands(args);
   const int64_t rows = checked_mul(plan.band_rows, w.x.out, "outputs of a band");
-  jit::GemmBlocks blocks{{w.x.out, 0}, args.n};
+  plan.line = plan.tile.pairs ? pairs_of_line(w) : w.x.out;
+  jit::GemmBlocks blocks{{plan.line, 0}, args.n};
   if (plan.scattered) {
     plan.places_offset = plan.scratch_bytes;
     const int64_t places = checked_mul(rows, w.y.kernel, "places");
@@ -799,10 +821,11 @@ jit::Stream stream_of(const MatmulRow& row, const MatmulArgs& args) {
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
-  check(args);
+  check(row, args);
   MatmulArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
+  plan.tile = row.pairs ? jit::pair_tile(row.tile_m / 2, row.tile_n)
+                        : jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
