@@ -499,6 +499,9 @@ void cut_bands(MatmulArgs& args) {
   const int64_t enough = plan.tile.once ? stream_tiles(args) : kGatherTiles;
   plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1), enough);
   args.cut.panels = ceil_div(plan.n_panels, plan.n_groups);
+  const int64_t weights = checked_mul(plan.n_panels * jit::panel_floats(plan.tile), args.k);
+  plan.keeps_weights =
+      plan.n_groups == 1 && weights <= this_device().l2_bytes / int64_t{sizeof(float)} / 4;
 }
 
 // Where the windows of a tile are read.
@@ -636,12 +639,40 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   }
 }
 
-// What the worker reads next: the panel behind this one, or the first of the tile that it is likely
-// to take.
-void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
+// A share, with each panel, of the lines that the next tile reads and this one does not. False
+// where there are none.
+bool prefetch_lines(const MatmulArgs& args, int64_t tile, int64_t next, const Area& panel,
                     jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  if (next >= plan.m_blocks) return false;
+  struct Lines {
+    int64_t image, from, to;
+  };
+  const auto lines_of = [&](int64_t index) {
+    const Part rows = part_of(w.y.out, plan.bands, index % plan.bands);
+    const int64_t top = rows.first * w.y.stride - w.y.begin;
+    const int64_t end = top + (rows.count - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1;
+    return Lines{index / plan.bands, std::clamp<int64_t>(top, 0, w.y.in),
+                 std::clamp<int64_t>(end, 0, w.y.in)};
+  };
+  const Lines now = lines_of(tile), then = lines_of(next);
+  const int64_t from = now.image == then.image ? std::max(now.to, then.from) : then.from;
+  const int64_t floats = (then.to - from) * w.y.step, share = floats / plan.n_panels;
+  if (share <= 0) return false;
+  block.prefetch = args.a + then.image * w.image_step + from * w.y.step +
+                   panel.column / plan.tile.columns * share;
+  block.prefetch_bytes = share * static_cast<int64_t>(sizeof(float));
+  return true;
+}
+
+// What the worker reads next: the panel behind this one, or the first of the tile that it is likely
+// to take; where all weights stay in L2, the picture.
+void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
+                    const Area& panel, jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
   const int64_t next = tile_after(args, tile, worker);
+  if (plan.keeps_weights && prefetch_lines(args, tile, next, panel, block)) return;
   int64_t floats = block.panel_stride;
   if (!last) {
     block.prefetch = block.call.b + floats;
@@ -690,7 +721,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     const Area panel{all.row, column + at, all.rows, std::min(width, all.columns - at)};
     jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
     product.call.a_places = places;
-    prefetch_panel(args, tile, worker, at + width >= all.columns, product);
+    prefetch_panel(args, tile, worker, at + width >= all.columns, panel, product);
     prefetch_residual(args, tile, worker, panel, product);
     multiply_rows(args, product, band);
   }

@@ -118,8 +118,9 @@ struct MatmulArgs {
     int64_t c_pitch = 0, c_offset = 0;            // floats; where C lies in scratch before bytes
     // Windows that are read from a band: `bands` of an image, each at most `band_rows` of outputs.
     int64_t bands = 0, band_rows = 0;
-    bool in_place = false;  // the picture itself is the band
-    int64_t line = 0;       // rows of a tile that a line of outputs makes, or pairs of them
+    bool in_place = false;       // the picture itself is the band
+    bool keeps_weights = false;  // in every core's L2
+    int64_t line = 0;            // rows of a tile that a line of outputs makes, or pairs of them
     // Of a line of outputs, those with windows inside; the others alone are copied where kernels
     // take windows by their places. Nothing inside: bands are copied.
     int64_t inner_from = 0, inner_to = 0;
