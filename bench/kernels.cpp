@@ -330,6 +330,43 @@ class Product {
   Job job_;
 };
 
+// A convolution of 3 x 3 with a border of zeros, from `side` x `side` places of `channels` to n.
+struct Layer {
+  int64_t side, channels, n, stride;
+};
+
+class Convolution {
+ public:
+  Convolution(const MatmulRow& row, const Layer& l) : flops_(18.0 * l.channels * l.n) {
+    const int64_t out = ceil_div(l.side, l.stride), k = 9 * l.channels;
+    x_ = random_floats(l.side * l.side * l.channels), c_ = random_floats(out * out * l.n);
+    const Floats w = random_floats(k * l.n, 0.05F);
+    b_ = random_floats(packed_floats(row, l.n, k)), bias_ = random_floats(l.n);
+    pack_b(row, l.n, k, w.get(), l.n, 1, b_.get());
+    windows_ = {{l.side, out, 3, l.stride, 1, 1, l.side * l.channels},
+                {l.side, out, 3, l.stride, 1, 1, l.channels},
+                l.channels,
+                l.side * l.side * l.channels};
+    args_.m = out * out, args_.n = l.n, args_.k = k;
+    args_.a = x_.get(), args_.b = b_.get(), args_.windows = &windows_;
+    args_.c = c_.get(), args_.c_stride = l.n;
+    args_.epilogue.bias = bias_.get();
+    flops_ *= static_cast<double>(args_.m);
+    job_ = plan_matmul(row, args_);
+  }
+
+  double flops() const { return flops_; }
+  int runs() const { return static_cast<int>(std::clamp(4e-3 * 200e9 / flops_, 1.0, 64.0)); }
+  void operator()(Team& team) { team.run({&job_, 1}); }
+
+ private:
+  double flops_;
+  Floats x_, c_, b_, bias_;
+  MatmulWindows windows_;
+  MatmulArgs args_;
+  Job job_;
+};
+
 // The tails of a quantised model: bytes that the next product reads, or floats with a residual.
 class IntegerProduct {
  public:
@@ -571,6 +608,18 @@ void add_convolutions(const QmatmulRow& row, int threads) {
   add(cat(group, "/mean"), 1, [=](auto& state) { mean_benchmark(state, group); });
 }
 
+// Few output channels, as in the detection of text.
+void add_narrow_convolutions(const MatmulRow& row, int threads) {
+  const std::string group = cat(row.name, "/3x3/threads", threads);
+  for (const Layer& l : {Layer{160, 96, 24, 1}, {80, 96, 24, 1}, {640, 3, 16, 2}}) {
+    add(cat(group, "/", l.side, "x", l.side, "x", l.channels, "to", l.n, "by", l.stride), kRounds,
+        [=, &row](auto& state) {
+          Convolution convolution(row, l);
+          product_benchmark(state, convolution, Shares(), threads, group);
+        });
+  }
+}
+
 template <class Row>
 void add_products(const Row& row, int64_t m, int threads) {
   const Shape shapes[] = {{m, 768, 768, Tail::residual},
@@ -615,6 +664,10 @@ void add_all() {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
     for (const int64_t m : {128, 32, 1024, 1}) add_products(row, m, threads);
     add_products(row, 128, 1);
+  }
+  for (const MatmulRow& row : convolution_rows()) {
+    if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
+    for (const int t : {1, threads}) add_narrow_convolutions(row, t);
   }
   for (const QmatmulRow& row : qmatmul_rows()) {
     if (!why_not(row, {.winograd = {.on = true, .rows = 1, .columns = 1}}, this_device()).empty() ||

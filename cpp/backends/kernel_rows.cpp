@@ -37,7 +37,7 @@ struct Isas {
   std::string_view name;
   bool converts;
   auto operator()(const LinearParams&) const { return isa_in(matmul_rows(), name); }
-  auto operator()(const ConvParams&) const { return isa_in(matmul_rows(), name); }
+  auto operator()(const ConvParams&) const { return isa_in(convolution_rows(), name); }
   auto operator()(const QProductParams&) const { return isa_in(qmatmul_rows(), name); }
   auto operator()(const QDepthwiseParams&) const { return isa_in(qdepthwise_rows(), name); }
   auto operator()(const WinogradParams&) const { return isa_in(matmul_rows(), name); }
@@ -68,6 +68,20 @@ struct Isas {
 };
 
 }  // namespace
+
+MatmulProblem problem_of(const ConvParams& params) {
+  MatmulProblem problem;
+  problem.n = params.n;
+  problem.k = params.k();
+  const auto axis = [](const WindowParams& w) {
+    return WindowSteps{
+        .kernel = w.kernel, .stride = w.stride, .dilation = w.dilation, .begin = w.begin};
+  };
+  MatmulWindows windows{{}, axis(params.windows.back()), params.channels, 0};
+  if (params.windows.size() > 1) windows.y = axis(params.windows.front());
+  problem.windows = windows;
+  return problem;
+}
 
 bool converts(const Plan& plan, const Step& step) {
   if (!std::holds_alternative<CopyParams>(step.params)) return false;

@@ -93,7 +93,7 @@ class Verifier {
     const bool floats = c.tensor.dtype() == DType::f32, bytes = c.tensor.dtype() == DType::s8;
     expect(sane && (floats || bytes) && c.tensor.rank() == 1, "the weight '", c.name,
            "' does not have the form of its packing");
-    const auto size = floats ? packed_size(matmul_rows(), p, packed_floats)
+    const auto size = floats ? packed_size(convolution_rows(), p, packed_floats)
                              : packed_size(qmatmul_rows(), p, packed_bytes);
     expect(size.has_value(), "the weight '", c.name, "' is packed for '", p.kernel,
            "', which is no kernel for ", c.tensor.dtype());
@@ -198,7 +198,11 @@ class Verifier {
     }
     expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
     if (const auto* linear = std::get_if<LinearParams>(&s.params)) weight(s, linear->n, linear->k);
-    if (const auto* conv = std::get_if<ConvParams>(&s.params)) weight(s, conv->n, conv->k());
+    if (const auto* conv = std::get_if<ConvParams>(&s.params)) {
+      weight(s, conv->n, conv->k());
+      const std::string why = matmul_row(s.kernel).refuse(problem_of(*conv));
+      expect(why.empty(), "'", s.kernel, "' does not take its windows: ", why);
+    }
     if (const auto* product = std::get_if<QProductParams>(&s.params)) {
       weight(s, product->n, product->k());
       if (is_winograd(qmatmul_row(s.kernel).unit)) patches(product->windows);

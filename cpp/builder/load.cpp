@@ -36,7 +36,7 @@ class Reselect {
   Reselect(Plan& plan, Step& step) : plan_(plan), step_(step) {}
 
   void operator()(const LinearParams& p) { product(select_linear(p.n, p.k, forced())); }
-  void operator()(const ConvParams& p) { product(select_matmul(p.n, p.k(), true, forced())); }
+  void operator()(const ConvParams& p) { product(select_convolution(p, forced())); }
   void operator()(const QProductParams& p) {
     const Tensor matrix = unpacked(weight());
     const std::span codes(matrix.as<int8_t>(), static_cast<size_t>(matrix.count()));

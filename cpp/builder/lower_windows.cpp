@@ -282,15 +282,17 @@ class ConvolutionLowering {
   void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first, int64_t count) {
     const Tensor matrix = taps_by_channels(weights_, first, count);
     const int64_t channels = weights_.shape()[1];
-    const auto choice = select_matmul(count, matrix.shape()[0], true, l_.forced());
+    const bool pointwise = is_pointwise(geometry_, conv_);
+    ConvParams params{count, channels, geometry_.windows, then_};
+    const auto choice = pointwise ? select_matmul(count, channels, true, l_.forced())
+                                  : select_convolution(params, l_.forced());
     Step step{.op = "",
-              .params = ConvParams{count, channels, geometry_.windows, then_},
+              .params = std::move(params),
               .inputs = {},
               .outputs = {y},
               .kernel = std::string(choice.row->name),
               .nodes = origin_,
               .rejected = choice.rejected};
-    const bool pointwise = is_pointwise(geometry_, conv_);
     if (pointwise) step.params = LinearParams{count, channels, then_};
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
     step.inputs = {pointwise ? l_.rows(x) : x, l_.make_constant(packed(name, matrix, step.kernel)),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "backends/kernel_rows.h"
 #include "kernels/qwinograd/rows.h"
 
 namespace planck {
@@ -21,8 +22,8 @@ Choice<MatmulRow> select_for(std::initializer_list<int64_t> rows, MatmulProblem 
     return sum;
   };
   return choose<MatmulRow>(
-      matmul_rows(), forced, [&](const MatmulRow& r) { return why_not(r, problem, this_device()); },
-      cost);
+      problem.windows ? convolution_rows() : matmul_rows(), forced,
+      [&](const MatmulRow& r) { return why_not(r, problem, this_device()); }, cost);
 }
 
 MatmulProblem product_of(int64_t n, int64_t k, bool constant) {
@@ -41,6 +42,10 @@ Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::
 
 Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced) {
   return select_for({kFewRows, kTypicalRows}, product_of(n, k, true), forced);
+}
+
+Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string& forced) {
+  return select_for({kTypicalRows}, problem_of(params), forced);
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/team.h"
+#include "base/vector_units.h"
 #include "guarded.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/matmul/rows.h"
@@ -445,7 +446,7 @@ TEST(MatmulEpilogue, GeluInTheKernelEqualsTheProgram) {
 }
 
 TEST(MatmulPacking, UnpackIsTheInverse) {
-  for (const MatmulRow& row : matmul_rows()) {
+  for (const MatmulRow& row : convolution_rows()) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {50, 13}, {96, 8}, {101, 6}}) {
       for (const bool transposed : {false, true}) {
         const int64_t rs = transposed ? 1 : n, cs = transposed ? k : 1;
@@ -457,11 +458,42 @@ TEST(MatmulPacking, UnpackIsTheInverse) {
         for (int64_t i = 0; i < n * k; ++i) ASSERT_EQ(back[i], b[i]);
         double all = 0, inside = 0;  // so the padding is zero
         for (const float x : packed.span()) all += std::abs(x);
-        for (const float x : b.span()) inside += std::abs(x);
+        for (const float x : b.span()) inside += (row.pairs ? 2 : 1) * std::abs(x);
         EXPECT_NEAR(all, inside, 1e-9 * inside);
       }
     }
   }
+}
+
+// Rows of pairs are chosen where 8 columns more would fill a register for nothing, but not where
+// 512 bits are as slow as two halves; they know what they cannot do.
+TEST(MatmulRows, PairsAreForNarrowConvolutions) {
+  const MatmulRow& pairs = matmul_row("matmul_f32f32f32_16x24x1_avx512");
+  const MatmulRow& narrow = matmul_row("matmul_f32f32f32_4x24x1_avx2");
+  MatmulProblem problem{.m = 128, .n = 24, .k = 864};
+  Device wide;
+  wide.best = Isa::avx512;
+  EXPECT_NE(why_not(pairs, problem, wide), "");
+  const WindowSteps axis{.kernel = 3, .begin = 1};
+  problem.windows = MatmulWindows{axis, axis, 96, 0};
+  EXPECT_EQ(why_not(pairs, problem, wide), "");
+  EXPECT_EQ(prior_cycles(pairs, problem) < prior_cycles(narrow, problem), !halves_512());
+  EXPECT_LT(prior_cycles(pairs, problem),
+            prior_cycles(matmul_row("matmul_f32f32f32_12x32x1_avx512"), problem));
+  const MatmulWindows once[] = {{{.kernel = 3, .stride = 4}, axis, 96, 0},
+                                {axis, {.kernel = 3, .dilation = 2}, 96, 0},
+                                {axis, {.kernel = 3, .begin = 3}, 96, 0},
+                                {axis, {.kernel = 3, .begin = -1}, 96, 0},
+                                {{}, axis, 96, 0}};
+  for (const MatmulWindows& windows : once) {
+    problem.windows = windows;
+    EXPECT_NE(why_not(pairs, problem, wide), "");
+  }
+  GuardedFloats x(64);
+  MatmulArgs args;
+  args.m = args.n = args.k = 8, args.a_stride = args.c_stride = 8;
+  args.a = args.b = x.data(), args.c = x.data();
+  EXPECT_THROW(plan_matmul(pairs, args), InternalError);
 }
 
 TEST(MatmulRows, ReasonsAndPriors) {

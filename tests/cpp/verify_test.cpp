@@ -172,6 +172,47 @@ TEST(Verify, DepthwiseConvolutionsOfBytes) {
   expect_refused(plan, "no kernel of its family");
 }
 
+// A 3x3 convolution of 5 channels by a kernel of pairs, which takes neither other windows nor
+// products, nor weights that are half as long.
+TEST(Verify, WindowsOfPairs) {
+  Plan good = convolves();
+  const WindowParams three{.kernel = 3, .begin = 1};
+  const std::string kernel = "matmul_f32f32f32_16x24x1_avx512";
+  std::byte* bytes = nullptr;
+  const Tensor matrix = Tensor::make(DType::f32, {45, 5}, &bytes);
+  std::fill_n(bytes, matrix.bytes(), std::byte{0});
+  const int32_t weight = good.steps[0].inputs[1];
+  good.constants[0] = packed("w", matrix, kernel);
+  PlanBuffer& buffer =
+      good.buffers[static_cast<size_t>(good.values[static_cast<size_t>(weight)].buffer)];
+  buffer = {BufferKind::constant, 0, Dim(good.constants[0].tensor.count()), 4};
+  good.values[static_cast<size_t>(weight)].dtype = DType::f32;
+  good.values[static_cast<size_t>(weight)].shape = {buffer.elements};
+  retype(good, good.steps[0].inputs[0], DType::f32);
+  good.steps[0].inputs = {good.steps[0].inputs[0], weight, -1, -1};
+  ConvParams params{5, 5, {three, three}, {}};
+  good.steps[0].params = params;
+  good.steps[0].kernel = kernel;
+  verify_plan(good);
+  ASSERT_EQ(good.constants[0].tensor.count(), 45 * 24 * 2);
+  for (int i = 0; i < 4; ++i) {
+    WindowParams other = three;
+    (i == 0 ? other.stride : i == 1 ? other.dilation : other.begin) = i == 0 ? 4 : i == 1 ? 2 : 3;
+    if (i == 3) other = {.kernel = 3, .begin = -1};
+    Plan plan = good;
+    std::get<ConvParams>(plan.steps[0].params).windows[static_cast<size_t>(i) % 2] = other;
+    expect_refused(plan, i == 3 ? "begin" : "does not take its windows");
+  }
+  Plan plan = good;
+  plan.steps[0].params = LinearParams{5, 45, {}};
+  expect_refused(plan, "no kernel of its family");
+  plan.steps[0].params = WinogradParams{5, 5, 1, 1, {}};
+  expect_refused(plan, "no kernel of its family");
+  plan = good;
+  plan.constants[0].packing.kernel = "matmul_f32f32f32_4x24x1_avx2";
+  expect_refused(plan, "does not have the size of its packing");
+}
+
 // A 3x3 convolution of 5 channels by Winograd: its kernel reads windows of no other kind.
 TEST(Verify, WindowsOfWinograd) {
   Plan good = convolves();

@@ -123,6 +123,15 @@ struct Convolution {
   GuardedFloats x, w, bias, residual, out;
 };
 
+std::vector<MatmulRow> rows_for(const Picture& p) {
+  const MatmulProblem problem{.windows = MatmulWindows{p.y, p.x, p.channels, p.image_step()}};
+  std::vector<MatmulRow> all;
+  for (const MatmulRow& row : convolution_rows()) {
+    if (why_not(row, problem, this_device()).empty()) all.push_back(row);
+  }
+  return all;
+}
+
 // The first row that runs says which bits the others have to give.
 void expect_same(Convolution& c, const MatmulRow& row, int threads, std::vector<float>& expected) {
   const std::vector<float> got = c.run(row, threads);
@@ -139,8 +148,7 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
                   static_cast<int64_t>(random() % 40) + 1);
     SCOPED_TRACE(testing::PrintToString(c.p));
     std::vector<float> expected;
-    for (const MatmulRow& row : matmul_rows()) {
-      if (!this_device().has(row.isa)) continue;
+    for (const MatmulRow& row : rows_for(c.p)) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
@@ -170,8 +178,7 @@ TEST(Convolutions, BandsOfEveryWidthHaveTheSameBits) {
     Convolution c(p, 17 + i);
     SCOPED_TRACE(testing::PrintToString(p));
     std::vector<float> expected;
-    for (const MatmulRow& row : matmul_rows()) {
-      if (!this_device().has(row.isa)) continue;
+    for (const MatmulRow& row : rows_for(c.p)) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
     }
@@ -192,8 +199,7 @@ TEST(Convolutions, ProgramsHaveTheSameBitsOnEveryRow) {
     Convolution c(p, static_cast<int64_t>(random() % 40) + 1);
     SCOPED_TRACE(testing::PrintToString(p));
     std::vector<float> expected;
-    for (const MatmulRow& row : matmul_rows()) {
-      if (!this_device().has(row.isa)) continue;
+    for (const MatmulRow& row : rows_for(c.p)) {
       std::vector<float> got = c.run(row, 1);
       const EltOperand operands[] = {
           {got.data(), c.n, 1}, {c.residual.data(), c.n, 1}, {c.bias.data(), 0, 1}};

@@ -49,9 +49,10 @@ bool is_narrow(const GemmTile& tile, Isa isa, int64_t columns) {
   return knows_columns(isa) && columns <= vector_floats(isa) && columns < tile.columns;
 }
 
-GemmRecipe recipe_of(Isa isa, int rows, int columns) {
-  GemmRecipe recipe{.isa = isa, .half = isa >= Isa::avx512 && columns % 16 != 0, .rows = rows};
-  recipe.vectors = columns / vector_floats(recipe);
+GemmRecipe recipe_of(Isa isa, int rows, int columns, bool pairs = false) {
+  const bool half = isa >= Isa::avx512 && columns % 16 != 0 && !pairs;
+  GemmRecipe recipe{.isa = isa, .half = half, .rows = rows, .pairs = pairs};
+  recipe.vectors = columns / vector_columns(recipe);
   return recipe;
 }
 
@@ -176,14 +177,28 @@ GemmTile gemm_tile(Isa isa, int rows, int columns, Stream stream) {
   return tile;
 }
 
+GemmTile pair_tile(int pairs, int columns) {
+  GemmTile tile;
+  tile.rows = pairs;
+  tile.columns = columns;
+  tile.pairs = true;
+  for (int r = 1; r <= pairs; ++r) {
+    GemmRecipe recipe = recipe_of(Isa::avx512, r, columns, true);
+    recipe.panels = tile.panels[r] = panels_for(recipe, false);
+    tile.prefetches[r] = prefetches(recipe);
+  }
+  return tile;
+}
+
 bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks) {
   GemmTile special;
   special.rows = is_narrow(tile, isa, blocks.columns) ? kNarrowRows : tile.rows;
   special.columns = tile.columns;
   special.once = tile.once;
+  special.pairs = tile.pairs;
   const auto shape = [&](int rows, int panels) {
-    GemmRecipe recipe = recipe_of(isa, rows, tile.columns);
+    GemmRecipe recipe = recipe_of(isa, rows, tile.columns, tile.pairs);
     recipe.panels = panels;
     recipe.once = tile.once;
     return recipe;
@@ -237,7 +252,7 @@ int64_t columns_in_l1(const GemmTile& tile, const GemmBlock& block, int64_t pane
   constexpr int64_t kBytes = 16 << 10;
   const GemmCall& call = block.call;
   if (block.c_is_near) return panels * tile.columns;
-  const int64_t bytes = panels * tile.columns * call.k * call.lines * int64_t{sizeof(float)};
+  const int64_t bytes = panels * panel_floats(tile) * call.k * call.lines * int64_t{sizeof(float)};
   return panels * tile.columns * std::max<int64_t>(1, kBytes / std::max<int64_t>(1, bytes));
 }
 

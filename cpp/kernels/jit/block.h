@@ -15,6 +15,7 @@ struct GemmTile {
   int panels[kMaxRows + 1] = {};      // 1 where one panel fills them
   int prefetches[kMaxRows + 1] = {};  // of such a call, in every four k
   bool once = false;                  // as in GemmRecipe
+  bool pairs = false;                 // the same; rows of the tile are pairs
 };
 
 // Whether B comes from memory and is read once (GemmRecipe): then one panel at a time is fastest,
@@ -23,6 +24,8 @@ enum class Stream : uint8_t { none, together, alone };
 
 // AVX-512 takes vectors of 16 columns, or of 8 where the columns are no multiple of 16.
 GemmTile gemm_tile(Isa isa, int rows, int columns, Stream stream = Stream::none);
+// So many pairs of rows, without kernels before `specialize`.
+GemmTile pair_tile(int pairs, int columns);
 
 // What is multiplied with one tile: blocks of at most two heights, all of `columns` columns.
 struct GemmBlocks {
@@ -39,6 +42,8 @@ struct GemmSource {
 // tile is as it was.
 bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks);
+// Of packed B, for one k.
+constexpr int64_t panel_floats(const GemmTile& tile) { return tile.columns * (tile.pairs ? 2 : 1); }
 // Whether kernels of the tile know how many columns the last panel has.
 constexpr bool knows_columns(Isa isa) { return isa == Isa::avx2; }
 // Whether a tile has kernels for rows that lie anywhere.
@@ -47,9 +52,9 @@ bool takes_scattered(const GemmTile& tile, Isa isa, int64_t columns);
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {
   GemmCall call;             // the first row and column; mask and prefetch are filled in here
-  int64_t rows = 0;          // of A and C
+  int64_t rows = 0;          // of A and C; or pairs of them
   int64_t columns = 0;       // of C; the last panel may be partial
-  int64_t panel_stride = 0;  // floats from panel to panel, at least k * tile columns
+  int64_t panel_stride = 0;  // floats from panel to panel, at least k * panel_floats
   // Brought into L2 while this block is computed, evenly over it: what the core works on next.
   const float* prefetch = nullptr;
   int64_t prefetch_bytes = 0;

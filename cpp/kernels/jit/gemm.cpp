@@ -4,6 +4,8 @@
 //   rdi: the call; rax: k left; rdx: row stride of A; a_bases: every third row of A, the two rows
 //     behind it by [base + rdx] and [base + 2 * rdx]; b_bases: the same for the panels of B.
 //     Scattered rows have a register each, and rdx is the way that all of them have come.
+// Pairs are rows of the tile like any other, whose values are 64 bits; only bias, residual and C
+// know of the two rows.
 #include "kernels/jit/gemm.h"
 
 #include <xbyak/xbyak.h>
@@ -68,7 +70,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     const bool exists = r_.exist == 0 || (r_.masked && r_.panels == 1 && !evex_ && r_.exist > 0 &&
                                           columns_ <= r_.vectors);
     if (!fits || !exists || (r_.streams && r_.masked) || (r_.strided && r_.panels > 1) ||
-        r_.isa < Isa::avx2 || (r_.half && r_.isa < Isa::avx512)) {
+        r_.isa < Isa::avx2 || (r_.half && r_.isa < Isa::avx512) || (r_.pairs && !pairs_fit())) {
       throw InternalError("no GEMM kernel of ", r_.rows, " rows, ", r_.vectors, " vectors, ",
                           r_.panels, " panels for ", r_.isa);
     }
@@ -81,6 +83,9 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   bool scattered_fit() const {
     return r_.rows < kScatteredRows || (r_.rows == kScatteredRows && r_.panels <= 3);
   }
+  bool pairs_fit() const {
+    return evex_ && !r_.half && !r_.strided && !r_.scattered && !r_.streams && !stepping();
+  }
   int spare() const { return registers() - r_.rows * columns_; }
 
   Xbyak::Xmm vector(int index) const {
@@ -91,6 +96,10 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   Xbyak::Xmm input(int index) const { return vector(r_.rows * columns_ + index); }
   int vector_bytes() const { return floats_ * 4; }
   int panel_bytes() const { return vector_bytes() * r_.vectors; }
+  // Of C, for a vector and for the tile; of A, for a k.
+  int column_bytes() const { return vector_columns(r_) * 4; }
+  int row_bytes() const { return columns_ * column_bytes(); }
+  int a_bytes() const { return r_.pairs ? 8 : 4; }
 
   void generate() {
     Xbyak::Label tile, done;
@@ -145,7 +154,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // that, before it.
   bool spreads_prefetch() const {
     constexpr int kFew = 12;  // lines, which hold up nothing
-    const int lines = r_.rows * (columns_ * vector_bytes() + 63) / 64;
+    const int lines = r_.rows * (row_bytes() + 63) / 64;
     return !r_.lines && !r_.scattered && r_.panels <= 3 && lines > kFew;
   }
   int spread_k() const { return kUnroll * r_.rows; }
@@ -171,9 +180,12 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     prefetch_operands();
   }
   void prefetch_rows(const auto& prefetch) {
+    if (r_.pairs) find_second();
     for (int i = 0; i < r_.rows; ++i) {
-      for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64)
+      for (int byte = 0; byte < row_bytes(); byte += 64) {
         prefetch(ptr[pointer + byte]);
+        if (r_.pairs) prefetch(ptr[pointer + second + byte]);
+      }
       lea(pointer, ptr[pointer + pointer_stride * 4]);
     }
   }
@@ -228,12 +240,16 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   Xbyak::Address a_address(int row, int step) const {
     if (r_.scattered) return ptr[a_rows[row] + a_way + 4 * step];
-    return ptr[based(a_bases, a_stride, row) + 4 * step];
+    return ptr[based(a_bases, a_stride, row) + a_bytes() * step];
   }
   Xbyak::Address b_address(int column, int step) const {
     const int in_panel = column % r_.vectors * vector_bytes();
     if (r_.strided) return ptr[b_bases[0] + in_panel];  // the base moves with every k
     return ptr[based(b_bases, b_stride, column / r_.vectors) + (in_panel + step * panel_bytes())];
+  }
+
+  void broadcast(const Xbyak::Xmm& to, const Xbyak::Address& from) {
+    r_.pairs ? vbroadcastsd(Xbyak::Zmm(to.getIdx()), from) : vbroadcastss(to, from);
   }
 
   void one_k(int step) {
@@ -242,11 +258,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
       for (int i = 0; i < r_.rows; ++i) {
         // Two scratch registers where there are two: the broadcast need not wait for the last use.
         const Xbyak::Xmm a = input(columns_ + (spare() > columns_ + 1 ? i % 2 : 0));
-        vbroadcastss(a, a_address(i, step));
+        broadcast(a, a_address(i, step));
         for (int j = 0; j < columns_; ++j) vfmadd231ps(sum(i, j), a, input(j));
       }
     } else {
-      for (int i = 0; i < r_.rows; ++i) vbroadcastss(input(i), a_address(i, step));
+      for (int i = 0; i < r_.rows; ++i) broadcast(input(i), a_address(i, step));
       for (int j = 0; j < columns_; ++j) {
         const Xbyak::Xmm b = input(r_.rows + (spare() > r_.rows + 1 ? j % 2 : 0));
         vmovups(b, b_address(j, step));
@@ -265,7 +281,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   }
 
   void advance(int steps) {
-    advance_a(4 * steps);
+    advance_a(a_bytes() * steps);
     if (r_.strided) return;
     for (int i = 0; 3 * i < r_.panels; ++i) add(b_bases[i], panel_bytes() * steps);
   }
@@ -294,6 +310,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     } else {
       mov(a_jump, PLANCK_FIELD(a_line));
       sub(a_jump, PLANCK_FIELD(k));
+      if (r_.pairs) sub(a_jump, PLANCK_FIELD(k));
       shl(a_jump, 2);
     }
     L(line);
@@ -336,7 +353,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     cmovz(residual_row, c_row);
     align(32);
     L(loop);
-    for (int byte = 0; byte < columns_ * vector_bytes(); byte += 64) {
+    for (int byte = 0; byte < row_bytes(); byte += 64) {
       prefetcht0(ptr[residual_row + byte]);
       if (!r_.streams) prefetchw(ptr[c_row + byte]);
     }
@@ -388,7 +405,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     if (!r_.masked) return;
     mov(pointer, PLANCK_FIELD(mask));
     for (int j = 0; j < columns_; ++j) {
-      if (evex_) {
+      if (r_.pairs) {
+        const Xbyak::Ymm columns(temporary().getIdx());
+        vmovups(columns, ptr[pointer + j * column_bytes()]);
+        vptestmd(opmask(j), columns, columns);
+      } else if (evex_) {
         vmovups(temporary(), ptr[pointer + j * vector_bytes()]);
         vptestmd(opmask(j), temporary(), temporary());
       } else {
@@ -397,7 +418,44 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     }
   }
 
+  // --- pairs: eight columns of two rows, which alternate in a vector.
+
+  void find_second() {
+    mov(second, PLANCK_FIELD(apart));
+    imul(second, pointer_stride);
+    shl(second, 2);
+  }
+  // Floats as the lower halves of 64 bits.
+  void load_apart(const Xbyak::Xmm& to, const Xbyak::Address& from, int column) {
+    if (r_.masked) {
+      vpmovzxdq(to | opmask(column) | T_z, from);
+    } else {
+      vpmovzxdq(to, from);
+    }
+  }
+  void load_pair(const Xbyak::Xmm& to, const Xbyak::Reg64& row, int column) {
+    const Xbyak::Xmm upper = input(1);
+    load_apart(to, ptr[row + column * column_bytes()], column);
+    load_apart(upper, ptr[row + second + column * column_bytes()], column);
+    vpsllq(upper, upper, 32);
+    vporq(to, to, upper);
+  }
+  // The register is not needed any more.
+  void store_pair(const Xbyak::Reg64& row, int column, const Xbyak::Xmm& value) {
+    const auto store_lower = [&](const Xbyak::Address& to) {
+      r_.masked ? vpmovqd(to | opmask(column), value) : vpmovqd(to, value);
+    };
+    store_lower(ptr[row + column * column_bytes()]);
+    vpsrlq(value, value, 32);
+    store_lower(ptr[row + second + column * column_bytes()]);
+  }
+
+  // What belongs to columns is the same for both rows of a pair.
   void load(const Xbyak::Xmm& to, const Xbyak::Reg64& row, int column) {
+    if (r_.pairs) {
+      load_apart(to, ptr[row + column * column_bytes()], column);
+      return vmovsldup(to, to);
+    }
     const Xbyak::Address from = ptr[row + column * vector_bytes()];
     if (!r_.masked) {
       vmovups(to, from);
@@ -408,6 +466,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     }
   }
   void store(const Xbyak::Reg64& row, int column, const Xbyak::Xmm& value) {
+    if (r_.pairs) return store_pair(row, column, value);
     const Xbyak::Address to = ptr[row + column * vector_bytes()];
     if (r_.streams) {
       vmovntps(to, value);
@@ -450,6 +509,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
 
   void load_sums() {
     Xbyak::Label fresh, loaded;
+    if (r_.pairs) return zero_sums();
     load_masks();
     test(byte[call + offsetof(GemmCall, flags)], kLoadC);
     jz(fresh, T_NEAR);
@@ -483,9 +543,10 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     test(pointer, pointer);
     jz(none, T_NEAR);
     mov(pointer_stride, PLANCK_FIELD(residual_stride));
+    if (r_.pairs) find_second();
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) {
-        load(temporary(), pointer, j);
+        r_.pairs ? load_pair(temporary(), pointer, j) : load(temporary(), pointer, j);
         vaddps(sum(i, j), sum(i, j), temporary());
       }
       lea(pointer, ptr[pointer + pointer_stride * 4]);
@@ -533,6 +594,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     L(plain);
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    if (r_.pairs) find_second();
     for (int i = 0; i < r_.rows; ++i) {
       for (int j = 0; j < columns_; ++j) store(pointer, j, sum(i, j));
       lea(pointer, ptr[pointer + pointer_stride * 4]);
@@ -587,6 +649,7 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     keep_constants(room);
     mov(pointer, PLANCK_FIELD(c));
     mov(pointer_stride, PLANCK_FIELD(c_stride));
+    if (r_.pairs) find_second();
     for (int first = 0, count = 0; first < sums; first += count) {
       const int in_row = columns_ - first % columns_;
       count = std::min({room.together, sums - first, stepping() ? in_row : sums});
@@ -851,6 +914,8 @@ class GemmGenerator : public Xbyak::CodeGenerator {
   // In the store phase, where nothing else is needed any more.
   const Xbyak::Reg64 operand_pointers[kEltOperands - 1] = {rax, rdx, rcx, r8, r9, rsi, rbx};
   const Xbyak::Reg64 operand_table = rbp, scratch_ = r15;
+  // From the first row of a pair to its second, in bytes; before and behind the K loop.
+  const Xbyak::Reg64 second = r12;
   Xbyak::Label constants_;
   int kept_ = 0, first_kept_ = 0;  // constants in registers
   int at_ = 0;                     // among the sums that the epilogue works on

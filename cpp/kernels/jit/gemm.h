@@ -42,6 +42,9 @@ struct GemmCall {
   // The call goes on with the rows behind these, so many tiles in all; what points at rows then
   // points at those of the last one. One where rows are scattered or B is strided.
   int64_t tiles = 1;
+  // Recipes of pairs: from the first row of C of a pair to its second. C may be written twice where
+  // pairs overlap, so that kLoadC is not for them.
+  int64_t apart = 0;
 };
 
 enum GemmFlag : int64_t {
@@ -72,6 +75,10 @@ struct GemmRecipe {
   // C begins at a multiple of 64 bytes.
   bool streams = false;
   bool once = false;  // B comes from memory and is read once
+  // avx512: a row of the tile is a pair of rows of C. Their values of A lie side by side, k by k
+  // (two floats for each), and each value of B lies in memory twice, so that a vector has 8 columns
+  // of both rows and three have 24. Operands of an epilogue lie along columns or are scalars.
+  bool pairs = false;
   Epilogue epilogue = {};
   auto operator<=>(const GemmRecipe&) const = default;
 };
@@ -87,6 +94,8 @@ int prefetches(const GemmRecipe& recipe);
 // Floats in a vector; 1 for the portable level.
 constexpr int vector_floats(Isa isa) { return isa == Isa::avx2 ? 8 : isa >= Isa::avx512 ? 16 : 1; }
 constexpr int vector_floats(const GemmRecipe& r) { return vector_floats(r.isa) / (r.half ? 2 : 1); }
+// Columns of C in a vector.
+constexpr int vector_columns(const GemmRecipe& r) { return vector_floats(r) / (r.pairs ? 2 : 1); }
 
 // The same contract in C++, for panels of 16 columns: slow, and needs no instruction set.
 void gemm_portable(GemmCall* call);

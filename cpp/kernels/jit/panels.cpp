@@ -60,6 +60,11 @@ void zero_tail(const Panel& p, float* packed) {
   }
 }
 
+// In place, from the end on.
+void repeat(int64_t floats, int64_t copies, float* packed) {
+  for (int64_t i = floats - 1; i >= 0; --i) std::fill_n(packed + i * copies, copies, packed[i]);
+}
+
 }  // namespace
 
 void pack_panels(const PanelShape& shape, const float* b, int64_t row_stride, int64_t column_stride,
@@ -80,7 +85,8 @@ void pack_panels(const PanelShape& shape, const float* b, int64_t row_stride, in
       pack_anywhere(p, 0, packed);
     }
     zero_tail(p, packed);
-    packed += shape.k * shape.width;
+    if (shape.copies > 1) repeat(shape.k * shape.width, shape.copies, packed);
+    packed += shape.k * shape.width * shape.copies;
   }
 }
 
@@ -89,9 +95,9 @@ void unpack_panels(const PanelShape& shape, const float* packed, float* b, int64
   for (int64_t first = 0; first < shape.n; first += shape.width) {
     check_guard();
     const int64_t columns = std::min(shape.width, shape.n - first);
-    for (int64_t i = 0; i < shape.k; ++i, packed += shape.width) {
+    for (int64_t i = 0; i < shape.k; ++i, packed += shape.width * shape.copies) {
       float* to = b + i * row_stride + first * column_stride;
-      for (int64_t j = 0; j < columns; ++j) to[j * column_stride] = packed[j];
+      for (int64_t j = 0; j < columns; ++j) to[j * column_stride] = packed[j * shape.copies];
     }
   }
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/jit/panels.h"
+#include "kernels/matmul/pairs.h"
 #include "kernels/matmul/rows.h"
 
 namespace planck {
@@ -330,7 +331,7 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
   jit::GemmBlock block;
   block.rows = area.rows;
   block.columns = area.columns;
-  block.panel_stride = args.k * args.plan.tile.columns;
+  block.panel_stride = args.k * jit::panel_floats(args.plan.tile);
   block.call.a = args.windows != nullptr ? item.a : item.a + area.row * args.a_stride;
   block.call.a_stride = args.a_stride;
   block.call.c = c.first;
@@ -396,8 +397,11 @@ bool lies_in_place(const MatmulWindows& w) {
   return runs && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
-int64_t band_bytes(const MatmulWindows& w, int64_t rows) {
-  const WindowBand band = band_of(w, rows);
+WindowBand band_of(const MatmulArgs& args, int64_t rows) {
+  return args.plan.tile.pairs ? pair_band_of(*args.windows, rows) : band_of(*args.windows, rows);
+}
+int64_t band_bytes(const MatmulArgs& args, int64_t rows) {
+  const WindowBand band = band_of(args, rows);
   return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)}, "lines");
 }
 int64_t band_room() { return this_device().l2_bytes / 2; }
@@ -409,6 +413,7 @@ bool fits_band(const MatmulArgs& args) {
   constexpr int64_t kFewest = 6, kMost = 240;  // outputs of a line
   constexpr int64_t kManyLines = 32;           // that may be longer
   const MatmulWindows* w = args.windows;
+  if (args.plan.tile.pairs) return true;
   if (w == nullptr || args.batch_rank != 0 || !args.b_packed || !begins_inside(w->x) ||
       !begins_inside(w->y) || w->x.out < kFewest || w->x.kernel * w->channels < kShortest) {
     return false;
@@ -416,7 +421,7 @@ bool fits_band(const MatmulArgs& args) {
   if (lies_in_place(*w)) return true;
   const bool overlap = w->x.stride <= w->x.kernel && w->y.stride <= w->y.kernel;
   return overlap &&
-         (w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(*w, 1) <= band_room()));
+         (w->x.out <= kMost || (w->y.out >= kManyLines && band_bytes(args, 1) <= band_room()));
 }
 
 // Equal parts of `count`, the longer ones first.
@@ -453,7 +458,7 @@ int64_t floats_of_ends(const MatmulArgs& args) {
 int64_t scratch_of_band(const MatmulArgs& args) {
   const MatmulWindows& w = *args.windows;
   const int64_t rows = args.plan.band_rows;
-  if (args.plan.inner_from == args.plan.inner_to) return band_bytes(w, rows);
+  if (args.plan.inner_from == args.plan.inner_to) return band_bytes(args, rows);
   const int64_t ends = checked_mul(band_of(w, rows).lines, floats_of_ends(args), "ends of lines");
   const int64_t floats = checked_add(ends, w.x.kernel * w.channels, "ends of lines");
   return checked_mul(floats, int64_t{sizeof(float)}, "ends of lines");
@@ -478,12 +483,12 @@ void cut_bands(MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
   const MatmulWindows& w = *args.windows;
   const int64_t images = args.m / (w.x.out * w.y.out);
-  plan.in_place = lies_in_place(w);
+  plan.in_place = !plan.tile.pairs && lies_in_place(w);
   find_inner(args);
   const bool copies = !plan.in_place && plan.inner_from == plan.inner_to;
   const int64_t least = copies && images * w.y.out >= kLines * kFewTiles ? kLines : 1;
   plan.band_rows = std::min(std::max(kRows / w.x.out, least), w.y.out);
-  while (plan.band_rows > 1 && copies && band_bytes(w, plan.band_rows) > band_room()) {
+  while (plan.band_rows > 1 && copies && band_bytes(args, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
   plan.bands = ceil_div(w.y.out, plan.band_rows);
@@ -494,6 +499,9 @@ void cut_bands(MatmulArgs& args) {
   const int64_t enough = plan.tile.once ? stream_tiles(args) : kGatherTiles;
   plan.n_groups = band_groups(plan.n_panels, std::max<int64_t>(plan.m_blocks, 1), enough);
   args.cut.panels = ceil_div(plan.n_panels, plan.n_groups);
+  const int64_t weights = checked_mul(plan.n_panels * jit::panel_floats(plan.tile), args.k);
+  plan.keeps_weights =
+      plan.n_groups == 1 && weights <= this_device().l2_bytes / int64_t{sizeof(float)} / 4;
 }
 
 // Where the windows of a tile are read.
@@ -541,7 +549,11 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
   if (args.plan.inner_from < args.plan.inner_to) {
     return band_with_ends(args, picture, rows, lines);
   }
-  const WindowBand band = band_of(w, rows.count);
+  const WindowBand band = band_of(args, rows.count);
+  if (args.plan.tile.pairs) {
+    copy_pair_band(w, band, picture, rows.first, lines);
+    return {lines, band.pitch, 2 * w.channels, {}};
+  }
   copy_band(w, band, picture, rows.first, lines);
   return {lines, band.pitch, w.channels, {}};
 }
@@ -597,8 +609,9 @@ jit::GemmBlock band_block(const MatmulArgs& args, const Area& area, const Band& 
   block.call.a_stride = w.x.stride * band.step;
   block.call.lines = w.y.kernel;
   block.call.a_line = args.plan.scattered ? area.rows : w.y.dilation * band.pitch;
-  block.call.b = args.b + area.column * args.k;
+  block.call.b = args.b + area.column / args.plan.tile.columns * block.panel_stride;
   block.call.flags = last_flags(args);
+  if (args.plan.tile.pairs) block.call.apart = outputs_apart(w);
   return block;
 }
 
@@ -608,7 +621,7 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   const jit::GemmTile& tile = tile_for(args, block);
   if (block.call.a_places != nullptr) return jit::multiply(tile, block);
   const int64_t lines = block.rows / w.x.out;
-  block.rows = w.x.out;
+  block.rows = args.plan.line;
   block.prefetch_bytes /= lines;
   block.prefetch_then_bytes /= lines;
   for (int64_t y = 0; y < lines; ++y) {
@@ -626,12 +639,40 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   }
 }
 
-// What the worker reads next: the panel behind this one, or the first of the tile that it is likely
-// to take.
-void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
+// A share, with each panel, of the lines that the next tile reads and this one does not. False
+// where there are none.
+bool prefetch_lines(const MatmulArgs& args, int64_t tile, int64_t next, const Area& panel,
                     jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
+  const MatmulWindows& w = *args.windows;
+  if (next >= plan.m_blocks) return false;
+  struct Lines {
+    int64_t image, from, to;
+  };
+  const auto lines_of = [&](int64_t index) {
+    const Part rows = part_of(w.y.out, plan.bands, index % plan.bands);
+    const int64_t top = rows.first * w.y.stride - w.y.begin;
+    const int64_t end = top + (rows.count - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1;
+    return Lines{index / plan.bands, std::clamp<int64_t>(top, 0, w.y.in),
+                 std::clamp<int64_t>(end, 0, w.y.in)};
+  };
+  const Lines now = lines_of(tile), then = lines_of(next);
+  const int64_t from = now.image == then.image ? std::max(now.to, then.from) : then.from;
+  const int64_t floats = (then.to - from) * w.y.step, share = floats / plan.n_panels;
+  if (share <= 0) return false;
+  block.prefetch = args.a + then.image * w.image_step + from * w.y.step +
+                   panel.column / plan.tile.columns * share;
+  block.prefetch_bytes = share * static_cast<int64_t>(sizeof(float));
+  return true;
+}
+
+// What the worker reads next: the panel behind this one, or the first of the tile that it is likely
+// to take; where all weights stay in L2, the picture.
+void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, bool last,
+                    const Area& panel, jit::GemmBlock& block) {
+  const MatmulArgs::Plan& plan = args.plan;
   const int64_t next = tile_after(args, tile, worker);
+  if (plan.keeps_weights && prefetch_lines(args, tile, next, panel, block)) return;
   int64_t floats = block.panel_stride;
   if (!last) {
     block.prefetch = block.call.b + floats;
@@ -680,7 +721,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     const Area panel{all.row, column + at, all.rows, std::min(width, all.columns - at)};
     jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
     product.call.a_places = places;
-    prefetch_panel(args, tile, worker, at + width >= all.columns, product);
+    prefetch_panel(args, tile, worker, at + width >= all.columns, panel, product);
     prefetch_residual(args, tile, worker, panel, product);
     multiply_rows(args, product, band);
   }
@@ -710,7 +751,7 @@ void add_gather(MatmulArgs& args) {
   plan.scratch_bytes += round_up(checked_mul(floats, sizeof(float), "gathered windows"), 64);
 }
 
-void check(const MatmulArgs& args) {
+void check(const MatmulRow& row, const MatmulArgs& args) {
   if (args.m < 0 || args.n < 0 || args.k < 0 || args.batch_rank < 0 ||
       args.batch_rank > kMaxMatmulBatch) {
     throw InternalError("a product of ", args.m, " x ", args.n, " x ", args.k, " with ",
@@ -718,6 +759,9 @@ void check(const MatmulArgs& args) {
   }
   if (args.epilogue.bytes != nullptr && (args.epilogue.program == nullptr || args.batch_rank > 0)) {
     throw InternalError("a product in bytes without a program, or of a batch");
+  }
+  if (row.pairs && (args.windows == nullptr || args.batch_rank > 0 || !args.b_packed)) {
+    throw InternalError(row.name, " takes windows and packed weights alone");
   }
   if (args.windows != nullptr && args.windows->k() != args.k) {
     throw InternalError("windows of ", args.windows->k(), " elements for a product over ", args.k);
@@ -732,9 +776,17 @@ bool streams(const MatmulArgs& args) {
   const int64_t bytes =
       checked_mul(checked_mul(args.m, plan.items, "rows of C"), row, "bytes of C");
   const bool at_once = plan.bands > 0 || args.cut.k_block >= args.k;
-  return args.epilogue.bytes == nullptr && plan.strip == nullptr && at_once &&
+  return args.epilogue.bytes == nullptr && plan.strip == nullptr && at_once && !plan.tile.pairs &&
          lines(args.c_stride) && lines(plan.tile.columns) && args.n % plan.tile.columns == 0 &&
          bytes > this_device().l3_bytes;
+}
+
+// Whether the operands of the program are the same for each row of C.
+bool only_columns(const MatmulArgs& args) {
+  for (int i = 1; i < args.epilogue.program->operands; ++i) {
+    if (args.epilogue.operands[i].row_stride != 0) return false;
+  }
+  return true;
 }
 
 // The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
@@ -752,7 +804,7 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
     plan.relu = is_only(*program, EltOp::relu);
     plan.gelu = made && is_only(*program, EltOp::gelu_erf);
     const bool flag = plan.relu || plan.gelu;
-    if (made && !flag) {
+    if (made && !flag && (!plan.tile.pairs || only_columns(args))) {
       epilogue = jit::generated(*program, args.epilogue.operands).value_or(jit::Epilogue{});
     }
     plan.epilogue =
@@ -760,7 +812,7 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
     if (!plan.epilogue && !flag) plan.strip = eltwise_strip(row.isa);
   }
   const bool part = jit::knows_columns(row.isa) && args.n % plan.tile.columns != 0;
-  const bool special = source.lines || source.scattered || part;
+  const bool special = source.lines || source.scattered || part || plan.tile.pairs;
   if (made && special && !plan.epilogue) jit::specialize(plan.tile, row.isa, source, {}, blocks);
   if (!made || !streams(args)) return;
   jit::GemmTile streaming = plain;
@@ -776,7 +828,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   plan.scattered = jit::takes_scattered(plan.tile, row.isa, args.n) && !fills;
   cut_bands(args);
   const int64_t rows = checked_mul(plan.band_rows, w.x.out, "outputs of a band");
-  jit::GemmBlocks blocks{{w.x.out, 0}, args.n};
+  plan.line = plan.tile.pairs ? pairs_of_line(w) : w.x.out;
+  jit::GemmBlocks blocks{{plan.line, 0}, args.n};
   if (plan.scattered) {
     plan.places_offset = plan.scratch_bytes;
     const int64_t places = checked_mul(rows, w.y.kernel, "places");
@@ -799,10 +852,11 @@ jit::Stream stream_of(const MatmulRow& row, const MatmulArgs& args) {
 }  // namespace
 
 Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
-  check(args);
+  check(row, args);
   MatmulArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
+  plan.tile = row.pairs ? jit::pair_tile(row.tile_m / 2, row.tile_n)
+                        : jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);

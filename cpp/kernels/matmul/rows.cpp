@@ -15,23 +15,60 @@ using enum Isa;
 
 std::string never(const MatmulProblem&) { return ""; }
 
+bool overlaps(const WindowSteps& axis) {
+  return axis.dilation == 1 && axis.stride >= 1 && axis.stride <= axis.kernel && axis.begin >= 0 &&
+         axis.begin < axis.kernel;
+}
+
+// Pairs are copied: what few windows read is faster where it lies.
+std::string no_lines(const MatmulProblem& p) {
+  constexpr int64_t kFewestTaps = 4;
+  if (!p.windows) return "it takes two outputs of a line at a time: only convolutions have lines";
+  const WindowSteps &y = p.windows->y, &x = p.windows->x;
+  if (!overlaps(y) || !overlaps(x) || y.kernel * x.kernel < kFewestTaps) {
+    return "its lines serve neighbouring windows, and these do not overlap enough";
+  }
+  return "";
+}
+
 // What a row's name promises.
 #define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ...)                                      \
   static_assert(std::string_view(#name) == "matmul_" #a #b #c "_" #m "x" #n "x" #k "_" #isa, \
                 "a kernel's name carries its facts");
+#define PLANCK_MATMUL_PAIRS PLANCK_MATMUL
 #include "kernels/matmul/kernels.inc"
+#include "kernels/matmul/pairs.inc"
+#undef PLANCK_MATMUL_PAIRS
 #undef PLANCK_MATMUL
 
 constexpr MatmulRow kRows[] = {
 #define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ops, refuse) \
-  {#name, a, b, c, m, n, k, isa, ops, refuse},
+  {#name, a, b, c, m, n, k, isa, ops, refuse, false},
+#define PLANCK_MATMUL_PAIRS(name, a, b, c, m, n, k, isa, ops, refuse) \
+  {#name, a, b, c, m, n, k, isa, ops, refuse, true},
 #include "kernels/matmul/kernels.inc"
+#include "kernels/matmul/pairs.inc"
+#undef PLANCK_MATMUL_PAIRS
 #undef PLANCK_MATMUL
 };
+constexpr auto kGeneral = static_cast<size_t>(std::ranges::count(kRows, false, &MatmulRow::pairs));
+
+jit::PanelShape panels_of(const MatmulRow& row, int64_t n, int64_t k) {
+  return {n, k, row.tile_n, row.pairs ? 2 : 1};
+}
+
+// Cycles that the copy of pairs takes: every place of a picture, some lines more than once.
+double copy_cycles(const MatmulProblem& p) {
+  constexpr double kEach = 0.4;  // float
+  const WindowSteps &y = p.windows->y, &x = p.windows->x;
+  const int64_t floats = p.m * y.stride * x.stride * p.windows->channels;
+  return kEach * static_cast<double>(floats);
+}
 
 }  // namespace
 
-std::span<const MatmulRow> matmul_rows() { return kRows; }
+std::span<const MatmulRow> matmul_rows() { return std::span(kRows).first(kGeneral); }
+std::span<const MatmulRow> convolution_rows() { return kRows; }
 
 const MatmulRow& matmul_row(std::string_view name) {
   const auto* at = std::ranges::find(kRows, name, &MatmulRow::name);
@@ -59,23 +96,25 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   const double lost = row.isa >= Isa::avx512 ? 0.1 : 0.3;
   const double low_tile = p.m < row.tile_m ? 1 : 1 - lost * (1 - fill);
   // Only vectors of 512 bits: columns that are no multiple of 16 are read in halves anyway.
-  const bool wide = row.isa >= Isa::avx512 && row.tile_n % 16 == 0;
+  const bool wide = row.isa >= Isa::avx512 && (row.pairs || row.tile_n % 16 == 0);
   const double halves = wide && halves_512() ? 2 : 1;
-  return 2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
+  const double sums =
+      2 * halves * products * static_cast<double>(p.batch) / (row.ops_per_cycle * low_tile);
+  return row.pairs ? sums + copy_cycles(p) : sums;
 }
 
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
-  return checked_mul(round_up(n, row.tile_n), k, "packed weights");
+  return checked_mul(round_up(n, row.tile_n) * (row.pairs ? 2 : 1), k, "packed weights");
 }
 
 void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,
             int64_t column_stride, float* packed) {
-  jit::pack_panels({n, k, row.tile_n}, b, row_stride, column_stride, packed);
+  jit::pack_panels(panels_of(row, n, k), b, row_stride, column_stride, packed);
 }
 
 void unpack_b(const MatmulRow& row, int64_t n, int64_t k, const float* packed, float* b,
               int64_t row_stride, int64_t column_stride) {
-  jit::unpack_panels({n, k, row.tile_n}, packed, b, row_stride, column_stride);
+  jit::unpack_panels(panels_of(row, n, k), packed, b, row_stride, column_stride);
 }
 
 }  // namespace planck

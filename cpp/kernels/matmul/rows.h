@@ -2,6 +2,7 @@
 // Matrix products: C = epilogue(A x B), over a batch. Kernel rows, packing, tiles.
 // Every f32 row gives the same bits: one fused multiply-add for each k, in order (kernels/jit).
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@ struct MatmulProblem {
   DType a = DType::f32, b = DType::f32, c = DType::f32;
   int64_t m = 1, n = 1, k = 1, batch = 1;
   bool b_is_constant = true;  // packed once, when the plan is built
+  // Of a convolution; extents may be those of any picture.
+  std::optional<MatmulWindows> windows = {};
 };
 
 struct MatmulRow {
@@ -29,10 +32,13 @@ struct MatmulRow {
   Isa isa;
   double ops_per_cycle;  // of one core; a multiplication and an addition are two
   std::string (*refuse)(const MatmulProblem&);
+  bool pairs = false;  // as in jit::GemmRecipe: for windows alone
 };
 
 std::span<const MatmulRow> matmul_rows();
-const MatmulRow& matmul_row(std::string_view name);  // UsageError where there is none
+// Those for windows as well: first the rows for any product.
+std::span<const MatmulRow> convolution_rows();
+const MatmulRow& matmul_row(std::string_view name);  // any of them; UsageError where there is none
 
 // Empty where the row can run the problem on the device; else the reason.
 std::string why_not(const MatmulRow& row, const MatmulProblem& problem, const Device& device);
@@ -40,7 +46,8 @@ std::string why_not(const MatmulRow& row, const MatmulProblem& problem, const De
 // Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
 double prior_cycles(const MatmulRow& row, const MatmulProblem& problem);
 
-// Packed B: [ceil(n / tile_n)][k][tile_n], zeros where n ends; 64-byte aligned by the caller.
+// Packed B: [ceil(n / tile_n)][k][tile_n], zeros where n ends, and for pairs each element twice;
+// 64-byte aligned by the caller.
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k);
 // b[i * row_stride + j * column_stride] is B[i, j], so a transposed weight swaps the strides.
 void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,
@@ -111,7 +118,9 @@ struct MatmulArgs {
     int64_t c_pitch = 0, c_offset = 0;            // floats; where C lies in scratch before bytes
     // Windows that are read from a band: `bands` of an image, each at most `band_rows` of outputs.
     int64_t bands = 0, band_rows = 0;
-    bool in_place = false;  // the picture itself is the band
+    bool in_place = false;       // the picture itself is the band
+    bool keeps_weights = false;  // in every core's L2
+    int64_t line = 0;            // rows of a tile that a line of outputs makes, or pairs of them
     // Of a line of outputs, those with windows inside; the others alone are copied where kernels
     // take windows by their places. Nothing inside: bands are copied.
     int64_t inner_from = 0, inner_to = 0;

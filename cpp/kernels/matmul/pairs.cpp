@@ -1,0 +1,65 @@
+#include "kernels/matmul/pairs.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+
+namespace planck {
+namespace {
+
+int64_t places_of(const MatmulWindows& w) {
+  const int64_t strides = checked_mul(pairs_of_line(w) - 1, w.x.stride, "places of a line");
+  return checked_add(strides, w.x.kernel, "places of a line");
+}
+
+// Which places of a line of pairs read the picture, where it is shifted.
+struct Inside {
+  Inside(const WindowSteps& x, int64_t shift, int64_t places)
+      : shift(shift),
+        low(std::clamp<int64_t>(-shift, 0, places)),
+        high(std::clamp(x.in - shift, low, places)) {}
+  bool holds(int64_t place) const { return place >= low && place < high; }
+  const float* at(const WindowSteps& x, const float* line, int64_t place) const {
+    return holds(place) ? line + (place + shift) * x.step : nullptr;
+  }
+  int64_t shift, low, high;
+};
+
+void copy_line(const MatmulWindows& w, const float* line, float* to) {
+  const int64_t places = places_of(w);
+  const Inside a(w.x, -w.x.begin, places);
+  const Inside b(w.x, outputs_apart(w) * w.x.stride - w.x.begin, places);
+  const bool dense = w.x.step == w.channels;
+  for (int64_t place = 0, count = 0; place < places; place += count) {
+    // Places of both are one run in memory.
+    const bool run = dense && a.holds(place) && b.holds(place);
+    count = run ? std::min(a.high, b.high) - place : 1;
+    const int64_t floats = count * w.channels;
+    interleave_f32_avx512(a.at(w.x, line, place), b.at(w.x, line, place), floats, to);
+    to += 2 * floats;
+  }
+}
+
+}  // namespace
+
+WindowBand pair_band_of(const MatmulWindows& w, int64_t output_rows) {
+  const int64_t floats =
+      checked_mul(checked_mul(places_of(w), w.channels, "places of a line"), 2, "places of a line");
+  const int64_t lines = (output_rows - 1) * w.y.stride + w.y.kernel;
+  return {lines, round_up(floats, 16) + 16};
+}
+
+void copy_pair_band(const MatmulWindows& w, const WindowBand& band, const float* image,
+                    int64_t first, float* to) {
+  const int64_t floats = 2 * places_of(w) * w.channels;
+  for (int64_t i = 0; i < band.lines; ++i, to += band.pitch) {
+    const int64_t y = first * w.y.stride - w.y.begin + i;
+    if (y >= 0 && y < w.y.in) {
+      copy_line(w, image + y * w.y.step, to);
+    } else {
+      std::fill(to, to + floats, 0.0F);
+    }
+  }
+}
+
+}  // namespace planck
