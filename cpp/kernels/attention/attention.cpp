@@ -2,13 +2,13 @@
 // then strips of query rows, small enough that their scores stay in the fast caches, go through
 // scores, softmax and product.
 #include <algorithm>
+#include <limits>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/attention/live_keys.h"
 #include "kernels/attention/rows.h"
 #include "kernels/eltwise/rows.h"
-#include "kernels/jit/panels.h"
 
 namespace planck {
 namespace {
@@ -17,6 +17,8 @@ namespace {
 // key), and enough tiles for the cores; more rows than usual only where tiles are many.
 constexpr int64_t kMostRows = 256, kUsualRows = 128, kFewestRows = 32;
 constexpr int64_t kEnoughTiles = 12, kManyTiles = 24;
+constexpr int64_t kVector = 16;       // of the row functions
+constexpr int64_t kRowsTogether = 8;  // in one softmax
 
 int64_t tiles_of(const AttentionArgs& args, int64_t block) {
   const int64_t heads = checked_mul(args.batch, args.heads, "attention heads");
@@ -42,7 +44,7 @@ int64_t choose_strip(const AttentionArgs& args, int tile_m) {
 
 struct Scratch {
   float *keys, *values, *scores, *factors, *results;
-  float* mask;  // one row
+  float* mask;  // one row, for whole panels
   uint8_t* flags;
 };
 
@@ -57,7 +59,9 @@ int64_t results_floats(const AttentionArgs& args) {
   return args.program == nullptr ? 0 : checked_mul(args.plan.strip, args.dv, "attention results");
 }
 
-int64_t mask_floats(const AttentionArgs& args) { return args.mask == nullptr ? 0 : args.lk; }
+int64_t mask_floats(const AttentionArgs& args) {
+  return round_up(round_up(args.lk, args.plan.tile.columns), kVector);
+}
 
 // Each part begins on a line of its own.
 int64_t aligned(int64_t floats) { return round_up(floats, 16); }
@@ -88,35 +92,79 @@ Head head_of(const AttentionArgs& args, int64_t item, int64_t head) {
           args.out_bytes == nullptr ? nullptr : args.out_bytes + at(args.out_strides)};
 }
 
+struct Place {
+  Head head;
+  QueryRows rows;
+};
+
+Place place_of(const AttentionArgs& args, int64_t tile) {
+  const int64_t index = tile / args.plan.blocks;
+  const int64_t first = tile % args.plan.blocks * args.plan.block;
+  return {head_of(args, index / args.heads, index % args.heads),
+          {first, std::min(args.plan.block, args.lq - first)}};
+}
+
+// Scaled keys give scaled scores.
 void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch,
           const LiveKeys& live) {
   const int64_t width = args.plan.tile.columns;
+  const AttentionRow& row = *args.plan.row;
   int64_t at = 0;
   for (int i = 0; i < live.run_count; ++i) {
     const KeyRun& run = live.runs[i];
-    const float* k = head.k + run.first * args.k_strides.row;
-    const float* v = head.v + run.first * args.v_strides.row;
-    jit::pack_panels({run.count, args.d, width}, k, 1, args.k_strides.row,
-                     scratch.keys + at * args.d);
-    for (int64_t j = 0; j < args.dv; j += width) {
-      jit::pack_panels({std::min(width, args.dv - j), run.count, width}, v + j, args.v_strides.row,
-                       1, scratch.values + j * live.count + at * width);
-    }
+    const int64_t k_row = args.k_strides.row, v_row = args.v_strides.row;
+    row.pack_keys({head.k + run.first * k_row, run.count, k_row, args.d}, args.scale, width,
+                  scratch.keys + at * args.d);
+    row.pack_values({head.v + run.first * v_row, run.count, v_row, args.dv}, width,
+                    live.count * width, scratch.values + at * width);
     at += run.count;
   }
 }
 
 // Rows of a head are short and far apart, too short for the processor to see a stream in them, and
-// half of them lie in the L2 of another core.
-void fetch(const AttentionArgs& args, const Head& head, const LiveKeys& live, QueryRows rows) {
+// some of them lie in the L2 of another core. Of what a tile reads the parts from `from` up to
+// `to`, of as many as it has rows.
+void fetch(const AttentionArgs& args, const Place& place, const LiveKeys& live, int64_t from,
+           int64_t to) {
+  const Head& head = place.head;
+  const QueryRows& rows = place.rows;
+  const auto fetch_part = [&](const float* first, int64_t stride, int64_t count, int64_t columns) {
+    const int64_t begin = part_begin(count, from, rows.count);
+    const int64_t end = part_begin(count, to, rows.count);
+    jit::prefetch_rows(first + begin * stride, stride, end - begin, columns);
+  };
   for (int i = 0; i < live.run_count; ++i) {
     const KeyRun& run = live.runs[i];
     const int64_t k_row = args.k_strides.row, v_row = args.v_strides.row;
-    jit::prefetch_rows(head.k + run.first * k_row, k_row, run.count, args.d);
-    jit::prefetch_rows(head.v + run.first * v_row, v_row, run.count, args.dv);
+    fetch_part(head.k + run.first * k_row, k_row, run.count, args.d);
+    fetch_part(head.v + run.first * v_row, v_row, run.count, args.dv);
   }
   const int64_t q_row = args.q_strides.row;
-  jit::prefetch_rows(head.q + rows.first * q_row, q_row, rows.count, args.d);
+  fetch_part(head.q + rows.first * q_row, q_row, rows.count, args.d);
+}
+
+// What is added to the scores of a tile.
+struct TileMask {
+  const float* bias = nullptr;  // of each key, whole panels: the product adds it
+  const float* row = nullptr;   // of each key: the softmax adds it
+};
+
+// One mask for all rows, which the product adds; keys that only fill a vector get -inf. Where a
+// mask hides what is no number, a sum of both would not.
+TileMask mask_of(const AttentionArgs& args, const Head& head, const Scratch& s,
+                 const LiveKeys& live) {
+  const bool shared = head.mask != nullptr && args.mask_row == 0;
+  if (head.mask != nullptr ? !shared : live.count % kVector == 0) return {};
+  float* to = s.mask;
+  for (int i = 0; i < live.run_count; ++i) {
+    const KeyRun& run = live.runs[i];
+    for (int64_t j = run.first; j < run.first + run.count; ++j) {
+      *to++ = shared ? head.mask[j * args.mask_key] : 0.0F;
+    }
+  }
+  std::fill(to, s.mask + mask_floats(args), -std::numeric_limits<float>::infinity());
+  if (args.masked_rows_zero && shared) return {nullptr, s.mask};
+  return {s.mask, nullptr};
 }
 
 struct Strip {
@@ -133,7 +181,7 @@ float* first_score(const AttentionArgs& args, const Scratch& s, const Strip& str
 }
 
 void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch& s,
-                     const Strip& strip) {
+                     const Strip& strip, const float* bias) {
   const int64_t width = args.plan.tile.columns, first = first_panel(args, strip);
   jit::GemmBlock block;
   block.c_is_near = true;
@@ -147,23 +195,37 @@ void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch&
   block.call.c = s.scores;
   block.call.c_stride = args.plan.pitch;
   block.call.k = args.d;
+  block.call.bias = bias;
   jit::multiply(args.plan.tile, block);
 }
 
-// Leaves 1 / sum of each row in the factors: dv products a row are fewer than lk.
+// Rows [first, first + count) of a strip. Leaves 1 / sum of each in the factors: dv products a row
+// are fewer than lk.
 void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, const Strip& strip,
-             const LiveKeys& live) {
-  ScoreRow row{nullptr, strip.keys.count, args.scale,
-               nullptr, args.mask_key,    args.masked_rows_zero};
-  float* scores = first_score(args, s, strip);
-  for (int64_t i = 0; i < strip.rows; ++i) {
-    row.scores = scores + i * args.plan.pitch;
-    if (head.mask != nullptr && (i == 0 || args.mask_row != 0)) {
-      const float* mask = head.mask + (strip.row + i) * args.mask_row;
-      row.mask = live_mask(live, mask, s.mask) + strip.keys.first * args.mask_key;
-    }
-    const float sum = args.plan.row->softmax_row(row);
-    s.factors[i] = sum == 0 ? 0 : 1 / sum;
+             int64_t first, int64_t count, const LiveKeys& live, const TileMask& shared) {
+  const int64_t pitch = args.plan.pitch;
+  ScoreRows rows{first_score(args, s, strip) + first * pitch,
+                 count,
+                 pitch,
+                 strip.keys.count,
+                 shared.row,
+                 0,
+                 1,
+                 args.masked_rows_zero};
+  float* factors = s.factors + first;
+  const bool own = head.mask != nullptr && args.mask_row != 0;
+  if (!own) return args.plan.row->softmax_rows(rows, factors);
+  const float* mask = head.mask + (strip.row + first) * args.mask_row;
+  rows.mask_step = args.mask_key;
+  if (live.run_count == 1) {
+    rows.mask = mask + (live.runs[0].first + strip.keys.first) * args.mask_key;
+    rows.mask_row = args.mask_row;
+    return args.plan.row->softmax_rows(rows, factors);
+  }
+  rows.rows = 1;
+  for (int64_t i = 0; i < count; ++i, rows.scores += pitch) {
+    rows.mask = live_mask(live, mask + i * args.mask_row, s.mask);
+    args.plan.row->softmax_rows(rows, factors + i);
   }
 }
 
@@ -184,14 +246,7 @@ void multiply_values(const AttentionArgs& args, const Head& head, const Scratch&
   block.call.c_stride = stride;
   block.call.k = strip.keys.count;
   jit::multiply(args.plan.tile, block);
-  for (int64_t i = 0; i < strip.rows; ++i) {
-    float* to = out + i * stride;
-    if (s.factors[i] == 0) {
-      std::fill(to, to + args.dv, 0.0F);  // masked: zero even where V is not finite
-    } else {
-      args.plan.row->scale_row(to, args.dv, s.factors[i]);
-    }
-  }
+  args.plan.row->scale_rows({out, strip.rows, stride, args.dv}, s.factors);
 }
 
 void run_program(const AttentionArgs& args, const Head& head, const Scratch& s,
@@ -208,23 +263,46 @@ void run_program(const AttentionArgs& args, const Head& head, const Scratch& s,
   args.plan.strip_program(*args.program, to);
 }
 
+// The worker's next tile, if there is one.
+struct NextTile {
+  bool exists;
+  Place place;
+};
+
+NextTile next_tile(const AttentionArgs& args, int64_t tile, const Worker& worker) {
+  const int64_t next = tile + 1;
+  const int64_t tiles = tiles_of(args, args.plan.block);
+  if (next >= part_begin(tiles, worker.index + 1, worker.count)) return {};
+  return {true, place_of(args, next)};
+}
+
 void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   const auto& args = *static_cast<const AttentionArgs*>(raw);
-  const AttentionArgs::Plan& plan = args.plan;
-  const int64_t block = tile % plan.blocks;
-  const int64_t index = tile / plan.blocks;
-  const Head head = head_of(args, index / args.heads, index % args.heads);
   const Scratch scratch = split(args, worker);
-  const int64_t first = block * plan.block, end = std::min(first + plan.block, args.lq);
-  const QueryRows rows{first, end - first};
+  const Place place = place_of(args, tile);
+  const Head& head = place.head;
+  const QueryRows& rows = place.rows;
   const LiveKeys live = find_live_keys(args, head, rows, scratch.flags);
-  fetch(args, head, live, rows);
+  const int64_t tiles = tiles_of(args, args.plan.block);
+  if (tile == part_begin(tiles, worker.index, worker.count)) {
+    fetch(args, place, live, 0, rows.count);
+  }
   pack(args, head, scratch, live);
-  for (int64_t row = first; row < end; row += plan.strip) {
-    const KeyRun keys = strip_keys(args, live, (row - first) / plan.strip);
-    const Strip strip{row, std::min(plan.strip, end - row), keys};
-    multiply_scores(args, head, scratch, strip);
-    softmax(args, head, scratch, strip, live);
+  const TileMask mask = mask_of(args, head, scratch, live);
+  const NextTile next = next_tile(args, tile, worker);
+  const int64_t end = rows.first + rows.count;
+  for (int64_t row = rows.first; row < end; row += args.plan.strip) {
+    const KeyRun keys = strip_keys(args, live, (row - rows.first) / args.plan.strip);
+    const Strip strip{row, std::min(args.plan.strip, end - row), keys};
+    multiply_scores(args, head, scratch, strip, mask.bias);
+    // In pieces, between which the worker asks for what its next tile reads; keys are taken to be
+    // as live there as here.
+    for (int64_t i = 0, count = 0; i < strip.rows; i += count) {
+      count = std::min(kRowsTogether, strip.rows - i);
+      const int64_t at = row - rows.first + i;
+      if (next.exists) fetch(args, next.place, live, at, at + count);
+      softmax(args, head, scratch, strip, i, count, live, mask);
+    }
     multiply_values(args, head, scratch, strip, live);
     if (args.program != nullptr) run_program(args, head, scratch, strip);
   }
@@ -256,7 +334,7 @@ Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
                          aligned(plan.strip) + aligned(results_floats(args)) +
                          aligned(mask_floats(args));
   plan.scratch_bytes = checked_mul(floats, sizeof(float), "attention scratch") + flags_bytes(args);
-  return {run_tile, &args, tiles_of(args, plan.block)};
+  return {run_tile, &args, tiles_of(args, plan.block), true};
 }
 
 }  // namespace planck

@@ -25,8 +25,10 @@ constexpr AttentionRow kRows[] = {
    n,                                                \
    isa,                                              \
    ops,                                              \
-   attention_softmax_row_##isa,                      \
-   attention_scale_row_##isa,                        \
+   attention_pack_keys_##isa,                        \
+   attention_pack_values_##isa,                      \
+   attention_softmax_rows_##isa,                     \
+   attention_scale_rows_##isa,                       \
    attention_mark_keys_##isa,                        \
    attention_largest_##isa},
 #include "kernels/attention/kernels.inc"

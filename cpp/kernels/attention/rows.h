@@ -28,8 +28,10 @@ struct AttentionRow {
   int tile_m, tile_n;
   Isa isa;
   double ops_per_cycle;
-  SoftmaxRowFn softmax_row;
-  ScaleRowFn scale_row;
+  PackKeysFn pack_keys;
+  PackValuesFn pack_values;
+  SoftmaxRowsFn softmax_rows;
+  ScaleRowsFn scale_rows;
   MarkKeysFn mark_keys;
   LargestFn largest;
 };

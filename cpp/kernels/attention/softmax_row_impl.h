@@ -13,22 +13,30 @@ PLANCK_INLINE F16 only_first(F16 x, int64_t n) {
   return select(first_lanes(n), x, set1(kMinusInf));
 }
 
+// One row of ScoreRows.
+struct ScoreRow {
+  float* scores;
+  int64_t columns;
+  const float* mask;
+  int64_t mask_step;
+  bool masked_rows_zero;
+};
+
 // Where rows may be masked whole, -inf hides a score whatever it is, also NaN and inf.
-PLANCK_INLINE F16 masked(const ScoreRow& row, F16 scaled, F16 mask) {
-  const F16 sum = scaled + mask;
+PLANCK_INLINE F16 masked(const ScoreRow& row, F16 score, F16 mask) {
+  const F16 sum = score + mask;
   return row.masked_rows_zero ? select(mask == set1(kMinusInf), mask, sum) : sum;
 }
 
-// scale * s + mask for the sixteen columns from `column` on; n of them exist.
+// s + mask for the sixteen columns from `column` on; n of them exist.
 PLANCK_INLINE F16 logits(const ScoreRow& row, int64_t column, int64_t n) {
-  const F16 scaled = load(row.scores + column) * set1(row.scale);
-  if (row.mask == nullptr) return scaled;
+  const F16 score = load(row.scores + column);
   const float* mask = row.mask + column * row.mask_step;
-  if (row.mask_step == 0) return masked(row, scaled, set1(*mask));
-  if (row.mask_step == 1) return masked(row, scaled, n == 16 ? load(mask) : load_first(mask, n));
+  if (row.mask_step == 0) return masked(row, score, set1(*mask));
+  if (row.mask_step == 1) return masked(row, score, n == 16 ? load(mask) : load_first(mask, n));
   alignas(64) float lanes[16] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i] = mask[i * row.mask_step];
-  return masked(row, scaled, load(lanes));
+  return masked(row, score, load(lanes));
 }
 
 // Leaves the logits in the row; `logits` gives those of a column and how many exist from there on.
@@ -52,20 +60,16 @@ PLANCK_INLINE float find_max(const ScoreRow& row, Logits logits) {
 
 // The usual masks without their questions in the loop.
 float find_max(const ScoreRow& row) {
-  const F16 scale = set1(row.scale);
-  const auto scaled = [&](int64_t column) __attribute__((always_inline)) {
-    return load(row.scores + column) * scale;
-  };
   if (row.mask == nullptr) {
-    return find_max(
-        row, [&](int64_t column, int64_t)
-                 __attribute__((always_inline)) { return scaled(column); });
+    F16 top = set1(kMinusInf);
+    for (int64_t i = 0; i < row.columns; i += 16) top = max2(load(row.scores + i), top);
+    return max_lanes(top);
   }
   if (row.mask_step == 1 && !row.masked_rows_zero) {
     return find_max(
         row, [&](int64_t column, int64_t n) __attribute__((always_inline)) {
           const float* mask = row.mask + column;
-          return scaled(column) + (n == 16 ? load(mask) : load_first(mask, n));
+          return load(row.scores + column) + (n == 16 ? load(mask) : load_first(mask, n));
         });
   }
   return find_max(
@@ -73,40 +77,78 @@ float find_max(const ScoreRow& row) {
                __attribute__((always_inline)) { return logits(row, column, n); });
 }
 
-float exp_and_sum(const ScoreRow& row, float max) {
+// n + kBiased has the exponent of 2^n in its last bits.
+constexpr float kBiased = kRound + 127;
+
+#define PLANCK_EACH _Pragma("GCC unroll 4") for (int i = 0; i < kCount; ++i)
+
+// exp for x <= 0 (or NaN) as exp_flush, 0 where that is, but with ln 2 as one number: what it lacks
+// makes a relative error of n times 2e-9, and results of 2^-n count that little in a sum of at
+// least 1.
+template <int kCount>
+PLANCK_INLINE void exp_below(F16 (&x)[kCount]) {
+  F16 shifted[kCount], tail[kCount], scale[kCount];
+  PLANCK_EACH x[i] = max2(set1(-88.0f), x[i]);  // keeps NaN
+  PLANCK_EACH shifted[i] = fma(x[i], set1(kLog2E), set1(kBiased));
+  PLANCK_EACH x[i] = fnma(shifted[i] - set1(kBiased), set1(kLn2), x[i]);
+  PLANCK_EACH scale[i] = floats(shift_left<23>(bits(shifted[i])));
+  PLANCK_EACH tail[i] = fma(set1(kExpTail[4]), x[i], set1(kExpTail[3]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[2]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[1]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[0]));
+  PLANCK_EACH tail[i] = fma(tail[i], x[i] * x[i], x[i]);
+  PLANCK_EACH x[i] = fma(tail[i], scale[i], scale[i]);
+}
+
+template <int kCount>
+PLANCK_INLINE F16 exp_and_sum(float* scores, F16 top, F16 sum) {
+  F16 e[kCount];
+  PLANCK_EACH e[i] = load(scores + 16 * i) - top;
+  exp_below(e);
+  PLANCK_EACH store(scores + 16 * i, e[i]);
+  PLANCK_EACH sum = sum + e[i];
+  return sum;
+}
+#undef PLANCK_EACH
+
+// Whole vectors: what lies behind the columns is -inf.
+float exp_and_sum(float* scores, int64_t columns, float max) {
+  constexpr int kTogether = kRegisterLanes == 16 ? 4 : 2;
   const F16 top = set1(max);
   F16 sum = zero16();
-  int64_t column = 0;
-  for (; column + 16 < row.columns; column += 32) {
-    float* at = row.scores + column;
-    F16 e[2] = {load(at) - top, load(at + 16) - top};
-    exp_flush(e);
-    store(at, e[0]);
-    store(at + 16, e[1]);
-    sum = (sum + e[0]) + e[1];
+  int64_t i = 0;
+  for (; i + 16 * (kTogether - 1) < columns; i += 16 * kTogether) {
+    sum = exp_and_sum<kTogether>(scores + i, top, sum);
   }
-  if (column < row.columns) {
-    const F16 e = exp_flush(load(row.scores + column) - top);
-    store(row.scores + column, e);
-    sum = sum + e;
-  }
+  for (; i < columns; i += 16) sum = exp_and_sum<1>(scores + i, top, sum);
   return sum_lanes(sum);
 }
 
-bool all_masked(const ScoreRow& row) {
-  for (int64_t i = 0; i < row.columns; ++i) {
-    if (row.scores[i] != kMinusInf) return false;
+bool all_masked(const float* scores, int64_t columns) {
+  for (int64_t i = 0; i < columns; ++i) {
+    if (scores[i] != kMinusInf) return false;
   }
   return true;
 }
 
-float softmax_row(const ScoreRow& row) {
-  const float max = find_max(row);
-  if (max == kMinusInf && row.masked_rows_zero && all_masked(row)) {
-    for (int64_t i = 0; i < row.columns; ++i) row.scores[i] = 0;
-    return 0;
+// All maxima first: rows wait for nothing of each other, so that those of some are found, and the
+// exponentials of some taken, side by side.
+void softmax_rows(const ScoreRows& rows, float* factors) {
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    const float* mask = rows.mask == nullptr ? nullptr : rows.mask + i * rows.mask_row;
+    factors[i] = find_max(
+        {rows.scores + i * rows.pitch, rows.columns, mask, rows.mask_step, rows.masked_rows_zero});
   }
-  return exp_and_sum(row, max);
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    float* scores = rows.scores + i * rows.pitch;
+    if (factors[i] == kMinusInf && rows.masked_rows_zero && all_masked(scores, rows.columns)) {
+      for (int64_t j = 0; j < rows.columns; ++j) scores[j] = 0;
+      factors[i] = 0;
+      continue;
+    }
+    const float sum = exp_and_sum(scores, rows.columns, factors[i]);
+    factors[i] = sum == 0 ? 0 : 1 / sum;
+  }
 }
 
 PLANCK_INLINE F16 mask_part(const float* mask, int64_t n) {
@@ -177,10 +219,19 @@ float largest(const float* x, int64_t rows, int64_t stride, int64_t columns) {
   return any(is_nan(found)) ? -kMinusInf : max_lanes(found);
 }
 
-void scale_row(float* x, int64_t count, float factor) {
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) store(x + i, load(x + i) * set1(factor));
-  if (i < count) store_first(x + i, load_first(x + i, count - i) * set1(factor), count - i);
+void scale_rows(const ResultRows& x, const float* factors) {
+  float* row = x.first;
+  for (int64_t i = 0; i < x.rows; ++i, row += x.stride) {
+    const bool zero = factors[i] == 0;
+    const F16 factor = set1(factors[i]);
+    int64_t j = 0;
+    for (; j + 16 <= x.columns; j += 16) {
+      store(row + j, zero ? zero16() : load(row + j) * factor);
+    }
+    if (j == x.columns) continue;
+    const int64_t n = x.columns - j;
+    store_first(row + j, zero ? zero16() : load_first(row + j, n) * factor, n);
+  }
 }
 
 }  // namespace

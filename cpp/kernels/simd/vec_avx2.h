@@ -67,6 +67,27 @@ PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
   if ((n & 1) != 0) _mm_store_ss(p, four);
 }
 
+// Four floats of each of four places.
+PLANCK_INLINE F16 load_quads(const float* a, const float* b, const float* c, const float* d) {
+  return {_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1),
+          _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(c)), _mm_loadu_ps(d), 1)};
+}
+PLANCK_INLINE void transpose_quads(__m256& a, __m256& b, __m256& c, __m256& d) {
+  const __m256d low_ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+  const __m256d low_cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+  const __m256d high_ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+  const __m256d high_cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+  a = _mm256_castpd_ps(_mm256_unpacklo_pd(low_ab, low_cd));
+  b = _mm256_castpd_ps(_mm256_unpackhi_pd(low_ab, low_cd));
+  c = _mm256_castpd_ps(_mm256_unpacklo_pd(high_ab, high_cd));
+  d = _mm256_castpd_ps(_mm256_unpackhi_pd(high_ab, high_cd));
+}
+// The quads of one place in four vectors are a matrix of 4 x 4, which is turned.
+PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
+  transpose_quads(x[0].a, x[1].a, x[2].a, x[3].a);
+  transpose_quads(x[0].b, x[1].b, x[2].b, x[3].b);
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) {
   return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
 }

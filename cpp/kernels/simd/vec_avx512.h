@@ -40,6 +40,25 @@ PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
   _mm512_mask_storeu_ps(p, first_lanes(n).a, x.a);
 }
 
+// Four floats of each of four places.
+PLANCK_INLINE F16 load_quads(const float* a, const float* b, const float* c, const float* d) {
+  __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(a));
+  x = _mm512_insertf32x4(x, _mm_loadu_ps(b), 1);
+  x = _mm512_insertf32x4(x, _mm_loadu_ps(c), 2);
+  return {_mm512_insertf32x4(x, _mm_loadu_ps(d), 3)};
+}
+// The quads of one place in four vectors are a matrix of 4 x 4, which is turned.
+PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
+  const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(x[0].a, x[1].a));
+  const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(x[2].a, x[3].a));
+  const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(x[0].a, x[1].a));
+  const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(x[2].a, x[3].a));
+  x[0].a = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+  x[1].a = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+  x[2].a = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+  x[3].a = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) { return {_mm512_add_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 operator-(F16 x, F16 y) { return {_mm512_sub_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 operator*(F16 x, F16 y) { return {_mm512_mul_ps(x.a, y.a)}; }

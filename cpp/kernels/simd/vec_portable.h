@@ -35,6 +35,21 @@ PLANCK_INLINE void store_first(float* p, F16 x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = x.v[i];
 }
 
+PLANCK_INLINE F16 load_quads(const float* a, const float* b, const float* c, const float* d) {
+  PLANCK_LANES(F16, (i < 4 ? a : i < 8 ? b : i < 12 ? c : d)[i % 4]);
+}
+PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
+  for (int quad = 0; quad < 16; quad += 4) {
+    for (int i = 0; i < 4; ++i) {
+      for (int j = 0; j < i; ++j) {
+        const float swapped = x[i].v[quad + j];
+        x[i].v[quad + j] = x[j].v[quad + i];
+        x[j].v[quad + i] = swapped;
+      }
+    }
+  }
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] + y.v[i]); }
 PLANCK_INLINE F16 operator-(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] - y.v[i]); }
 PLANCK_INLINE F16 operator*(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] * y.v[i]); }
