@@ -184,7 +184,7 @@ GemmTile pair_tile(int pairs, int columns) {
   tile.pairs = true;
   for (int r = 1; r <= pairs; ++r) {
     GemmRecipe recipe = recipe_of(Isa::avx512, r, columns, true);
-    recipe.panels = tile.panels[r] = panels_for(recipe, false);
+    recipe.panels = tile.panels[r] = panels_for(recipe, Stream::none);
     tile.prefetches[r] = prefetches(recipe);
   }
   return tile;
