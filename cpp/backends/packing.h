@@ -2,6 +2,7 @@
 // Constants between the form of a kernel and row-major.
 #include <span>
 #include <string>
+#include <vector>
 
 #include "plan/plan.h"
 
@@ -17,6 +18,8 @@ Tensor unpacked(const PlanConstant& constant);
 // exact ones of a column that differs by less than a rounding. Columns of tiny weights alone stay
 // as they are.
 Tensor without_subnormals(const Tensor& matrix);
+// The columns that keep theirs.
+std::vector<int64_t> columns_with_subnormals(const Tensor& matrix);
 
 // A row-major [k, n] matrix in the form that the kernel row takes, without_subnormals.
 PlanConstant packed(const std::string& name, const Tensor& matrix, const std::string& kernel);

@@ -14,12 +14,6 @@ namespace planck {
 
 namespace {
 
-// Ops whose output has the broadcast shape of their inputs, element by element.
-constexpr std::string_view kElementwise[] = {
-    "Abs",       "Add",     "Clip", "Cos",  "Div", "Erf",  "Exp",         "Gelu", "HardSigmoid",
-    "HardSwish", "Log",     "Max",  "Min",  "Mul", "Neg",  "PRelu",       "Pow",  "Reciprocal",
-    "Relu",      "Sigmoid", "Sin",  "Sqrt", "Sub", "Tanh", "planck.Swish"};
-
 const ops::Crop& crop_of(const Node& n) { return n.as<ops::Crop>(); }
 
 ops::Crop on_axis(const Node& n, int64_t axis) {
@@ -170,7 +164,7 @@ std::optional<Outcome> crop_first(const Graph& g, const Node& n) {
     if (same) return part_of_piece(g, n, *made);
   }
   const std::string op = made->op->text();
-  const bool elementwise = std::ranges::find(kElementwise, op) != std::end(kElementwise);
+  const bool elementwise = maps_elements(*made);
   if (!elementwise && op != "MatMul") return std::nullopt;
   if (!read_in_this_part(g, n.inputs[0], n) && !(elementwise && cuts_constants(g, n, *made))) {
     return refuse(label(g, n.inputs[0]), " is also read elsewhere");

@@ -34,6 +34,7 @@ std::vector<Pass> pipeline() {
 #define PLANCK_FUSION_ROW(name) fusion_##name(),
 #include "passes/fusions/fusions.inc"
 #undef PLANCK_FUSION_ROW
+      pass_fold(),         // functions of whole tables
       pass_merge_views(),  // fusions add views where the heads were split and merged
       pass_cse(),          // and the same view for k and v
       pass_dead_code(),    // nothing stays that only a refused attempt would have read

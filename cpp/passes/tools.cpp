@@ -30,6 +30,28 @@ ValueId other_input(const Node& n, ValueId known) {
   return n.input(1) != known ? n.input(1) : kAbsent;
 }
 
+bool maps_elements(const Node& n) {
+  constexpr std::string_view kOps[] = {
+      "Abs",       "Add",     "Clip", "Cos",  "Div", "Erf",  "Exp",         "Gelu", "HardSigmoid",
+      "HardSwish", "Log",     "Max",  "Min",  "Mul", "Neg",  "PRelu",       "Pow",  "Reciprocal",
+      "Relu",      "Sigmoid", "Sin",  "Sqrt", "Sub", "Tanh", "planck.Swish"};
+  return std::ranges::find(kOps, n.op->text()) != std::end(kOps);
+}
+
+ValueId variable_of_map(const Graph& g, const Node& n) {
+  if (!maps_elements(n) || !has_result(n)) return kAbsent;
+  ValueId variable = kAbsent;
+  for (const ValueId v : n.inputs) {
+    if (v == kAbsent || is_constant(g, v) || v == variable) continue;
+    if (variable != kAbsent) return kAbsent;
+    variable = v;
+  }
+  const bool found = variable != kAbsent &&
+                     same_dims(dims_of(g, variable), dims_of(g, n.outputs[0])) &&
+                     dtype_of(g, variable) == dtype_of(g, n.outputs[0]);
+  return found ? variable : kAbsent;
+}
+
 const std::vector<Dim>& dims_of(const Graph& g, ValueId id) { return g.value(id).type().dims; }
 DType dtype_of(const Graph& g, ValueId id) { return g.value(id).type().dtype; }
 bool is_constant(const Graph& g, ValueId id) { return id != kAbsent && g.value(id).is_constant(); }

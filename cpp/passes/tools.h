@@ -21,6 +21,12 @@ bool has_result(const Node& n);
 // The operand of a two-input node that is not `known`; kAbsent if both are.
 ValueId other_input(const Node& n, ValueId known);
 
+// Whether the op's output has the broadcast shape of its inputs, element by element.
+bool maps_elements(const Node& n);
+// The only input of such a node that is not constant, where the result has its shape;
+// else kAbsent.
+ValueId variable_of_map(const Graph& g, const Node& n);
+
 const std::vector<Dim>& dims_of(const Graph& g, ValueId id);
 DType dtype_of(const Graph& g, ValueId id);
 bool is_constant(const Graph& g, ValueId id);

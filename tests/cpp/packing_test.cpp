@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/checked.h"
+#include "builder/one_op.h"
 #include "builder/select.h"
 
 namespace planck {
@@ -15,6 +20,11 @@ constexpr float kSubnormal = 1e-40F;
 Tensor matrix(int64_t k, const std::vector<float>& weights) {
   const auto count = static_cast<int64_t>(weights.size());
   return Tensor::of<float>(DType::f32, {k, count / k}, weights);
+}
+
+Tensor filled_with_ones(const Shape& shape) {
+  const std::vector<float> ones(static_cast<size_t>(checked_count(shape)), 1);
+  return Tensor::of<float>(DType::f32, shape, ones);
 }
 
 std::vector<float> numbers(const Tensor& t) { return {t.as<float>(), t.as<float>() + t.count()}; }
@@ -45,6 +55,20 @@ TEST(Packing, PackedAndUnpackedIsWithoutSubnormals) {
   EXPECT_EQ(numbers(unpacked(once)), numbers(without_subnormals(w)));
   const PlanConstant again = packed("w", unpacked(once), kernel);
   EXPECT_EQ(numbers(again.tensor), numbers(once.tensor));
+}
+
+// Nor do they lose a column of nothing else, which python/test_windows.py shows.
+TEST(Packing, ConvolutionsReadNoSubnormalWeights) {
+  const std::vector<float> weights{1, kSubnormal, 2, kSubnormal, 1e-41F, 2e-41F};
+  const Tensor w = Tensor::of<float>(DType::f32, {2, 3, 1, 1}, weights);
+  const Tensor x = filled_with_ones({1, 3, 2, 2});
+  const Plan plan = plan_one_op("planck.Convolution", Json::object(), {x, w}, 1, "");
+  ASSERT_FALSE(plan.constants.empty());
+  for (const PlanConstant& c : plan.constants) {
+    for (const float v : numbers(unpacked(c))) {
+      EXPECT_TRUE(v == 0 || std::fabs(v) >= 0x1p-126F) << v;
+    }
+  }
 }
 
 }  // namespace
