@@ -34,11 +34,12 @@ class Contract {
   }
   void operator()(const WinogradParams& p) const {
     f32_inputs();
+    neighbours(in(0));
     convolution(p, 2);
   }
   void convolution(const auto& p, size_t axes) const {
     const BoundValue &x = in(0), &y = out(0);
-    pictures(x, y, axes);
+    views(x, y, axes);
     expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
            p.channels, " channels do not give ", y, " with ", p.n);
     if (has(2)) weights_of(2, p.n);
@@ -414,9 +415,15 @@ class Contract {
   // Batch, one axis for each window, channels; y lies in rows. How far windows reach is no matter:
   // kernels look at every edge.
   void pictures(const BoundValue& x, const BoundValue& y, size_t axes) const {
+    views(x, y, axes);
+    neighbours(x);
+  }
+  void neighbours(const BoundValue& x) const {
+    expect(unit_columns(x), "the channels of ", x, " are not neighbours");
+  }
+  void views(const BoundValue& x, const BoundValue& y, size_t axes) const {
     expect(x.shape.size() == axes + 2 && y.shape.size() == axes + 2 && x.shape[0] == y.shape[0],
            "windows over ", axes, " axes of ", x, " do not give ", y);
-    expect(unit_columns(x), "the channels of ", x, " are not neighbours");
     rows(y);
   }
 

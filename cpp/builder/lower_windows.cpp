@@ -203,9 +203,11 @@ class ConvolutionLowering {
   void run(const Node& last_node) {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
     if (integers_) return integer_products(last_node);
-    const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
+    const int32_t given = last(n_.inputs[0]), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
+    if (conv_.group == 1 && !by_winograd()) return product(given, bias, residual, y, 0, out);
+    const int32_t x = readable(given);
     if (conv_.group > 1 && in == 1) {
       depthwise(repeated(x), bias, residual, y);
       return;
@@ -268,6 +270,9 @@ class ConvolutionLowering {
                      .rejected = choice.rejected});
     return made;
   }
+
+  // Rows that copy lines anyway take channels from planes, as few as a picture's colours.
+  static constexpr int64_t kFewPlanes = 4;
 
   int32_t last(ValueId v) { return l_.permuted(l_.value(v), order_); }
   // Kernels read neighbouring channels.
@@ -346,8 +351,9 @@ class ConvolutionLowering {
     if (pointwise) step.params = LinearParams{count, channels, then};
 >>>>>>> magi
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
-    step.inputs = {pointwise ? l_.rows(x) : x, l_.make_constant(packed(name, matrix, step.kernel)),
-                   bias, residual};
+    const bool planes = choice.row->pairs && channels <= kFewPlanes;
+    const int32_t source = pointwise ? l_.rows(readable(x)) : planes ? x : readable(x);
+    step.inputs = {source, l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
     l_.add_step(n_, std::move(step));
   }
 

@@ -64,24 +64,41 @@ struct Convolution {
       : p(picture),
         n(columns),
         x(p.size()),
+        planes(p.images * p.channels * p.y.in * p.x.in),
         w(p.taps() * p.channels * n),
         bias(n),
         residual(p.outputs() * n),
         out(p.outputs() * n) {
     x.randomize(1), w.randomize(2), bias.randomize(3), residual.randomize(4);
+    for (int64_t at = 0; at < planes.size(); ++at) {
+      const int64_t place = at % (p.y.in * p.x.in), plane = at / (p.y.in * p.x.in);
+      const int64_t image = plane / p.channels, channel = plane % p.channels;
+      planes[at] = x[image * p.image_step() + place * p.place() + channel];
+    }
+    planes.read_only();
     x.read_only(), w.read_only(), bias.read_only(), residual.read_only();
+  }
+
+  // The picture as planes, one for each channel.
+  MatmulWindows windows_over_planes() const {
+    MatmulWindows windows{p.y, p.x, p.channels, p.channels * p.y.in * p.x.in};
+    windows.x.step = 1, windows.y.step = p.x.in;
+    windows.channel_step = p.channels == 1 ? 1 : p.y.in * p.x.in;
+    return windows;
   }
 
   // The program reads the residual as operand 1 and the bias as operand 2; it may end in bytes.
   std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {},
-                         const EltProgram* program = nullptr, GuardedBytes* bytes = nullptr) {
+                         const EltProgram* program = nullptr, GuardedBytes* bytes = nullptr,
+                         bool from_planes = false) {
     const int64_t k = p.taps() * p.channels;
     GuardedFloats packed(packed_floats(row, n, k));
     pack_b(row, n, k, w.data(), n, 1, packed.data());
     MatmulWindows windows{p.y, p.x, p.channels, p.image_step()};
+    if (from_planes) windows = windows_over_planes();
     MatmulArgs args;
     args.m = p.outputs(), args.n = n, args.k = k;
-    args.a = x.data(), args.windows = &windows;
+    args.a = from_planes ? planes.data() : x.data(), args.windows = &windows;
     args.b = packed.data();
     args.c = out.data(), args.c_stride = n;
     args.epilogue.bias = bias.data();
@@ -120,7 +137,7 @@ struct Convolution {
 
   Picture p;
   int64_t n;
-  GuardedFloats x, w, bias, residual, out;
+  GuardedFloats x, planes, w, bias, residual, out;
 };
 
 std::vector<MatmulRow> rows_for(const Picture& p) {
@@ -152,6 +169,7 @@ TEST(Convolutions, EveryRowIsRightAndHasTheSameBits) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
       EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
+      EXPECT_EQ(c.run(row, 2, {}, nullptr, nullptr, true), expected) << row.name << ", of planes";
       GuardedBytes bytes(c.out.size());
       c.run(row, 2, {}, &quantized, &bytes);
       expect_bytes(bytes, expected);
@@ -181,6 +199,26 @@ TEST(Convolutions, BandsOfEveryWidthHaveTheSameBits) {
     for (const MatmulRow& row : rows_for(c.p)) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+// What first layers do: colours in planes, every second place, lines of every length.
+TEST(Convolutions, PlanesOfColours) {
+  for (int i = 0; i < 24; ++i) {
+    const int64_t stride = 1 + i % 2, out = 1 + i * 3 / 2, begin = i / 2 % 3;
+    Picture p;
+    p.images = 1 + i % 2, p.channels = 3;
+    p.x = {(out - 1) * stride + 3 - begin, out, 3, stride, 1, begin, 0};
+    p.y = {7, stride == 1 ? 7 : 4, 3, stride, 1, 1, 0};
+    p.set_steps();
+    Convolution c(p, 12 + i);
+    SCOPED_TRACE(testing::PrintToString(p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : rows_for(p)) {
+      expect_same(c, row, 1 + i % 3, expected);
+      if (testing::Test::HasFatalFailure()) return;
+      EXPECT_EQ(c.run(row, 2, {}, nullptr, nullptr, true), expected) << row.name << ", of planes";
     }
   }
 }

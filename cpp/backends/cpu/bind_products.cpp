@@ -158,6 +158,7 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   windows.x = window_steps(x, out, params.windows, 1);
   windows.channels = params.channels;
   windows.image_step = x.strides[0];
+  if (params.channels > 1) windows.channel_step = x.strides.back();
   MatmulArgs& args = bound.make<MatmulArgs>();
   args.m = out.rows();
   args.n = params.n;

@@ -27,4 +27,35 @@ void interleave_f32_avx512(const float* a, const float* b, int64_t count, float*
                         _mm512_permutex2var_ps(x, high, y));
 }
 
+// The pairs of eight places of each plane first, as 64 bits; then these in turn.
+void interleave_planes_f32_avx512(const float* a, const float* b, int64_t step, int64_t count,
+                                  float* to) {
+  constexpr int64_t kPlaces = 8;
+  const __m512i pairs = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  // Of the first two planes, and where the third one (8 and up) comes between them.
+  const __m512i two[] = {_mm512_setr_epi64(0, 8, 0, 1, 9, 0, 2, 10),
+                         _mm512_setr_epi64(0, 3, 11, 0, 4, 12, 0, 5),
+                         _mm512_setr_epi64(13, 0, 6, 14, 0, 7, 15, 0)};
+  const __m512i third[] = {_mm512_setr_epi64(0, 1, 8, 3, 4, 9, 6, 7),
+                           _mm512_setr_epi64(10, 1, 2, 11, 4, 5, 12, 7),
+                           _mm512_setr_epi64(0, 13, 2, 3, 14, 5, 6, 15)};
+  for (int64_t i = 0; i < count; i += kPlaces, to += 6 * kPlaces) {
+    const auto left = static_cast<uint32_t>(count - i < kPlaces ? count - i : kPlaces);
+    const auto mask = static_cast<__mmask8>((uint32_t{1} << left) - 1);
+    __m512d planes[3];
+    for (int c = 0; c < 3; ++c) {
+      const __m256 x = _mm256_maskz_loadu_ps(mask, a + c * step + i);
+      const __m256 y = _mm256_maskz_loadu_ps(mask, b + c * step + i);
+      planes[c] = _mm512_castps_pd(
+          _mm512_permutex2var_ps(_mm512_castps256_ps512(x), pairs, _mm512_castps256_ps512(y)));
+    }
+    const uint32_t all = (uint32_t{1} << (3 * left)) - 1;
+    for (int v = 0; v < 3; ++v) {
+      const __m512d ends = _mm512_permutex2var_pd(planes[0], two[v], planes[1]);
+      _mm512_mask_storeu_pd(to + 16 * v, static_cast<__mmask8>(all >> (8 * v)),
+                            _mm512_permutex2var_pd(ends, third[v], planes[2]));
+    }
+  }
+}
+
 }  // namespace planck

@@ -393,8 +393,8 @@ bool begins_inside(const WindowSteps& axis) {
 
 // Without padding the picture itself is a band.
 bool lies_in_place(const MatmulWindows& w) {
-  const bool runs = w.x.kernel == 1 || w.x.step == w.channels;
-  return runs && !reaches_over(w.y) && !reaches_over(w.x);
+  const bool runs = w.x.kernel == 1 || w.dense();
+  return runs && w.channel_step == 1 && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
 WindowBand band_of(const MatmulArgs& args, int64_t rows) {
@@ -469,7 +469,7 @@ int64_t scratch_of_band(const MatmulArgs& args) {
 void find_inner(MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
   const WindowSteps& x = args.windows->x;
-  if (!plan.scattered || plan.in_place || x.step != args.windows->channels) return;
+  if (!plan.scattered || plan.in_place || !args.windows->dense()) return;
   plan.inner_from = std::min(ceil_div(x.begin, x.stride), x.out);
   plan.inner_to = std::clamp(x.in < x.kernel ? 0 : (x.in - x.kernel + x.begin) / x.stride + 1,
                              plan.inner_from, x.out);
@@ -672,7 +672,9 @@ void prefetch_panel(const MatmulArgs& args, int64_t tile, const Worker& worker, 
                     const Area& panel, jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t next = tile_after(args, tile, worker);
-  if (plan.keeps_weights && prefetch_lines(args, tile, next, panel, block)) return;
+  if (plan.keeps_weights && args.windows->channel_step == 1 &&
+      prefetch_lines(args, tile, next, panel, block))
+    return;
   int64_t floats = block.panel_stride;
   if (!last) {
     block.prefetch = block.call.b + floats;

@@ -25,18 +25,29 @@ struct Inside {
   int64_t shift, low, high;
 };
 
+constexpr int64_t kPlanes = 3;  // colours
+
+// Places that both lines have, as one run where they are in memory; or a single one.
+void copy_places(const MatmulWindows& w, const float* a, const float* b, int64_t count, float* to) {
+  if (w.channel_step == 1) return interleave_f32_avx512(a, b, count * w.channels, to);
+  if (count > 1) return interleave_planes_f32_avx512(a, b, w.channel_step, count, to);
+  for (int64_t c = 0; c < w.channels; ++c) {
+    to[2 * c] = a == nullptr ? 0 : a[c * w.channel_step];
+    to[2 * c + 1] = b == nullptr ? 0 : b[c * w.channel_step];
+  }
+}
+
 void copy_line(const MatmulWindows& w, const float* line, float* to) {
   const int64_t places = places_of(w);
   const Inside a(w.x, -w.x.begin, places);
   const Inside b(w.x, outputs_apart(w) * w.x.stride - w.x.begin, places);
-  const bool dense = w.x.step == w.channels;
+  const bool planes = w.channels == kPlanes && w.x.step == 1;
+  const bool runs = w.dense() || planes;
   for (int64_t place = 0, count = 0; place < places; place += count) {
-    // Places of both are one run in memory.
-    const bool run = dense && a.holds(place) && b.holds(place);
+    const bool run = runs && a.holds(place) && b.holds(place);
     count = run ? std::min(a.high, b.high) - place : 1;
-    const int64_t floats = count * w.channels;
-    interleave_f32_avx512(a.at(w.x, line, place), b.at(w.x, line, place), floats, to);
-    to += 2 * floats;
+    copy_places(w, a.at(w.x, line, place), b.at(w.x, line, place), count, to);
+    to += 2 * count * w.channels;
   }
 }
 

@@ -20,5 +20,8 @@ void copy_pair_band(const MatmulWindows& windows, const WindowBand& band, const 
 
 // to[2 i] = a[i], to[2 i + 1] = b[i]; where one is null, 0.
 void interleave_f32_avx512(const float* a, const float* b, int64_t count, float* to);
+// The same of three planes, `step` apart: to[6 i + 2 c] = a[i + c * step], and so on. None is null.
+void interleave_planes_f32_avx512(const float* a, const float* b, int64_t step, int64_t count,
+                                  float* to);
 
 }  // namespace planck

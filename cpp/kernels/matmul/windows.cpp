@@ -23,6 +23,13 @@ void copy(const float* from, int64_t count, float* to) {
   }
 }
 
+// Channels from one on, `count` of them, of the place.
+void copy_channels(const MatmulWindows& w, const float* place, int64_t channel, int64_t count,
+                   float* to) {
+  if (w.channel_step == 1) return copy(place + channel, count, to);
+  for (int64_t c = 0; c < count; ++c) to[c] = place[(channel + c) * w.channel_step];
+}
+
 // Part [k, k + count) of one row of taps: `line` is the row of the picture, null where it lies in
 // the padding; x is the place of the first tap.
 struct Line {
@@ -47,7 +54,7 @@ void gather_taps(const MatmulWindows& w, Line line, int64_t k, int64_t count, fl
     if (x < 0 || x >= w.x.in) {
       std::fill(to, to + part, 0.0F);
     } else {
-      copy(line.line + x * w.x.step + channel, part, to);
+      copy_channels(w, line.line + x * w.x.step, channel, part, to);
     }
     k += part, count -= part, to += part;
   }
@@ -55,7 +62,7 @@ void gather_taps(const MatmulWindows& w, Line line, int64_t k, int64_t count, fl
 
 void gather_row(const MatmulWindows& w, const float* image, int64_t y, int64_t x, int64_t k,
                 int64_t count, float* to) {
-  const bool runs = w.x.dilation == 1 && w.x.step == w.channels;
+  const bool runs = w.x.dilation == 1 && w.dense();
   const int64_t width = w.x.kernel * w.channels;
   while (count > 0) {
     const int64_t tap = k / width, inner = k % width;
@@ -109,11 +116,11 @@ void copy_band(const MatmulWindows& w, const WindowBand& band, const float* imag
     std::fill(to, to + (inside ? low : places) * w.channels, 0.0F);
     if (!inside) continue;
     const float* line = image + y * w.y.step;
-    if (w.x.step == w.channels) {
+    if (w.dense()) {
       copy(line, (high - low) * w.channels, to + low * w.channels);
     } else {
       for (int64_t x = low; x < high; ++x) {
-        copy(line + (x - low) * w.x.step, w.channels, to + x * w.channels);
+        copy_channels(w, line + (x - low) * w.x.step, 0, w.channels, to + x * w.channels);
       }
     }
     std::fill(to + high * w.channels, to + places * w.channels, 0.0F);

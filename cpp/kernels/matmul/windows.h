@@ -15,6 +15,9 @@ struct MatmulWindows {
   WindowSteps y, x;
   int64_t channels = 0;
   int64_t image_step = 0;
+  int64_t channel_step = 1;  // other than 1: planes, whose places are copied one by one
+  // Whether neighbouring places are one run in memory.
+  bool dense() const { return channel_step == 1 && x.step == channels; }
   int64_t k() const { return y.kernel * x.kernel * channels; }
 };
 
