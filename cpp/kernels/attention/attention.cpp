@@ -17,8 +17,24 @@ namespace {
 // key), and enough tiles for the cores; more rows than usual only where tiles are many.
 constexpr int64_t kMostRows = 256, kUsualRows = 128, kFewestRows = 32;
 constexpr int64_t kEnoughTiles = 12, kManyTiles = 24;
+// Products of half a block that repay its ticket and the packing.
+constexpr int64_t kLeastWork = 1 << 17;
 constexpr int64_t kVector = 16;       // of the row functions
 constexpr int64_t kRowsTogether = 8;  // in one softmax
+
+// The tile of the row, or one that wastes less on panels that are not full.
+jit::GemmTile tile_for(const AttentionRow& row, int64_t columns) {
+  struct Size {
+    int rows, columns;
+  };
+  constexpr Size kOthers[] = {{14, 16}, {8, 48}};
+  Size best{row.tile_m, row.tile_n};
+  for (const Size& other : kOthers) {
+    if (row.isa < Isa::avx512) break;
+    if (round_up(columns, other.columns) < round_up(columns, best.columns)) best = other;
+  }
+  return jit::gemm_tile(row.isa, best.rows, best.columns);
+}
 
 int64_t tiles_of(const AttentionArgs& args, int64_t block) {
   const int64_t heads = checked_mul(args.batch, args.heads, "attention heads");
@@ -27,7 +43,11 @@ int64_t tiles_of(const AttentionArgs& args, int64_t block) {
 
 int64_t choose_block(const AttentionArgs& args) {
   int64_t block = tiles_of(args, kMostRows) < kManyTiles ? kUsualRows : kMostRows;
-  while (block > kFewestRows && tiles_of(args, block) < kEnoughTiles) block /= 2;
+  const int64_t row_work = checked_mul(args.lk, args.d + args.dv, "products of a row");
+  while (block > kFewestRows && tiles_of(args, block) < kEnoughTiles &&
+         std::min(block, args.lq) / 2 * row_work >= kLeastWork) {
+    block /= 2;
+  }
   // Equal blocks rather than a short last one.
   const int64_t rows = std::max<int64_t>(args.lq, 1);
   return ceil_div(rows, ceil_div(rows, block));
@@ -49,10 +69,10 @@ struct Scratch {
 };
 
 int64_t keys_floats(const AttentionArgs& args) {
-  return checked_mul(round_up(args.lk, args.plan.tile.columns), args.d, "packed keys");
+  return checked_mul(round_up(args.lk, args.plan.keys.columns), args.d, "packed keys");
 }
 int64_t values_floats(const AttentionArgs& args) {
-  return checked_mul(round_up(args.dv, args.plan.tile.columns), args.lk, "packed values");
+  return checked_mul(round_up(args.dv, args.plan.values.columns), args.lk, "packed values");
 }
 
 int64_t results_floats(const AttentionArgs& args) {
@@ -60,7 +80,7 @@ int64_t results_floats(const AttentionArgs& args) {
 }
 
 int64_t mask_floats(const AttentionArgs& args) {
-  return round_up(round_up(args.lk, args.plan.tile.columns), kVector);
+  return round_up(round_up(args.lk, args.plan.keys.columns), kVector);
 }
 
 // Each part begins on a line of its own.
@@ -107,16 +127,16 @@ Place place_of(const AttentionArgs& args, int64_t tile) {
 // Scaled keys give scaled scores.
 void pack(const AttentionArgs& args, const Head& head, const Scratch& scratch,
           const LiveKeys& live) {
-  const int64_t width = args.plan.tile.columns;
+  const int64_t key_width = args.plan.keys.columns, value_width = args.plan.values.columns;
   const AttentionRow& row = *args.plan.row;
   int64_t at = 0;
   for (int i = 0; i < live.run_count; ++i) {
     const KeyRun& run = live.runs[i];
     const int64_t k_row = args.k_strides.row, v_row = args.v_strides.row;
-    row.pack_keys({head.k + run.first * k_row, run.count, k_row, args.d}, args.scale, width,
+    row.pack_keys({head.k + run.first * k_row, run.count, k_row, args.d}, args.scale, key_width,
                   scratch.keys + at * args.d);
-    row.pack_values({head.v + run.first * v_row, run.count, v_row, args.dv}, width,
-                    live.count * width, scratch.values + at * width);
+    row.pack_values({head.v + run.first * v_row, run.count, v_row, args.dv}, value_width,
+                    live.count * value_width, scratch.values + at * value_width);
     at += run.count;
   }
 }
@@ -174,15 +194,15 @@ struct Strip {
 
 // Scores begin with a panel, keys of a strip at any sixteen.
 int64_t first_panel(const AttentionArgs& args, const Strip& strip) {
-  return strip.keys.first / args.plan.tile.columns;
+  return strip.keys.first / args.plan.keys.columns;
 }
 float* first_score(const AttentionArgs& args, const Scratch& s, const Strip& strip) {
-  return s.scores + strip.keys.first % args.plan.tile.columns;
+  return s.scores + strip.keys.first % args.plan.keys.columns;
 }
 
 void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch& s,
                      const Strip& strip, const float* bias) {
-  const int64_t width = args.plan.tile.columns, first = first_panel(args, strip);
+  const int64_t width = args.plan.keys.columns, first = first_panel(args, strip);
   jit::GemmBlock block;
   block.c_is_near = true;
   block.rows = strip.rows;
@@ -196,7 +216,7 @@ void multiply_scores(const AttentionArgs& args, const Head& head, const Scratch&
   block.call.c_stride = args.plan.pitch;
   block.call.k = args.d;
   block.call.bias = bias;
-  jit::multiply(args.plan.tile, block);
+  jit::multiply(args.plan.keys, block);
 }
 
 // Rows [first, first + count) of a strip. Leaves 1 / sum of each in the factors: dv products a row
@@ -238,14 +258,14 @@ void multiply_values(const AttentionArgs& args, const Head& head, const Scratch&
   block.c_is_near = true;
   block.rows = strip.rows;
   block.columns = args.dv;
-  block.panel_stride = live.count * args.plan.tile.columns;
+  block.panel_stride = live.count * args.plan.values.columns;
   block.call.a = first_score(args, s, strip);
   block.call.a_stride = args.plan.pitch;
-  block.call.b = s.values + strip.keys.first * args.plan.tile.columns;
+  block.call.b = s.values + strip.keys.first * args.plan.values.columns;
   block.call.c = out;
   block.call.c_stride = stride;
   block.call.k = strip.keys.count;
-  jit::multiply(args.plan.tile, block);
+  jit::multiply(args.plan.values, block);
   args.plan.row->scale_rows({out, strip.rows, stride, args.dv}, s.factors);
 }
 
@@ -321,13 +341,14 @@ Job plan_attention(const AttentionRow& row, AttentionArgs& args) {
   AttentionArgs::Plan& plan = args.plan;
   plan = {};
   plan.row = &row;
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
+  plan.keys = tile_for(row, args.lk);
+  plan.values = tile_for(row, args.dv);
   plan.block = choose_block(args);
   plan.blocks = ceil_div(args.lq, plan.block);
   // Rows of scores: whole panels and whole vectors of 16, and one line more, so that no power of
   // two puts all rows into the same sets of L1.
-  plan.pitch = round_up(round_up(args.lk, row.tile_n), 16) + 16;
-  plan.strip = choose_strip(args, row.tile_m);
+  plan.pitch = round_up(round_up(args.lk, plan.keys.columns), 16) + 16;
+  plan.strip = choose_strip(args, plan.keys.rows);
   if (args.program != nullptr) plan.strip_program = eltwise_strip(row.isa);
   const int64_t floats = aligned(keys_floats(args)) + aligned(values_floats(args)) +
                          aligned(checked_mul(plan.strip, plan.pitch, "scores")) +

@@ -64,7 +64,7 @@ bool values_are_finite(const AttentionArgs& args, const AttentionHead& head) {
 
 // A run ends with a whole panel, so that the next one begins with a panel too.
 void add_run(const AttentionArgs& args, LiveKeys& live, int64_t first, int64_t end) {
-  const int64_t width = args.plan.tile.columns;
+  const int64_t width = args.plan.keys.columns;
   if (live.run_count > 0) {
     KeyRun& last = live.runs[live.run_count - 1];
     last.count = round_up(last.count, width);

@@ -71,7 +71,7 @@ struct AttentionArgs {
     int64_t pitch = 0;              // of the scores
     int64_t scratch_bytes = 0;
     EltStripFn strip_program = nullptr;  // runs the program on a strip in scratch
-    jit::GemmTile tile;
+    jit::GemmTile keys, values;          // whose panels each is packed in
   } plan;
 };
 
