@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <vector>
 
 #include "base/checked.h"
@@ -45,18 +44,6 @@ constexpr float kBesideSubnormals = 0x1p-100F;  // without_subnormals
 
 bool is_subnormal(float x) { return x != 0 && std::fabs(x) < 0x1p-126F; }
 
-std::span<const float> numbers_of(const Tensor& matrix) {
-  return {matrix.as<float>(), static_cast<size_t>(matrix.count())};
-}
-
-std::vector<float> largest_of_columns(std::span<const float> weights, size_t n) {
-  std::vector<float> largest(n, 0);
-  for (size_t i = 0; i < weights.size(); ++i) {
-    largest[i % n] = std::max(largest[i % n], std::fabs(weights[i]));
-  }
-  return largest;
-}
-
 }  // namespace
 
 int64_t transposed_place(const Shape& shape, int64_t row) {
@@ -80,32 +67,15 @@ Tensor unpacked(const PlanConstant& c) {
 }
 
 Tensor without_subnormals(const Tensor& matrix) {
-  const auto n = static_cast<size_t>(matrix.shape()[1]);
-  const std::span weights = numbers_of(matrix);
+  const std::span weights(matrix.as<float>(), static_cast<size_t>(matrix.count()));
   if (std::ranges::none_of(weights, is_subnormal)) return matrix;
-  const std::vector<float> largest = largest_of_columns(weights, n);
+  const auto is_large = [](float x) { return std::fabs(x) >= kBesideSubnormals; };
+  if (std::ranges::none_of(weights, is_large)) return matrix;
   std::byte* bytes = nullptr;
   Tensor out = Tensor::make(DType::f32, matrix.shape(), &bytes);
   auto* to = reinterpret_cast<float*>(bytes);
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const bool drops = is_subnormal(weights[i]) && largest[i % n] >= kBesideSubnormals;
-    to[i] = drops ? 0.0F : weights[i];
-  }
+  std::ranges::transform(weights, to, [](float x) { return is_subnormal(x) ? 0.0F : x; });
   return out;
-}
-
-std::vector<int64_t> columns_with_subnormals(const Tensor& matrix) {
-  const auto n = static_cast<size_t>(matrix.shape()[1]);
-  const std::span weights = numbers_of(matrix);
-  if (std::ranges::none_of(weights, is_subnormal)) return {};
-  const std::vector<float> largest = largest_of_columns(weights, n);
-  std::set<int64_t> columns;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (is_subnormal(weights[i]) && largest[i % n] < kBesideSubnormals) {
-      columns.insert(static_cast<int64_t>(i % n));
-    }
-  }
-  return {columns.begin(), columns.end()};
 }
 
 PlanConstant packed(const std::string& name, const Tensor& source, const std::string& kernel) {

@@ -2,7 +2,6 @@
 // Constants between the form of a kernel and row-major.
 #include <span>
 #include <string>
-#include <vector>
 
 #include "plan/plan.h"
 
@@ -12,14 +11,11 @@ namespace planck {
 Tensor unpacked(const PlanConstant& constant);
 
 // The row-major [k, n] matrix f32 as products read it. Some processors take 150 cycles for a
-// product with a subnormal operand, and trained weights that decayed hold many: they become 0 in
-// each column that has a weight of 2^-100 or more beside them. What changes there is less than
-// 2^-26 of the column's largest weight, which is below the rounding of the sum: results are still
-// exact ones of a column that differs by less than a rounding. Columns of tiny weights alone stay
-// as they are.
+// product with a subnormal operand, and trained weights that decayed hold many, often all of a
+// channel: they become 0 where the matrix has a weight of 2^-100 or more. What changes is less than
+// 2^-26 of its largest weight, so that results are still exact ones of a matrix which differs, in
+// any norm, by less than a rounding. A matrix of tiny weights alone stays as it is.
 Tensor without_subnormals(const Tensor& matrix);
-// The columns that keep theirs.
-std::vector<int64_t> columns_with_subnormals(const Tensor& matrix);
 
 // A row-major [k, n] matrix in the form that the kernel row takes, without_subnormals.
 PlanConstant packed(const std::string& name, const Tensor& matrix, const std::string& kernel);

@@ -2,7 +2,6 @@
 // views of row-major ones the other way round, so that only what really lies in another order is
 // copied.
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -150,40 +149,6 @@ std::shared_ptr<const IntegerConv> integers_of(Lowering& l, const Node& n,
   return nullptr;
 }
 
-// Columns of tiny weights alone, subnormal ones among them, times 2^64 with their bias: the other
-// columns lose theirs (without_subnormals), and these must not. Units that decayed in training have
-// such columns, and each of their products would take some processors 150 cycles.
-struct RaisedColumns {
-  std::vector<float> matrix, bias;
-  std::vector<float> back;  // factors of the sums: 1, or 2^-64
-};
-
-std::optional<RaisedColumns> raised_columns(const Tensor& matrix, const float* bias) {
-  constexpr float kUp = 0x1p+64F, kBack = 0x1p-64F, kMostBias = 0x1p+60F;
-  const auto n = static_cast<size_t>(matrix.shape()[1]);
-  const auto columns = columns_with_subnormals(matrix);
-  if (columns.empty()) return std::nullopt;
-  const std::span weights(matrix.as<float>(), static_cast<size_t>(matrix.count()));
-  RaisedColumns out{{weights.begin(), weights.end()}, std::vector<float>(n, 0), {}};
-  if (bias != nullptr) out.bias.assign(bias, bias + n);
-  out.back.assign(n, 1);
-  for (const int64_t column : columns) {
-    const auto j = static_cast<size_t>(column);
-    if (std::fabs(out.bias[j]) > kMostBias) continue;
-    for (size_t i = j; i < out.matrix.size(); i += n) out.matrix[i] *= kUp;
-    out.bias[j] *= kUp, out.back[j] = kBack;
-  }
-  return out;
-}
-
-// The product by numbers of its columns, operand 1, before all else.
-TileProgram scaled_columns(const TileProgram& then) {
-  TileProgram p;
-  p.operands = {Broadcast::none, Broadcast::per_column};
-  p.apply(TileOp::mul, p.operand(0), p.operand(1));
-  return then.body.empty() ? p : composed(p, then);
-}
-
 class ConvolutionLowering {
  public:
   ConvolutionLowering(Lowering& l, const Node& n, const Geometry& geometry,
@@ -320,61 +285,25 @@ class ConvolutionLowering {
   }
 
   void product(int32_t x, int32_t bias, int32_t residual, int32_t y, int64_t first, int64_t count) {
-    Tensor matrix = taps_by_channels(weights_, first, count);
-    TileProgram then = then_;
-    if (const auto raised = residual < 0 ? raised_by(matrix, first) : std::nullopt) {
-      matrix = Tensor::of<float>(DType::f32, matrix.shape(), raised->matrix);
-      bias = row_constant(raised->bias);
-      residual = over_rows(row_constant(raised->back), y);
-      then = scaled_columns(then_);
-    }
+    const Tensor matrix = taps_by_channels(weights_, first, count);
     const int64_t channels = weights_.shape()[1];
     const bool pointwise = is_pointwise(geometry_, conv_);
     ConvParams params{count, channels, geometry_.windows, then_};
     const auto choice = pointwise ? select_matmul(count, channels, true, l_.forced())
                                   : select_convolution(params, l_.forced());
     Step step{.op = "",
-<<<<<<< HEAD
               .params = std::move(params),
-=======
-              .params = ConvParams{count, channels, geometry_.windows, then},
->>>>>>> magi
               .inputs = {},
               .outputs = {y},
               .kernel = std::string(choice.row->name),
               .nodes = origin_,
               .rejected = choice.rejected};
-<<<<<<< HEAD
     if (pointwise) step.params = LinearParams{count, channels, then_};
-=======
-    const bool pointwise = is_pointwise(geometry_, conv_);
-    if (pointwise) step.params = LinearParams{count, channels, then};
->>>>>>> magi
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
     const bool planes = choice.row->pairs && channels <= kFewPlanes;
     const int32_t source = pointwise ? l_.rows(readable(x)) : planes ? x : readable(x);
     step.inputs = {source, l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
     l_.add_step(n_, std::move(step));
-  }
-
-  std::optional<RaisedColumns> raised_by(const Tensor& matrix, int64_t first) const {
-    const ValueId bias = n_.input(2);
-    if (bias == kAbsent) return raised_columns(matrix, nullptr);
-    const Value& row = l_.graph.value(bias);
-    return row.is_constant() ? raised_columns(matrix, row.fact.constant->as<float>() + first)
-                             : std::nullopt;
-  }
-
-  int32_t row_constant(const std::vector<float>& row) {
-    const auto count = static_cast<int64_t>(row.size());
-    return l_.make_constant({"", Tensor::of<float>(DType::f32, {count}, row), {}});
-  }
-
-  // One row as operand of all rows of y.
-  int32_t over_rows(int32_t row, int32_t y) {
-    std::vector<Dim> strides(l_.at(y).shape.size(), Dim(0));
-    strides.back() = Dim(1);
-    return l_.restrided(row, l_.at(y).shape, std::move(strides));
   }
 
   void depthwise(int32_t x, int32_t bias, int32_t residual, int32_t y) {

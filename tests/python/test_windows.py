@@ -340,25 +340,3 @@ def test_resnet_is_convolutions_with_epilogues(model_path, reference):
     want = reference(path, feeds)
     got = plan.run(feeds)
     assert all(relative_gap(got[name], want[name]) < 2e-5 for name in want)
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_units_that_decayed(kernel: int) -> None:
-    """Columns with subnormal weights: beside large ones, and alone, where they are the result."""
-    c = Chain("N", 24, "H", "W")
-    weights = c.random.normal(size=(40, 24, kernel, kernel)).astype(np.float32)
-    weights[::3, ::2] = 1e-40
-    bias = c.random.normal(size=40).astype(np.float32)
-    weights[5::7] = c.random.uniform(1e-42, 1e-39, size=weights[5::7].shape)
-    bias[5::7] = 1e-38
-    c.then("Conv", c.weight(weights), c.weight(bias)).then("Relu")
-    x = c.random.uniform(0.5, 1, size=(2, 24, 4, 5)).astype(np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(
-        x.astype(np.float64), (kernel, kernel), (2, 3)
-    )
-    wanted = np.einsum("nchwyx,mcyx->nmhw", windows, weights.astype(np.float64))
-    wanted = np.maximum(wanted + bias[:, None, None], 0)
-    got = planck.build(c.bytes()).run({"x": x})[c.last]
-    lasts = np.maximum(1e-5 * np.abs(weights).max(axis=(1, 2, 3)) * 24 * kernel**2, 2e-45)
-    assert np.all(np.abs(got - wanted) <= lasts[:, None, None])
-    assert np.all(got[:, 5::7] > 0)
