@@ -22,12 +22,16 @@ struct MatmulProblem {
   bool b_is_constant = true;  // packed once, when the plan is built
 };
 
+// What the lanes of a vector are: columns of C, or rows.
+enum class Lanes : uint8_t { columns, rows };
+
 struct MatmulRow {
   std::string_view name;
   DType a, b, c;
   int tile_m, tile_n, tile_k;
   Isa isa;
   double ops_per_cycle;  // of one core; a multiplication and an addition are two
+  Lanes lanes;
   std::string (*refuse)(const MatmulProblem&);
 };
 
@@ -36,6 +40,9 @@ const MatmulRow& matmul_row(std::string_view name);  // UsageError where there i
 
 // Empty where the row can run the problem on the device; else the reason.
 std::string why_not(const MatmulRow& row, const MatmulProblem& problem, const Device& device);
+
+// The kernels of a row; those that no plan has specialised.
+jit::GemmTile tile_of(const MatmulRow& row, jit::Stream stream = jit::Stream::none);
 
 // Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
 double prior_cycles(const MatmulRow& row, const MatmulProblem& problem);
@@ -97,6 +104,9 @@ struct MatmulArgs {
   int64_t b_row_stride = 0, b_column_stride = 1;  // where it is not packed
   float* c = nullptr;
   int64_t c_stride = 0;
+  // Columns of C lie side by side in groups of c_group, c_group_step floats apart; 0: all of them.
+  // For rows with rows in their lanes, one panel, no residual, floats.
+  int64_t c_group = 0, c_group_step = 0;
   MatmulEpilogue epilogue;
   int batch_rank = 0;
   MatmulBatch batch[kMaxMatmulBatch];
