@@ -19,13 +19,28 @@ class Contract {
     f32_before(p.then);
     rows(a);
     // In lines of rows, if need be, which are further apart: then of floats, without a residual.
-    expect(y.count() == 0 || has_rows(y) ||
-               (y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3)),
-           y, " does not lie in rows");
-    expect(a.columns() == p.k && y.columns() == p.n && a.rows() == y.rows(), "the product of ", a,
-           " and [", p.k, ',', p.n, "] is not ", y);
+    const bool lines = y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3);
+    expect(y.count() == 0 || has_rows(y) || lines, y, " does not lie in rows");
+    if (y.columns() != p.n) {
+      grouped(p);
+    } else {
+      expect(a.columns() == p.k && a.rows() == y.rows(), "the product of ", a, " and [", p.k, ',',
+             p.n, "] is not ", y);
+    }
     if (has(2)) expect(dense(in(2)) && in(2).count() == p.n, "the bias ", in(2), " is not ", p.n);
     if (has(3)) same_rows(3, y);
+  }
+
+  // A few columns in groups that lie apart, on an axis before the last one: those of one panel.
+  void grouped(const LinearParams& p) const {
+    constexpr int64_t kMost = 8;
+    const BoundValue &a = in(0), &y = out(0);
+    const size_t groups = y.shape.size() - 2;
+    expect(y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3) && p.n <= kMost &&
+               y.columns() > 0 && checked_mul(y.shape[groups], y.columns()) == p.n,
+           y, " does not have ", p.n, " columns");
+    expect(a.columns() == p.k && a.rows() == checked_count(std::span(y.shape).first(groups)),
+           "the product of ", a, " and [", p.k, ',', p.n, "] is not ", y);
   }
 
   void operator()(const ConvParams& p) const {

@@ -157,6 +157,7 @@ class TransposedLowering {
   void run(const TileProgram& tail, const Origin& origin) {
     const ValueId source = p_.integers ? p_.input.node->inputs[0] : n_.inputs[0];
     const int32_t x = readable(l_.permuted(l_.value(source), order_));
+    if (writes_groups(x)) return product_of_groups(x, tail, origin);
     if (writes_lines(x)) return products_of_lines(x, tail, origin);
     std::vector<Dim> places{l_.at(x).shape[0]};
     for (const PhaseAxis& a : p_.axes) places.push_back(a.places);
@@ -171,14 +172,40 @@ class TransposedLowering {
   // Results side by side in a line of pixels are columns side by side in a row of a product.
   int64_t columns_in_line() const { return p_.axes.back().spread.stride * weights_.shape()[1]; }
 
+  // Whether each phase of each place is written where it belongs.
+  bool writes_places(int32_t x) {
+    return !p_.integers && p_.is_pointwise(l_.at(x).shape) &&
+           std::ranges::all_of(p_.axes, &PhaseAxis::is_exact) &&
+           l_.graph.value(last_.outputs[0]).type().dtype == DType::f32;
+  }
+
+  // Whether one product writes them all: a few columns, which are those of one or two axes.
+  bool writes_groups(int32_t x) {
+    constexpr int64_t kMostColumns = 8;
+    return p_.axes.size() <= 2 && p_.matrix.shape()[1] <= kMostColumns && writes_places(x);
+  }
+
+  // [N, places.., phase of the axis before the last, phase of the last and M].
+  void product_of_groups(int32_t x, const TileProgram& tail, const Origin& origin) {
+    const int32_t y = l_.make_permuted_output(last_, 0, order_);
+    const int32_t bias_row = bias(p_.phases);
+    const std::vector<Dim> steps = l_.at(y).strides;
+    const int32_t groups = line_view(y, 0);
+    PlanValue& view = l_.plan.values[static_cast<size_t>(groups)];
+    view.strides.back() = Dim(1);  // a single channel may lie anywhere
+    const int64_t count = p_.matrix.shape()[1] / columns_in_line();
+    if (count > 1) {
+      view.shape.insert(view.shape.end() - 1, Dim(count));
+      view.strides.insert(view.strides.end() - 1, steps[1]);
+    }
+    add_product(x, groups, p_.matrix, bias_row, tail, origin);
+  }
+
   // Whether each line of all phases is written where it belongs, by a product for each phase of the
   // axes before. Few columns would fill vectors badly, and many products read x too often.
   bool writes_lines(int32_t x) {
     constexpr int64_t kFewColumns = 16, kMostProducts = 4;
-    return !p_.integers && p_.is_pointwise(l_.at(x).shape) &&
-           std::ranges::all_of(p_.axes, &PhaseAxis::is_exact) &&
-           l_.graph.value(last_.outputs[0]).type().dtype == DType::f32 && weights_.shape()[1] > 1 &&
-           columns_in_line() >= kFewColumns &&
+    return writes_places(x) && weights_.shape()[1] > 1 && columns_in_line() >= kFewColumns &&
            p_.matrix.shape()[1] / columns_in_line() <= kMostProducts;
   }
 

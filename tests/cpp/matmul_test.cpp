@@ -496,6 +496,56 @@ TEST(MatmulRows, PairsAreForNarrowConvolutions) {
   EXPECT_THROW(plan_matmul(pairs, args), InternalError);
 }
 
+// Columns in groups that lie apart are those of a plain product, and so is what a program makes
+// of them.
+TEST(MatmulGroups, LieWhereTheyAreTold) {
+  TileProgram text;
+  text.operands = {Broadcast::none};
+  text.apply(TileOp::sigmoid, text.operand(0));
+  const EltProgram program = compile(text);
+  for (const MatmulRow& row : matmul_rows()) {
+    if (!this_device().has(row.isa) || row.lanes != Lanes::rows) continue;
+    for (const auto& [n, group] : {std::pair<int64_t, int64_t>{4, 2}, {4, 1}, {6, 3}, {8, 4}}) {
+      for (const EltProgram* then : {static_cast<const EltProgram*>(nullptr), &program}) {
+        Problem plain({.m = 1300, .n = n, .k = 23, .bias = true});
+        SCOPED_TRACE(testing::Message() << row.name << " n=" << n << " of " << group);
+        const auto run = [&](MatmulArgs& args) {
+          args.epilogue.program = then;
+          const Job job = plan_matmul(row, args);
+          Team team(2, scratch_bytes(args));
+          team.run({&job, 1});
+        };
+        MatmulArgs args = plain.args(row);
+        run(args);
+        GuardedFloats apart(plain.out.size());
+        args = plain.args(row);
+        args.c = apart.data(), args.c_stride = group;
+        args.c_group = group, args.c_group_step = group * args.m;
+        run(args);
+        for (int64_t i = 0; i < args.m; ++i) {
+          for (int64_t j = 0; j < n; ++j) {
+            const int64_t place = j / group * args.c_group_step + i * group + j % group;
+            ASSERT_EQ(apart[place], plain.out[i * n + j]) << i << ", " << j;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulRows, FewColumnsAreSummedByRows) {
+  const MatmulRow& narrow = matmul_row("matmul_f32f32f32_8x8x1_avx2");
+  const MatmulRow& wide = matmul_row("matmul_f32f32f32_6x16x1_avx2");
+  const MatmulProblem few{.m = 1024, .n = 4, .k = 24};
+  EXPECT_LT(prior_cycles(narrow, few), prior_cycles(wide, few));
+  const Device& here = this_device();
+  if (!here.has(Isa::avx2)) GTEST_SKIP();
+  EXPECT_EQ(why_not(narrow, few, here), "");
+  EXPECT_NE(why_not(narrow, {.n = 9, .k = 24}, here), "");
+  EXPECT_NE(why_not(narrow, {.n = 4, .k = 4096}, here), "");
+  EXPECT_NE(why_not(narrow, {.n = 4, .k = 24, .b_is_constant = false}, here), "");
+}
+
 TEST(MatmulRows, ReasonsAndPriors) {
   const MatmulRow& portable = matmul_rows().back();
   Device none;

@@ -61,6 +61,9 @@ CASES = [
     Case("bias", "ConvTranspose", [X2, normal(4, 6, 3, 2), BIAS]),
     Case("groups", "ConvTranspose", [X2, normal(4, 3, 3, 3)], {"group": 2}, not_onnx="no groups"),
     Case("more", "ConvTranspose", [X1, normal(4, 2, 3)], {"strides": [3], "output_padding": [1]}),
+    Case("few", "ConvTranspose", [normal(2, 9, 3, 37), normal(9, 1, 2, 2)], {"strides": [2, 2]}),
+    Case("pairs", "ConvTranspose", [normal(1, 8, 5, 6), normal(8, 2, 2, 2)], {"strides": [2, 2]}),
+    Case("line", "ConvTranspose", [normal(2, 5, 19), normal(5, 2, 3)], {"strides": [3]}),
     Case("zero_point", "ConvInteger", [BYTES, BYTES[:, :, :3, :2], np.array(3, np.int8)]),
     *[pool(op, name) for op in POOLS for name in SHAPES],
     Case(

@@ -215,7 +215,7 @@ CASES = [
         .up(5, 1, 2, 2)
         .then("Sigmoid"),
         [(1, 12, 8, 7), (2, 12, 3, 4)],
-        {"matmul": 3, "copy": 3},
+        {"matmul": 3, "copy": 2},
     ),
     Case("up, one axis", Chain("N", 6, "T").up(6, 4, 3), [(2, 6, 5)], {"matmul": 1}),
     Case("up, not square", Chain("N", 6, "H", "W").up(6, 4, 3, 1), [(2, 6, 5, 4)], {"matmul": 1}),

@@ -90,7 +90,6 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
                         BoundStep bound, MatmulArgs& args) {
   const BoundValue& out = c.at(step.outputs[0]);
   args.next = next_weights(c.plan, step);
-  args.c_stride = args.batch_rank == 0 ? out.row_stride() : out.strides[out.shape.size() - 2];
   const int32_t bias = step.inputs[2], residual = step.inputs[3];
   const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
   c.expect_broadcast(step, residual, out.shape);
@@ -122,9 +121,8 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
 
 namespace {
 
-// Rows of C in lines that lie further apart: a batch of products, one for each line.
-void batch_lines(const BoundValue& y, MatmulArgs& args) {
-  const size_t lines = y.shape.size() - 2;  // axes
+// Rows of C in lines that lie further apart: a batch of products, one for each of them.
+void batch_lines(const BoundValue& y, size_t lines, MatmulArgs& args) {
   args.m = y.shape[lines];
   int64_t a_step = args.a_stride * args.m;
   for (size_t i = lines; i-- > 0;) {
@@ -134,6 +132,26 @@ void batch_lines(const BoundValue& y, MatmulArgs& args) {
     a_step *= y.shape[i];
   }
   std::reverse(args.batch, args.batch + args.batch_rank);
+}
+
+// Columns in groups that lie apart: [..., groups, columns of one]. Kernels whose lanes are columns
+// take them as a batch of products, whose panels are made in the run.
+void group_columns(const BoundValue& y, const MatmulRow& row, MatmulArgs& args) {
+  const size_t groups = y.shape.size() - 2;  // the axis
+  batch_lines(y, groups - 1, args);
+  args.c_stride = y.strides[groups - 1];
+  const int64_t columns = y.shape.back();
+  if (row.lanes == Lanes::rows) {
+    args.cut.m_block = args.m;
+    args.c_group = columns;
+    args.c_group_step = y.strides[groups];
+    return;
+  }
+  if (args.batch_rank == kMaxMatmulBatch) throw UnsupportedError("lines of rank ", groups);
+  args.batch[args.batch_rank++] = {y.shape[groups], 0, columns, y.strides[groups], 0};
+  args.n = columns;
+  args.b_packed = false;
+  args.b_row_stride = row.tile_n;
 }
 
 }  // namespace
@@ -146,7 +164,14 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   args.n = params.n;
   args.k = params.k;
   args.a_stride = a.row_stride();
-  if (y.count() > 0 && !has_rows(y)) batch_lines(y, args);
+  if (y.columns() != params.n && y.count() > 0) {
+    group_columns(y, matmul_row(step.kernel), args);
+  } else if (y.count() > 0 && !has_rows(y)) {
+    batch_lines(y, y.shape.size() - 2, args);
+    args.c_stride = y.strides[y.shape.size() - 2];
+  } else {
+    args.c_stride = y.row_stride();
+  }
   return bind_weighted(c, step, params.then, std::move(bound), args);
 }
 
@@ -164,6 +189,7 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   args.n = params.n;
   args.k = params.k();
   args.windows = &windows;
+  args.c_stride = out.row_stride();
   return bind_weighted(c, step, params.then, std::move(bound), args);
 }
 

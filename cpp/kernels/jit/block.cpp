@@ -256,10 +256,24 @@ int64_t columns_in_l1(const GemmTile& tile, const GemmBlock& block, int64_t pane
   return panels * tile.columns * std::max<int64_t>(1, kBytes / std::max<int64_t>(1, bytes));
 }
 
+// Kernels for any number of rows take one panel after the other.
+void multiply_any_rows(const GemmTile& tile, const GemmBlock& block) {
+  GemmCall call = block.call;
+  Columns column(call);
+  call.rows = block.rows;
+  for (int64_t at = 0; at < block.columns; at += tile.columns) {
+    column.put(call);
+    tile.any_rows[std::min<int64_t>(block.columns - at, tile.columns)](&call);
+    column.move(tile.columns);
+    column.b += block.panel_stride;
+  }
+}
+
 // Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
 // the rows of A pass by from L2.
 void multiply(const GemmTile& tile, const GemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
+  if (tile.any_rows != nullptr) return multiply_any_rows(tile, block);
   const Heights heights(block.rows, tile.rows);
   const int64_t wide = tile.panels[heights.low];
   const int64_t step = columns_in_l1(tile, block, wide);

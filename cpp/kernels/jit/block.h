@@ -8,7 +8,7 @@ namespace planck::jit {
 
 // The kernels of one register tile for every height up to its own. A plan holds them by value.
 struct GemmTile {
-  static constexpr int kMaxRows = 14;
+  static constexpr int kMaxRows = 16;
   int rows = 0, columns = 0;          // of the full tile; a panel has `columns` columns
   GemmFn one[kMaxRows + 1][2] = {};   // [rows][masked]: one panel
   GemmFn many[kMaxRows + 1] = {};     // `panels` of them at once, which fill the FMA pipelines
@@ -16,6 +16,9 @@ struct GemmTile {
   int prefetches[kMaxRows + 1] = {};  // of such a call, in every four k
   bool once = false;                  // as in GemmRecipe
   bool pairs = false;                 // the same; rows of the tile are pairs
+  // Instead of all these, where lanes are rows: kernels for any number of rows of one panel, by how
+  // many of its columns exist.
+  const GemmFn* any_rows = nullptr;
 };
 
 // Whether B comes from memory and is read once (GemmRecipe): then one panel at a time is fastest,

@@ -39,6 +39,9 @@ struct GemmCall {
   int64_t lines = 1, a_line = 0;
   // Recipes with scattered rows: where row i of A begins, and at [l * a_line + i] its piece l.
   const float* const* a_places = nullptr;
+  // Kernels with rows in lanes: columns of C lie side by side in groups of so many, the groups so
+  // far apart; 0: all side by side.
+  int64_t c_group = 0, c_group_step = 0;
   // The call goes on with the rows behind these, so many tiles in all; what points at rows then
   // points at those of the last one. One where rows are scattered or B is strided.
   int64_t tiles = 1;

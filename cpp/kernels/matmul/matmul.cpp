@@ -322,7 +322,19 @@ void run_program(const MatmulArgs& args, const Item& item, const Area& area, con
     strip.out_row_stride = epilogue.bytes_stride;
     strip.out_type = epilogue.bytes_type;
   }
+  const bool alone = epilogue.program->operands == 1 && epilogue.bytes == nullptr;
+  const int64_t groups = args.c_group > 0 ? area.columns / args.c_group : 1;
+  strip.columns /= groups;
+  if (alone && c.stride == strip.columns) {  // one run fills vectors better than short rows
+    strip.columns *= strip.rows;
+    strip.rows = 1;
+  }
   args.plan.strip(*epilogue.program, strip);
+  for (int64_t group = 1; group < groups; ++group) {
+    operands[0].advance(args.c_group_step);
+    strip.out = static_cast<float*>(strip.out) + args.c_group_step;
+    args.plan.strip(*epilogue.program, strip);
+  }
 }
 
 jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& area,
@@ -336,6 +348,8 @@ jit::GemmBlock block_of(const MatmulArgs& args, const Item& item, const Area& ar
   block.call.a_stride = args.a_stride;
   block.call.c = c.first;
   block.call.c_stride = c.stride;
+  block.call.c_group = args.c_group;
+  block.call.c_group_step = args.c_group_step;
   if (epilogue.bias != nullptr) block.call.bias = epilogue.bias + area.column;
   if (item.residual != nullptr) {
     block.call.residual = item.residual + area.row * epilogue.residual_stride + area.column;
@@ -765,6 +779,12 @@ void check(const MatmulRow& row, const MatmulArgs& args) {
   if (row.pairs && (args.windows == nullptr || args.batch_rank > 0 || !args.b_packed)) {
     throw InternalError(row.name, " takes windows and packed weights alone");
   }
+  if (args.c_group > 0 &&
+      (args.n % args.c_group != 0 || args.epilogue.bytes != nullptr ||
+       args.epilogue.residual != nullptr || args.windows != nullptr ||
+       (args.epilogue.program != nullptr && args.epilogue.program->operands != 1))) {
+    throw InternalError("a product of ", args.n, " columns in groups of ", args.c_group);
+  }
   if (args.windows != nullptr && args.windows->k() != args.k) {
     throw InternalError("windows of ", args.windows->k(), " elements for a product over ", args.k);
   }
@@ -796,7 +816,7 @@ bool only_columns(const MatmulArgs& args) {
 void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
                   const jit::GemmBlocks& blocks) {
   const EltProgram* program = args.epilogue.program;
-  const bool made = row.isa != Isa::portable;
+  const bool made = row.isa != Isa::portable && row.lanes == Lanes::columns;
   MatmulArgs::Plan& plan = args.plan;
   const jit::GemmTile plain = plan.tile;
   jit::Epilogue epilogue;
@@ -844,7 +864,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
 }
 
 jit::Stream stream_of(const MatmulRow& row, const MatmulArgs& args) {
-  if (!args.b_packed || args.m > std::min<int64_t>(row.tile_m, kStreamRows)) {
+  if (row.lanes == Lanes::rows || !args.b_packed ||
+      args.m > std::min<int64_t>(row.tile_m, kStreamRows)) {
     return jit::Stream::none;
   }
   const int64_t most = this_device().l1_bytes / 4 / int64_t{sizeof(float)};
@@ -857,8 +878,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   check(row, args);
   MatmulArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = row.pairs ? jit::pair_tile(row.tile_m / 2, row.tile_n)
-                        : jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream_of(row, args));
+  plan.tile = tile_of(row, stream_of(row, args));
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);

@@ -6,12 +6,14 @@
 #include "base/error.h"
 #include "base/vector_units.h"
 #include "kernels/jit/panels.h"
+#include "kernels/matmul/narrow.h"
 
 namespace planck {
 namespace {
 
 using enum DType;
 using enum Isa;
+using enum Lanes;
 
 std::string never(const MatmulProblem&) { return ""; }
 
@@ -31,6 +33,14 @@ std::string no_lines(const MatmulProblem& p) {
   return "";
 }
 
+std::string many(const MatmulProblem& p) {
+  // Rows of a tile, read side by side, fit L1.
+  constexpr int64_t kLongest = 512;
+  if (p.n > kNarrowColumns) return cat("it has lanes for rows, and the product ", p.n, " columns");
+  if (p.k > kLongest) return cat("its rows of ", p.k, " do not fit L1");
+  return p.b_is_constant ? "" : "its panels are packed once";
+}
+
 // What a row's name promises.
 #define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ...)                                      \
   static_assert(std::string_view(#name) == "matmul_" #a #b #c "_" #m "x" #n "x" #k "_" #isa, \
@@ -42,10 +52,10 @@ std::string no_lines(const MatmulProblem& p) {
 #undef PLANCK_MATMUL
 
 constexpr MatmulRow kRows[] = {
-#define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ops, refuse) \
-  {#name, a, b, c, m, n, k, isa, ops, refuse, false},
 #define PLANCK_MATMUL_PAIRS(name, a, b, c, m, n, k, isa, ops, refuse) \
-  {#name, a, b, c, m, n, k, isa, ops, refuse, true},
+  {#name, a, b, c, m, n, k, isa, ops, columns, refuse, true},
+#define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ops, lanes, refuse) \
+  {#name, a, b, c, m, n, k, isa, ops, lanes, refuse},
 #include "kernels/matmul/kernels.inc"
 #include "kernels/matmul/pairs.inc"
 #undef PLANCK_MATMUL_PAIRS
@@ -85,7 +95,35 @@ std::string why_not(const MatmulRow& row, const MatmulProblem& p, const Device& 
   return row.refuse(p);
 }
 
+jit::GemmTile tile_of(const MatmulRow& row, jit::Stream stream) {
+  if (row.pairs) return jit::pair_tile(row.tile_m / 2, row.tile_n);
+  if (row.lanes == Lanes::columns) {
+    return jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream);
+  }
+  jit::GemmTile tile;
+  tile.rows = row.tile_m;
+  tile.columns = row.tile_n;
+  std::ranges::fill(tile.panels, 1);
+  tile.any_rows = row.isa == Isa::avx512 ? narrow_kernels_avx512() : narrow_kernels_avx2();
+  return tile;
+}
+
+namespace {
+
+// Rows are padded, not columns; to transpose A takes as long as some columns.
+double cycles_by_rows(const MatmulRow& row, const MatmulProblem& p) {
+  const double transposing = row.isa == Isa::avx512 ? 5 : 3;
+  const double columns = static_cast<double>(std::max<int64_t>(p.n, 1)) + transposing;
+  const double products =
+      static_cast<double>(round_up(p.m, row.tile_m)) * columns * static_cast<double>(p.k);
+  const double halves = row.isa == Isa::avx512 && halves_512() ? 2 : 1;
+  return 2 * halves * products * static_cast<double>(p.batch) / row.ops_per_cycle;
+}
+
+}  // namespace
+
 double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
+  if (row.lanes == Lanes::rows) return cycles_by_rows(row, p);
   // Heights are generated for every m, so that only columns are padded; the portable row's single
   // column of sums is the same case.
   const double columns = static_cast<double>(round_up(std::max<int64_t>(p.n, 1), row.tile_n));

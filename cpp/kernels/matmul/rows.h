@@ -25,12 +25,16 @@ struct MatmulProblem {
   std::optional<MatmulWindows> windows = {};
 };
 
+// What the lanes of a vector are: columns of C, or rows.
+enum class Lanes : uint8_t { columns, rows };
+
 struct MatmulRow {
   std::string_view name;
   DType a, b, c;
   int tile_m, tile_n, tile_k;
   Isa isa;
   double ops_per_cycle;  // of one core; a multiplication and an addition are two
+  Lanes lanes;
   std::string (*refuse)(const MatmulProblem&);
   bool pairs = false;  // as in jit::GemmRecipe: for windows alone
 };
@@ -42,6 +46,9 @@ const MatmulRow& matmul_row(std::string_view name);  // any of them; UsageError 
 
 // Empty where the row can run the problem on the device; else the reason.
 std::string why_not(const MatmulRow& row, const MatmulProblem& problem, const Device& device);
+
+// The kernels of a row; those that no plan has specialised.
+jit::GemmTile tile_of(const MatmulRow& row, jit::Stream stream = jit::Stream::none);
 
 // Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
 double prior_cycles(const MatmulRow& row, const MatmulProblem& problem);
@@ -104,6 +111,9 @@ struct MatmulArgs {
   int64_t b_row_stride = 0, b_column_stride = 1;  // where it is not packed
   float* c = nullptr;
   int64_t c_stride = 0;
+  // Columns of C lie side by side in groups of c_group, c_group_step floats apart; 0: all of them.
+  // For rows with rows in their lanes, one panel, no residual, floats.
+  int64_t c_group = 0, c_group_step = 0;
   MatmulEpilogue epilogue;
   int batch_rank = 0;
   MatmulBatch batch[kMaxMatmulBatch];

@@ -150,7 +150,7 @@ void choose_cut(WinogradArgs& args) {
 Job plan_winograd(const MatmulRow& row, WinogradArgs& args) {
   WinogradArgs::Plan& plan = args.plan;
   plan = {};
-  plan.tile = jit::gemm_tile(row.isa, row.tile_m, row.tile_n);
+  plan.tile = tile_of(row);
   plan.fns = fns_of(row.isa);
   plan.relu = args.program != nullptr && is_only(*args.program, EltOp::relu);
   if (args.program != nullptr && !plan.relu) plan.strip = eltwise_strip(row.isa);
