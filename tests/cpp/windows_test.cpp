@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/team.h"
 #include "guarded.h"
 #include "kernel_rows.h"
@@ -473,6 +474,41 @@ TEST(ChannelwiseWindows, WholeWindowsAndEndingsHaveTheSameBits) {
     c.run(channelwise_rows().back(), ChannelwiseOp::depthwise, false);
     c.expect_right(ChannelwiseOp::depthwise, false);
     if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+// Long rows of taps, several groups of outputs and bands of lines, edges that reach over more than
+// one group; the last picture is too large for L2.
+TEST(ChannelwiseWindows, WidePicturesHaveTheSameBits) {
+  std::mt19937 random(5);
+  const int64_t kernels[] = {1, 2, 3, 5, 7, 9, 15, 31};
+  for (int i = 0; i < 33; ++i) {
+    const bool large = i == 32;
+    Picture p;
+    p.images = large ? 1 : 1 + i % 2;
+    p.channels = large ? 130 : static_cast<int64_t>(random() % 40) + 1;
+    p.gap = i % 3 == 0 ? 3 : 0;
+    p.y.in = large ? 24 : static_cast<int64_t>(random() % 20) + 1;
+    p.x.in = large ? 90 : static_cast<int64_t>(random() % 70) + 1;
+    for (WindowSteps* axis : {&p.y, &p.x}) {
+      axis->kernel = axis == &p.x ? kernels[i % 8] : kernels[random() % 4];
+      axis->stride = 1 + i / 8 % 3;
+      axis->begin = static_cast<int64_t>(random()) % axis->kernel;
+      axis->out = ceil_div(axis->in, axis->stride);
+    }
+    p.x.step = p.place(), p.y.step = p.x.in * p.place();
+    SCOPED_TRACE(testing::PrintToString(p));
+    Channelwise c(p);
+    const auto run = [&](const ChannelwiseRow& row) {
+      return c.run(row, ChannelwiseOp::depthwise, false);
+    };
+    const std::vector<float> expected = run(channelwise_rows().back());
+    c.expect_right(ChannelwiseOp::depthwise, false);
+    if (testing::Test::HasFatalFailure()) return;
+    for (const ChannelwiseRow& row : channelwise_rows()) {
+      if (!this_device().has(row.isa)) continue;
+      EXPECT_EQ(run(row), expected) << row.name;
+    }
   }
 }
 

@@ -5,7 +5,7 @@
 namespace planck {
 
 void channelwise_f32_avx2(const void* args, int64_t tile, const Worker& worker) {
-  run_tile<true>(*static_cast<const ChannelwiseArgs*>(args), tile, worker);
+  run_tile(*static_cast<const ChannelwiseArgs*>(args), tile, worker);
 }
 
 }  // namespace planck

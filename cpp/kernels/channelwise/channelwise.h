@@ -7,6 +7,10 @@
 #include "kernels/job.h"
 #include "kernels/window.h"
 
+namespace planck::jit {
+struct TapsCall;
+}
+
 namespace planck {
 
 // Same names as plan/plan.h's ChannelwiseKind, which this room may not see.
@@ -19,6 +23,21 @@ struct ChannelwiseAffine {
   bool used = false;
   float scale = 1, shift = 0;  // y scale + shift, two roundings
 };
+
+// A generated kernel for so many neighbouring outputs of a line, whose windows have these places
+// inside the picture; `part`: for the channels that fill no vector.
+struct ChannelwiseKernel {
+  int outputs, from, to;
+  void (*whole)(const jit::TapsCall*);
+  void (*part)(const jit::TapsCall*);
+};
+struct ChannelwiseKernels {
+  static constexpr int kMost = 16;
+  ChannelwiseKernel all[kMost];
+  int count = 0;
+  int64_t ahead_rows = 0;  // of the picture, which are brought to L2 early; 0: none
+};
+inline constexpr int64_t kMostChannelwiseLines = 4;  // of a tile
 
 // depthwise: out = program(sum over taps of x w + bias + residual); max, average over what lies
 // inside the picture. One accumulator for each output, taps in order (row by row), each step one
@@ -46,6 +65,9 @@ struct ChannelwiseArgs {
   EltType bytes_type;
   bool quantizes;  // the finish, then the program's quotient
   int64_t places;  // of one tile, in one row of the output
+  int64_t lines;   // of one tile, of one image
+  ChannelwiseKernels kernels;
+  TileFn generated;  // what runs them; null where there are none
 };
 
 #define PLANCK_CHANNELWISE(name, isa) \

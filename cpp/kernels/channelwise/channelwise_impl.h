@@ -2,6 +2,7 @@
 // One family for every vector width: included after the vector header of an ISA file. A tile is a
 // piece of one row of the output with all its channels.
 #include "kernels/channelwise/channelwise.h"
+#include "kernels/channelwise/tile.h"
 #include "kernels/simd/row_sums.h"
 #include "kernels/simd/taps.h"
 
@@ -206,167 +207,6 @@ GroupFn inner_of(const WindowSteps& columns) {
   return outputs<op, kGroup, AnyTaps<op, kGroup>>;
 }
 
-// --- depthwise, windows inside the columns: a few channels along the whole piece, so that
-// neighbouring outputs find their places in L1, and so many outputs at once that their sums hide
-// the latency of FMA and a row of weights serves them all.
-
-// Whether there are registers for the weights of all rows beside the sums.
-template <int kTaps>
-constexpr bool kHolds = kRegisterLanes == 16 && kTaps* kTaps <= 12;
-
-// Channels [channel, channel + kParts registers), the weights of each row of taps as it comes.
-template <int kTaps, int kStride, int kCount, int kParts>
-PLANCK_INLINE void line_group(const Group& g, int64_t first, int64_t channel) {
-  F16 results[kCount] = {};
-#pragma GCC unroll 2
-  for (int part = 0; part < kParts; ++part) {
-    const int64_t at = channel + part * kRegisterLanes;
-    Register sums[kCount];
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
-    for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
-      const float* x = g.x + first * g.next + ty * g.row_step + at;
-      const float* w = g.w + ty * kTaps * g.channels + at;
-      Register weights[kTaps];
-#pragma GCC unroll 8
-      for (int t = 0; t < kTaps; ++t) weights[t] = load_register(w + t * g.channels);
-#pragma GCC unroll 24
-      for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
-        const Register v = load_register(x + place * g.column_step);
-#pragma GCC unroll 8
-        for (int i = 0; i < kCount; ++i) {
-          const int t = place - i * kStride;
-          if (t >= 0 && t < kTaps) sums[i] = fma(v, weights[t], sums[i]);
-        }
-      }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) set_register(results[i], part, sums[i]);
-  }
-  put(g, results, first, channel, kParts * kRegisterLanes);
-}
-
-// The same with all weights at hand, for windows with all rows inside.
-template <int kTaps, int kStride, int kCount>
-PLANCK_INLINE void held_group(const Group& g, const Register* held, int64_t first,
-                              int64_t channel) {
-  const float* x = g.x + first * g.next + channel;
-  Register sums[kCount];
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) sums[i] = zero_register();
-#pragma GCC unroll 8
-  for (int ty = 0; ty < kTaps; ++ty) {
-#pragma GCC unroll 24
-    for (int place = 0; place < (kCount - 1) * kStride + kTaps; ++place) {
-      const Register v = load_register(x + ty * g.row_step + place * g.column_step);
-#pragma GCC unroll 8
-      for (int i = 0; i < kCount; ++i) {
-        const int t = place - i * kStride;
-        if (t >= 0 && t < kTaps) sums[i] = fma(v, held[ty * kTaps + t], sums[i]);
-      }
-    }
-  }
-  F16 results[kCount] = {};
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) set_register(results[i], 0, sums[i]);
-  put(g, results, first, channel, kRegisterLanes);
-}
-
-constexpr int kWide = 8;
-
-// Calls group(count, first) for groups of 8, then 4, then 1, where `count` is a constant.
-template <int kCount>
-struct Count {
-  static constexpr int value = kCount;
-};
-PLANCK_INLINE void for_groups(const Group& g, int64_t count, auto group) {
-  int64_t i = 0;
-  for (; i + kWide <= count; i += kWide) group(Count<kWide>{}, i);
-  // Outputs that come again are the same, unless they lie where the residual is read.
-  if (i < count && count >= kWide && g.residual == nullptr) {
-    group(Count<kWide>{}, count - kWide);
-    return;
-  }
-  for (; i + kGroup <= count; i += kGroup) group(Count<kGroup>{}, i);
-  for (; i < count; ++i) group(Count<1>{}, i);
-}
-
-template <int kTaps, int kStride, int kParts>
-PLANCK_INLINE void line_channels(const Group& g, int64_t count, int64_t channel) {
-  if constexpr (kHolds<kTaps>) {
-    if (g.rows.to - g.rows.from == kTaps) {
-      Register held[kTaps * kTaps];
-#pragma GCC unroll 16
-      for (int t = 0; t < kTaps * kTaps; ++t) {
-        held[t] = load_register(g.w + t * g.channels + channel);
-      }
-      for_groups(
-          g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
-            held_group<kTaps, kStride, decltype(outputs)::value>(g, held, first, channel);
-          });
-      return;
-    }
-  }
-  for_groups(
-      g, count, [&](auto outputs, int64_t first) __attribute__((always_inline)) {
-        line_group<kTaps, kStride, decltype(outputs)::value, kParts>(g, first, channel);
-      });
-}
-
-PLANCK_INLINE void move_on(Group& g, int64_t outputs) {
-  g.x += outputs * g.next;
-  if (g.bytes != nullptr) {
-    g.bytes += outputs * g.out_stride;
-  } else {
-    g.out += outputs * g.out_stride;
-  }
-  if (g.residual != nullptr) g.residual += outputs * g.residual_stride;
-}
-
-// The last channels, which fill no register.
-template <int kTaps, int kStride>
-PLANCK_INLINE void last_channels(Group g, int64_t count, int64_t channel) {
-  const int64_t lanes = g.channels - channel;
-  int64_t i = 0;
-  for (; i + kGroup <= count; i += kGroup) {
-    outputs_of<ChannelwiseOp::depthwise, kGroup, FixedTaps<kGroup, kTaps, kStride>>(g, channel,
-                                                                                    lanes);
-    move_on(g, kGroup);
-  }
-  for (; i < count; ++i) {
-    outputs_of<ChannelwiseOp::depthwise, 1, FixedTaps<1, kTaps, kStride>>(g, channel, lanes);
-    move_on(g, 1);
-  }
-}
-
-template <int kTaps, int kStride>
-void full_line(const Group& group, int64_t count) {
-  const Group g = group;
-  constexpr int kParts = 16 / kRegisterLanes;
-  int64_t channel = 0;
-  for (; channel + 16 <= g.channels; channel += 16) {
-    line_channels<kTaps, kStride, kParts>(g, count, channel);
-  }
-  if constexpr (kParts > 1) {
-    if (channel + kRegisterLanes <= g.channels) {
-      line_channels<kTaps, kStride, 1>(g, count, channel);
-      channel += kRegisterLanes;
-    }
-  }
-  if (channel < g.channels) last_channels<kTaps, kStride>(g, count, channel);
-}
-
-using LineFn = void (*)(const Group&, int64_t count);
-LineFn full_line_of(const ChannelwiseArgs& a) {
-  const WindowSteps& c = a.columns;
-  if (a.rows.kernel != c.kernel || c.dilation != 1) return nullptr;
-  if (c.kernel == 3 && c.stride == 1) return full_line<3, 1>;
-  if (c.kernel == 3 && c.stride == 2) return full_line<3, 2>;
-  if (c.kernel == 5 && c.stride == 1) return full_line<5, 1>;
-  if (c.kernel == 5 && c.stride == 2) return full_line<5, 2>;
-  return nullptr;
-}
-
 // --- a piece of a line
 
 template <ChannelwiseOp op>
@@ -428,11 +268,7 @@ void some_outputs(const ChannelwiseArgs& a, const Piece& piece, const float* pic
   }
 }
 
-PLANCK_INLINE int64_t between(int64_t x, int64_t low, int64_t high) {
-  return x < low ? low : x > high ? high : x;
-}
-
-template <ChannelwiseOp op, bool kVectors>
+template <ChannelwiseOp op>
 void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
   const int64_t image = piece.line / a.rows.out, y = piece.line % a.rows.out;
   const int64_t top = y * a.rows.stride - a.rows.begin;
@@ -457,20 +293,7 @@ void run_piece(const ChannelwiseArgs& a, const Piece& piece) {
           a.before,
           a.after,
           a.program.quotient};
-  LineFn full = nullptr;
-  if constexpr (op == ChannelwiseOp::depthwise && kVectors) full = full_line_of(a);
-  const WindowSteps& c = a.columns;
-  if (full == nullptr || c.in < c.kernel) {
-    some_outputs<op>(a, piece, picture, piece.first, piece.last, g);
-    return;
-  }
-  // Between these, windows lie inside.
-  const int64_t from = between((c.begin + c.stride - 1) / c.stride, piece.first, piece.last);
-  const int64_t to = between((c.in - c.kernel + c.begin) / c.stride + 1, from, piece.last);
-  some_outputs<op>(a, piece, picture, piece.first, from, g);
-  move_to(a, piece, picture, from, g);
-  full(g, to - from);
-  some_outputs<op>(a, piece, picture, to, piece.last, g);
+  some_outputs<op>(a, piece, picture, piece.first, piece.last, g);
 }
 
 Sums sums_of(const ChannelwiseArgs& a, int64_t place, const Worker& worker) {
@@ -479,17 +302,13 @@ Sums sums_of(const ChannelwiseArgs& a, int64_t place, const Worker& worker) {
   return {static_cast<float*>(static_cast<void*>(worker.scratch)), a.channels, nullptr};
 }
 
-// kVectors: F16 lies in registers, so that kernels with all their weights in them are worth having.
-template <bool kVectors>
-void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
-  const int64_t pieces = (a.columns.out + a.places - 1) / a.places;
-  const int64_t line = tile / pieces, first = tile % pieces * a.places;
-  const int64_t last = first + a.places < a.columns.out ? first + a.places : a.columns.out;
+void run_line(const ChannelwiseArgs& a, int64_t line, int64_t first, int64_t last,
+              const Worker& worker) {
   const int64_t place = (line * a.columns.out + first) * a.out_stride;
   const Piece piece{line, first, last, sums_of(a, place, worker)};
-  if (a.op == ChannelwiseOp::depthwise) run_piece<ChannelwiseOp::depthwise, kVectors>(a, piece);
-  if (a.op == ChannelwiseOp::max) run_piece<ChannelwiseOp::max, kVectors>(a, piece);
-  if (a.op == ChannelwiseOp::average) run_piece<ChannelwiseOp::average, kVectors>(a, piece);
+  if (a.op == ChannelwiseOp::depthwise) run_piece<ChannelwiseOp::depthwise>(a, piece);
+  if (a.op == ChannelwiseOp::max) run_piece<ChannelwiseOp::max>(a, piece);
+  if (a.op == ChannelwiseOp::average) run_piece<ChannelwiseOp::average>(a, piece);
   if (a.finish != ChannelwiseFinish::program) return;
   const Sums& sums = piece.sums;
   const EltOperand operand{sums.first, sums.stride, 1};
@@ -500,6 +319,14 @@ void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
     strip.out_type = a.bytes_type;
   }
   a.strip(a.program, strip);
+}
+
+void run_tile(const ChannelwiseArgs& a, int64_t tile, const Worker& worker) {
+  if (a.generated != nullptr) return a.generated(&a, tile, worker);
+  const ChannelwiseTile t = tile_of(a, tile);
+  for (int64_t line = t.first_line; line < t.last_line; ++line) {
+    run_line(a, line, t.first, t.last, worker);
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "kernels/channelwise/generated.h"
 #include "kernels/eltwise/rows.h"
 
 namespace planck {
@@ -14,8 +15,9 @@ namespace {
 #undef PLANCK_CHANNELWISE
 
 int64_t tiles(const ChannelwiseArgs& args) {
-  const int64_t lines = checked_mul(args.images, args.rows.out, "rows of windows");
-  return checked_mul(lines, ceil_div(args.columns.out, args.places), "rows of windows");
+  const int64_t bands =
+      checked_mul(args.images, ceil_div(args.rows.out, args.lines), "rows of windows");
+  return checked_mul(bands, ceil_div(args.columns.out, args.places), "rows of windows");
 }
 
 }  // namespace
@@ -90,6 +92,19 @@ void need_program(ChannelwiseArgs& args) {
   args.quantizes = false;
 }
 
+// Bands of a few lines, whose windows share rows: tiles of whole bands where there are enough of
+// them. Others stay as they are.
+void plan_bands(Isa isa, ChannelwiseArgs& args) {
+  constexpr int64_t kEnough = 8;
+  if (args.finish != ChannelwiseFinish::program && args.rows.kernel > 1) {
+    const int64_t pieces = ceil_div(args.columns.out, args.places);
+    const int64_t tiles = args.images * args.rows.out * pieces;
+    args.lines = std::clamp<int64_t>(tiles / kEnough, 1, kMostChannelwiseLines);
+  }
+  generate_channelwise(isa, args);
+  if (args.generated == nullptr) args.lines = 1;
+}
+
 }  // namespace
 
 void finish_with(ChannelwiseArgs& args, const EltProgram& program) {
@@ -101,7 +116,9 @@ void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   // Much more work than taking a ticket, and few enough outputs to be in L1 when a program reads
   // them.
   constexpr int64_t kSteps = 1 << 18, kFloats = 6144, kTogether = 8;  // outputs of a kernel
-  if (args.bytes != nullptr && !args.quantizes) need_program(args);
+  // Generated kernels write floats.
+  const bool floats = !args.quantizes || args.op == ChannelwiseOp::depthwise;
+  if (args.bytes != nullptr && floats) need_program(args);
   const int64_t channels = std::max<int64_t>(args.channels, 1);
   const int64_t columns = std::max<int64_t>(args.columns.out, 1);
   int64_t outputs = kSteps / std::max<int64_t>(args.rows.kernel * args.columns.kernel, 1);
@@ -110,6 +127,9 @@ void plan_channelwise(const ChannelwiseRow& row, ChannelwiseArgs& args) {
   const int64_t even = ceil_div(columns, ceil_div(columns, most));
   args.places =
       even < columns ? std::min(round_up(even, kTogether), most / kTogether * kTogether) : columns;
+  args.lines = 1;
+  args.generated = nullptr;
+  plan_bands(row.isa, args);
   if (args.finish == ChannelwiseFinish::program) args.strip = eltwise_strip(row.isa);
 }
 
