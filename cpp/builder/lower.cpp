@@ -438,8 +438,9 @@ void Lowering::lower_late(const Node& n, const std::vector<std::string>& found) 
   const bool finds_all =
       std::ranges::all_of(found, [&](const std::string& symbol) { return bare.contains(symbol); });
   const auto is_input = [&](ValueId v) { return std::ranges::count(graph.inputs, v) > 0; };
-  const bool decided =
-      n.inputs.size() > 1 && std::any_of(n.inputs.begin() + 1, n.inputs.end(), is_input);
+  const bool of_data = n.is("NonMaxSuppression") || n.is("Compress");
+  const bool decided = !of_data && n.inputs.size() > 1 &&
+                       std::any_of(n.inputs.begin() + 1, n.inputs.end(), is_input);
   if (!finds_all || decided || !n.op->domain.empty()) {
     const ValueId v = n.outputs[0];
     throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
