@@ -52,6 +52,7 @@ constexpr LowerRow kLower[] = {
     {"ReduceMin", lower_reduce},
     {"ReduceL2", lower_reduce},
     {"planck.Count", lower_count},
+    {"Shape", lower_shape},
     {"ReduceL1", lower_reduce},
     {"ReduceProd", lower_reduce},
     {"ReduceSumSquare", lower_reduce},

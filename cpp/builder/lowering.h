@@ -188,6 +188,7 @@ int32_t divided(Lowering& l, int32_t id, const std::vector<Dim>& slow,
 std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vector<int64_t>& order);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
+std::string lower_shape(Lowering& l, const Node& n);
 std::string lower_integer(Lowering& l, const Node& n);
 std::string lower_index(Lowering& l, const Node& n);
 std::string lower_one_hot(Lowering& l, const Node& n);
