@@ -19,6 +19,7 @@ struct BoundValue {
   std::vector<int64_t> strides;  // elements
   int64_t offset = 0;            // elements
   int32_t buffer = -1;
+  bool late = false;  // only the step that makes it will know its shape
 
   int64_t rank() const { return static_cast<int64_t>(shape.size()); }
   int64_t count() const;
@@ -39,6 +40,12 @@ struct BoundStep {
   std::vector<Relocation> relocations;
   int64_t scratch_bytes = 0;
   double flops = 0;  // of products only: a multiplication and an addition are two
+  // Values whose shape the step finds out, with what it makes of them in a run.
+  struct Late {
+    int32_t value;
+    Tensor* made;  // in args
+  };
+  std::vector<Late> late;
 
   // Makes an argument struct that lives as long as the step.
   template <class Args>

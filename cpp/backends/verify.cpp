@@ -12,6 +12,7 @@
 #include "kernels/matmul/rows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
+#include "plan/phases.h"
 #include "plan/view.h"
 
 namespace planck {
@@ -44,8 +45,6 @@ class Verifier {
     ports(plan_.inputs, BufferKind::input);
     ports(plan_.outputs, BufferKind::output);
     collect_symbols();
-    for (const PlanBuffer& b : plan_.buffers) symbols(b.elements);
-    for (const PlanValue& v : plan_.values) symbols(v);
     written_.resize(plan_.buffers.size());
     for (size_t i = 0; i < plan_.buffers.size(); ++i) {
       const BufferKind kind = plan_.buffers[i].kind;
@@ -59,6 +58,8 @@ class Verifier {
       expect(written_[static_cast<size_t>(at(p.value).buffer)], "the output '", p.name,
              "' is never written");
     }
+    for (const PlanBuffer& b : plan_.buffers) symbols(b.elements);
+    for (const PlanValue& v : plan_.values) symbols(v);
     nodes(plan_.unused);
   }
 
@@ -147,19 +148,34 @@ class Verifier {
   }
 
   void collect_symbols() {
+    known_ = input_symbols(plan_);
     for (const PlanPort& p : plan_.inputs) {
       for (const Dim& d : p.shape) {
         const std::string_view symbol = d.as_symbol();
         expect(d.is_constant() || !symbol.empty(), "an extent of the input '", p.name,
                "' is neither a number nor a name");
-        if (!symbol.empty()) known_.insert(std::string(symbol));
       }
     }
   }
   void symbols(const Dim& d) const {
     for (const std::string& s : d.symbols()) {
-      expect(known_.contains(s), "the symbol '", s, "' is in no input's shape");
+      expect(known_.contains(s), "the symbol '", s, "' has no number yet");
     }
+  }
+  // What a run finds out lies in memory of its own, written once, of any extents.
+  void find_out(const PlanValue& v) {
+    const PlanBuffer& b = plan_.buffers[static_cast<size_t>(v.buffer)];
+    expect(b.kind == BufferKind::arena && !written_[static_cast<size_t>(v.buffer)] &&
+               v.offset == Dim(0) && is_dense(v) && b.elements == product(v.shape),
+           "'", v.name, "' has a shape that depends on data and does not own its memory");
+    for (const Dim& d : v.shape) {
+      if (const std::string_view symbol = d.as_symbol(); !symbol.empty()) known_.emplace(symbol);
+    }
+    symbols(v);
+  }
+  void known_here(const PlanValue& v) const {
+    symbols(v);
+    symbols(plan_.buffers[static_cast<size_t>(v.buffer)].elements);
   }
   void symbols(const PlanValue& v) const {
     symbols(v.offset);
@@ -186,6 +202,7 @@ class Verifier {
       expect(in_range(v, plan_.values), "it reads value ", v);
       expect(written_[static_cast<size_t>(at(v).buffer)], "it reads '", at(v).name,
              "' before anything wrote it");
+      known_here(at(v));
     }
     for (size_t i = 0; i < s.outputs.size(); ++i) {
       const int32_t v = s.outputs[i];
@@ -194,6 +211,8 @@ class Verifier {
       const BufferKind kind = buffer_of(v).kind;
       expect(kind == BufferKind::arena || kind == BufferKind::output,
              "it writes to an input or a weight");
+      if (reference && !is_known(at(v), known_)) find_out(at(v));
+      known_here(at(v));
       written_[static_cast<size_t>(at(v).buffer)] = true;
     }
     expect(kernel_isa(plan_, s).has_value(), "'", s.kernel, "' is no kernel of its family");
@@ -419,7 +438,7 @@ class Verifier {
   static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
 
   const Plan& plan_;
-  std::set<std::string> known_;
+  Symbols known_;
   std::vector<bool> written_;
 };
 

@@ -52,6 +52,7 @@ constexpr LowerRow kLower[] = {
     {"ReduceMin", lower_reduce},
     {"ReduceL2", lower_reduce},
     {"planck.Count", lower_count},
+    {"Shape", lower_shape},
     {"ReduceL1", lower_reduce},
     {"ReduceProd", lower_reduce},
     {"ReduceSumSquare", lower_reduce},
@@ -180,6 +181,9 @@ void Lowering::note_grid(int32_t made, const Node& n) {
 // A view of all elements in their order may be the output just as well: then the value is computed
 // in the caller's array.
 std::optional<size_t> Lowering::output_place(ValueId id) const {
+  // Nobody can say how large the caller's array is before all is known that it depends on.
+  const auto given = [&](const Dim& d) { return is_known(d, given_); };
+  if (!std::ranges::all_of(graph.value(id).type().dims, given)) return std::nullopt;
   if (const auto at = std::ranges::find(graph.outputs, id); at != graph.outputs.end()) {
     return static_cast<size_t>(at - graph.outputs.begin());
   }
@@ -410,24 +414,46 @@ void Lowering::by_reference(const Node& n, std::string_view reason) {
   add_step(n, std::move(step));
 }
 
-// Memory is planned from the shapes of the inputs; what the data decide has no place yet.
-void Lowering::check_extents(const Node& n) const {
+// Symbols in the shapes of its outputs that no step before it makes known.
+std::vector<std::string> Lowering::unknown_extents(const Node& n) const {
+  std::vector<std::string> unknown;
   for (const ValueId v : n.outputs) {
     if (v == kAbsent) continue;
     for (const Dim& d : graph.value(v).type().dims) {
       for (const std::string& symbol : d.symbols()) {
-        if (symbols_.contains(symbol)) continue;
-        throw with(
-            UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
-                             " depends on data, which is not supported yet"),
-            {.got = cat(graph.value(v).type()), .hint = kNeedsValues, .items = {n.op->text()}});
+        if (!symbols_.contains(symbol)) unknown.push_back(symbol);
       }
     }
   }
+  return unknown;
+}
+
+// A node whose run says how large its outputs are. Where an input of the model decides that, a plan
+// for each of its values is faster: callers know that way out by its hint.
+void Lowering::lower_late(const Node& n, const std::vector<std::string>& found) {
+  Symbols bare;
+  for (const ValueId v : n.outputs) {
+    if (v == kAbsent) continue;
+    for (const Dim& d : graph.value(v).type().dims) bare.emplace(d.as_symbol());
+  }
+  const bool finds_all =
+      std::ranges::all_of(found, [&](const std::string& symbol) { return bare.contains(symbol); });
+  const auto is_input = [&](ValueId v) { return std::ranges::count(graph.inputs, v) > 0; };
+  const bool of_data = n.is("NonMaxSuppression") || n.is("Compress");
+  const bool decided = !of_data && n.inputs.size() > 1 &&
+                       std::any_of(n.inputs.begin() + 1, n.inputs.end(), is_input);
+  if (!finds_all || decided || !n.op->domain.empty()) {
+    const ValueId v = n.outputs[0];
+    throw with(UnsupportedError("the shape of ", label(graph, v), ' ', graph.value(v).type(),
+                                " depends on data, which is not supported here"),
+               {.got = cat(graph.value(v).type()), .hint = kNeedsValues, .items = {n.op->text()}});
+  }
+  by_reference(n, "its shape depends on data");
+  symbols_.insert(found.begin(), found.end());
 }
 
 void Lowering::lower_node(const Node& n) {
-  check_extents(n);
+  if (const auto unknown = unknown_extents(n); !unknown.empty()) return lower_late(n, unknown);
   if (is_eltwise(graph, n)) {
     if (const std::string why = lower_eltwise(*this, n); !why.empty()) by_reference(n, why);
     return;
@@ -450,6 +476,7 @@ void Lowering::add_inputs() {
       if (!d.is_constant()) symbols_.emplace(d.as_symbol());
     }
   }
+  given_ = symbols_;
 }
 
 // No step reads an output: the nodes of a view that is one belong to who writes what it shows.

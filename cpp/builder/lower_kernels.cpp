@@ -276,18 +276,40 @@ std::string lower_embedding(Lowering& l, const Node& n) {
   return "";
 }
 
+namespace {
+
+void range_step(Lowering& l, const Node& n, RangeParams params, int32_t to) {
+  const auto choice = choose_by_isa(range_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = std::move(params),
+                 .inputs = {},
+                 .outputs = {to},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
+}
+
+}  // namespace
+
 std::string lower_count(Lowering& l, const Node& n) {
   const DType dtype = l.graph.value(n.outputs[0]).type().dtype;
   if (dtype != DType::s32 && dtype != DType::s64) return cat("no kernel counts in ", dtype);
   const auto& count = n.as<ops::Count>();
-  const auto choice = choose_by_isa(range_rows(), l.forced());
-  l.add_step(n, {.op = "",
-                 .params = RangeParams{count.start, count.step},
-                 .inputs = {},
-                 .outputs = {l.make_output(n, 0)},
-                 .kernel = std::string(choice.row->name),
-                 .nodes = {},
-                 .rejected = choice.rejected});
+  range_step(l, n, {count.start, count.step}, l.make_output(n, 0));
+  return "";
+}
+
+// The input is not looked at: any two extents are a range.
+std::string lower_shape(Lowering& l, const Node& n) {
+  const auto extents = l.graph.value(n.outputs[0]).fact.dims();
+  if (!extents || extents->empty()) return "its extents are not known";
+  const int32_t y = l.make_output(n, 0);
+  const std::vector<Dim>& d = *extents;
+  for (size_t i = 0; i < d.size(); i += 2) {
+    const bool two = i + 1 < d.size();
+    const int32_t part = l.window(y, 0, Dim(static_cast<int64_t>(i)), Dim(two ? 2 : 1));
+    range_step(l, n, {d[i], two ? d[i + 1] - d[i] : Dim(0)}, part);
+  }
   return "";
 }
 

@@ -46,8 +46,10 @@ Geometry geometry_of(const Lowering& l, const Node& n, const Windowed& w, const 
   if (w.auto_pad.starts_with("SAME")) {
     Shape in;
     for (size_t i = 2; i < dims.size(); ++i) {
-      if (!dims[i].known()) return {{}, "its padding is known at run time only"};
-      in.push_back(*dims[i].known());
+      // With a stride of 1 the padding is the same for any extent.
+      const auto extent = axes[i - 2].stride == 1 ? std::optional<int64_t>(1) : dims[i].known();
+      if (!extent) return {{}, "its padding is known at run time only"};
+      in.push_back(*extent);
     }
     axes = Windows(w, std::move(axes), std::move(in)).axes();
   }

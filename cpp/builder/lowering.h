@@ -10,6 +10,7 @@
 
 #include "base/knobs.h"
 #include "ir/graph.h"
+#include "plan/phases.h"
 #include "plan/plan.h"
 #include "plan/view.h"
 
@@ -108,7 +109,8 @@ class Lowering {
 
  private:
   void add_inputs();
-  void check_extents(const Node& n) const;
+  std::vector<std::string> unknown_extents(const Node& n) const;
+  void lower_late(const Node& n, const std::vector<std::string>& found);
   void add_outputs();
   void lower_node(const Node& n);
   // Whether a chain behind the value is deferred with it, up to `last`.
@@ -126,7 +128,8 @@ class Lowering {
   int32_t copy_into(int32_t id, BufferKind kind, int32_t index);
   Origin origin_of_inputs(const Step& step) const;
 
-  std::set<std::string, std::less<>> symbols_;  // that the inputs of a run give
+  Symbols symbols_;  // that the inputs of a run give, and the steps so far
+  Symbols given_;    // the inputs alone
   std::map<ValueId, int32_t> values_;
   struct Deferred {
     Emit emit;
@@ -185,6 +188,7 @@ int32_t divided(Lowering& l, int32_t id, const std::vector<Dim>& slow,
 std::vector<int64_t> in_order(const std::vector<int64_t>& list, const std::vector<int64_t>& order);
 std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
+std::string lower_shape(Lowering& l, const Node& n);
 std::string lower_integer(Lowering& l, const Node& n);
 std::string lower_index(Lowering& l, const Node& n);
 std::string lower_one_hot(Lowering& l, const Node& n);

@@ -229,7 +229,8 @@ class ModelBuilder {
     std::set<std::string> seen;
     for (const onnx::ValueInfoProto& output : proto.output()) {
       if (!seen.insert(output.name()).second) {
-        throw GraphError("the output '", output.name(), "' is listed twice");
+        throw with(GraphError("the output '", output.name(), "' is listed twice"),
+                   {.hint = "list it once, or give the second one a name by an Identity"});
       }
       const ValueId id =
           with_context([&] { return scope.find(output.name()); }, "output '", output.name(), "'");

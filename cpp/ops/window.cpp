@@ -64,10 +64,10 @@ std::vector<Dim> window_counts(const Windowed& w, const std::vector<WindowAxis>&
     const Dim room = extent + Dim(a.begin + a.end - a.reach());
     Dim count = floordiv(room + Dim(ceil_mode ? a.stride - 1 : 0), Dim(a.stride)) + Dim(1);
     if (ceil_mode) {
-      // The last window must start inside the axis or the padding in front of it.
-      const auto known = extent.known();
-      if (!known) throw UnsupportedError("ceil_mode with the extent ", extent, " is not supported");
-      if ((*count.known() - 1) * a.stride >= *known + a.begin) count = count - Dim(1);
+      // The last window must start inside the axis or the padding in front of it, which one that
+      // reaches over the padding behind by a stride always does.
+      const Dim begun = floordiv(extent + Dim(a.begin - 1), Dim(a.stride)) + Dim(1);
+      if (a.reach() < a.end + a.stride) count = smaller(count, begun);
     }
     out.push_back(count);
   }

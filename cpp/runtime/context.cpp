@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/device.h"
@@ -57,18 +58,21 @@ size_t Context::KeyHash::operator()(const Key& key) const {
   return hash;
 }
 
-std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings) {
+std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings,
+                                      const Phases& phases, size_t phase) {
   auto out = std::make_unique<Binding>();
-  out->values = bind_values(plan, bindings);
-  out->memory = plan_memory(plan, bindings);
+  out->phase = phases.list[phase];
+  out->values = bind_values(plan, bindings, phases, phase);
+  out->memory = plan_memory(plan, bindings, phases, phase);
   const BindContext context{plan, out->values, bindings};
-  for (const Step& step : plan.steps) {
+  for (size_t s = out->phase.first; s < out->phase.end; ++s) {
+    const Step& step = plan.steps[s];
     check_guard();
     BoundStep bound = at_step(plan, step, [&] { return bind_cpu(context, step); });
     for (const Job& job : bound.jobs) {
       if (job.tiles == 0) continue;
       out->jobs.push_back(job);
-      out->step_of.push_back(out->steps.size());
+      out->step_of.push_back(s);
     }
     for (const Relocation& r : bound.relocations) {
       const BoundValue& v = context.at(r.value);
@@ -80,9 +84,9 @@ std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings
   return out;
 }
 
-void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
-                std::span<const void* const> inputs, std::span<void* const> outputs,
-                std::vector<std::byte*>& bases) {
+void find_bases(const Plan& plan, const Phases& phases, size_t phase, const Binding& binding,
+                std::byte* arena, std::span<const void* const> inputs,
+                std::span<void* const> outputs, std::vector<std::byte*>& bases) {
   const auto base = [&](size_t i) -> const void* {
     const PlanBuffer& b = plan.buffers[i];
     const auto index = static_cast<size_t>(b.index);
@@ -100,6 +104,7 @@ void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
   };
   bases.resize(plan.buffers.size());
   for (size_t i = 0; i < bases.size(); ++i) {
+    if (phases.birth[i] != phase) continue;
     bases[i] = static_cast<std::byte*>(const_cast<void*>(base(i)));
   }
 }
@@ -110,7 +115,9 @@ Context::Context(const Plan& plan, int threads, const Limits& limits)
       by_reference_(std::ranges::any_of(
           plan.steps,
           [](const Step& s) { return std::holds_alternative<ReferenceParams>(s.params); })),
-      team_(threads) {}
+      team_(threads),
+      phases_(phases_of(plan)),
+      arenas_(phases_.list.size()) {}
 
 // Outputs count, whoever gives their memory, and so does what kernels take aside.
 void Context::check_memory(const Binding& binding) const {
@@ -118,20 +125,20 @@ void Context::check_memory(const Binding& binding) const {
       checked_add(binding.memory.bytes, checked_mul(binding.scratch_bytes, int64_t{team_.size()}));
   for (const PlanPort& p : plan_.outputs) {
     const BoundValue& v = binding.values[static_cast<size_t>(p.value)];
+    if (v.buffer < 0) continue;  // of another phase
     need = checked_add(need, v.count() * size_of(v.dtype));
   }
   within("max_arena_bytes", limits_.max_arena_bytes, need, "bytes of tensors for these shapes");
 }
 
-Binding& Context::binding_for(std::span<const Feed* const> matched) {
-  key_.clear();
-  for (const Feed* f : matched) key_.insert(key_.end(), f->shape.begin(), f->shape.end());
+// key_ holds the extents that decide.
+Binding& Context::binding_for(size_t phase) {
   if (const auto it = bindings_.find(key_); it != bindings_.end()) {
     recent_.splice(recent_.begin(), recent_, it->second.used);
     return *it->second.binding;
   }
-  const Bindings symbols = bind_symbols(plan_, matched);
-  auto binding = make_binding(plan_, symbols);
+  if (!phases_.late()) extents_ = bind_symbols(plan_, matched_);
+  auto binding = make_binding(plan_, extents_, phases_, phase);
   check_memory(*binding);
   ++stats.bindings;
   log(LogLevel::info, "new shapes [", joined(key_), "]: ", binding->memory.bytes,
@@ -171,22 +178,25 @@ const void* Context::converted(const Feed& feed, DType want, size_t index) {
   return staged.data();
 }
 
-void Context::set_addresses(Binding& binding, OutputSink& sink) {
-  if (arena_.reserve(binding.memory.bytes)) {
+void Context::set_addresses(size_t phase, Binding& binding, OutputSink& sink) {
+  Arena& arena = arenas_[phase];
+  const int64_t before = arena.bytes();
+  if (arena.reserve(binding.memory.bytes)) {
     ++stats.allocations;
-    stats.arena_bytes = arena_.bytes();
+    stats.arena_bytes += arena.bytes() - before;
   }
   if (binding.scratch_bytes > scratch_bytes_) {
     scratch_bytes_ = binding.scratch_bytes;
     team_.reserve_scratch(scratch_bytes_);
     ++stats.allocations;
   }
-  output_data_.clear();
+  output_data_.resize(plan_.outputs.size());
   for (size_t i = 0; i < plan_.outputs.size(); ++i) {
     const BoundValue& v = binding.values[static_cast<size_t>(plan_.outputs[i].value)];
-    output_data_.push_back(sink.output(i, plan_.outputs[i], v.shape));
+    if (v.buffer < 0 || phases_.birth[static_cast<size_t>(v.buffer)] != phase) continue;
+    output_data_[i] = sink.output(i, plan_.outputs[i], v.shape);
   }
-  find_bases(plan_, binding, arena_.data(), input_data_, output_data_, bases_);
+  find_bases(plan_, phases_, phase, binding, arena.data(), input_data_, output_data_, bases_);
   for (const Binding::Patch& p : binding.patches) {
     *p.slot = bases_[static_cast<size_t>(p.buffer)] + p.bytes;
   }
@@ -196,13 +206,54 @@ void Context::run_jobs(const Binding& binding, const Guard* guard, Trace* trace)
   if (trace == nullptr) return team_.run(binding.jobs, {}, guard);
   std::vector<int64_t> ends(binding.jobs.size());
   team_.run(binding.jobs, ends, guard);
-  trace->assign(binding.steps.size(), {});
-  for (size_t i = 0; i < trace->size(); ++i) (*trace)[i].flops = binding.steps[i].flops;
+  for (size_t i = 0; i < binding.steps.size(); ++i) {
+    (*trace)[binding.phase.first + i].flops = binding.steps[i].flops;
+  }
   int64_t before = 0;
   for (size_t i = 0; i < ends.size(); ++i) {
     (*trace)[binding.step_of[i]].seconds += 1e-9 * static_cast<double>(ends[i] - before);
     before = ends[i];
   }
+}
+
+// What a phase found out: the numbers of symbols, and memory that it made.
+void Context::learn_extents(const Binding& binding) {
+  const size_t last = binding.phase.end - 1;
+  for (const BoundStep::Late& late : binding.steps.back().late) {
+    const PlanValue& v = plan_.values[static_cast<size_t>(late.value)];
+    Tensor made = std::exchange(*late.made, {});
+    for (size_t axis = 0; axis < v.shape.size(); ++axis) {
+      const int64_t extent = made.shape()[axis];
+      if (const std::string_view symbol = v.shape[axis].as_symbol(); !symbol.empty()) {
+        if (extents_.emplace(symbol, extent).second) key_.push_back(extent);
+      }
+    }
+    for (size_t axis = 0; axis < v.shape.size(); ++axis) {
+      const int64_t want = v.shape[axis].eval(extents_), got = made.shape()[axis];
+      if (want == got) continue;
+      at_step(plan_, plan_.steps[last], [&] {
+        throw with(
+            RunError("axis ", axis, " of '", v.name, "' is ", got, ", the graph says ", want),
+            {.expected = cat(want), .got = cat(got)});
+      });
+    }
+    bases_[static_cast<size_t>(v.buffer)] = const_cast<std::byte*>(made.data());
+    late_.push_back(std::move(made));
+  }
+}
+
+void Context::run_phase(size_t phase, OutputSink& sink, const Guard* guard, Trace* trace) {
+  if (phase > 0) key_.push_back(-1);  // no extent: what follows belongs to a later phase
+  Binding& binding = binding_for(phase);
+  set_addresses(phase, binding, sink);
+  try {
+    run_jobs(binding, guard, trace);
+  } catch (...) {
+    const size_t job = team_.failed_step();
+    if (job >= binding.step_of.size()) throw;
+    at_step(plan_, plan_.steps[binding.step_of[job]], [] { throw; });
+  }
+  if (phase + 1 < phases_.list.size()) learn_extents(binding);
 }
 
 void Context::run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options) {
@@ -214,19 +265,18 @@ void Context::run(std::span<const Feed> feeds, OutputSink& sink, const RunOption
   const GuardScope scope(&guard);
   guard.check();
   match_feeds(plan_, feeds, matched_);
-  Binding& binding = binding_for(matched_);
+  late_.clear();  // of a run that failed
+  key_.clear();
+  for (const Feed* f : matched_) key_.insert(key_.end(), f->shape.begin(), f->shape.end());
+  if (phases_.late()) extents_ = bind_symbols(plan_, matched_);
   input_data_.clear();
   for (size_t i = 0; i < matched_.size(); ++i) {
     input_data_.push_back(converted(*matched_[i], plan_.inputs[i].dtype, i));
   }
-  set_addresses(binding, sink);
-  try {
-    run_jobs(binding, guard.asked() || by_reference_ ? &guard : nullptr, options.trace);
-  } catch (...) {
-    const size_t job = team_.failed_step();
-    if (job >= binding.step_of.size()) throw;
-    at_step(plan_, plan_.steps[binding.step_of[job]], [] { throw; });
-  }
+  if (options.trace != nullptr) options.trace->assign(plan_.steps.size(), {});
+  const Guard* asked = guard.asked() || by_reference_ ? &guard : nullptr;
+  for (size_t p = 0; p < phases_.list.size(); ++p) run_phase(p, sink, asked, options.trace);
+  late_.clear();
   ++stats.runs;
 }
 

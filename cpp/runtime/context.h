@@ -16,11 +16,12 @@ namespace planck {
 // Everything that depends on the exact shapes. It holds offsets only; addresses are set for each
 // run.
 struct Binding {
+  Phase phase;  // whose steps these are
   std::vector<BoundValue> values;
   MemoryPlan memory;
   std::vector<BoundStep> steps;
   std::vector<Job> jobs;
-  std::vector<size_t> step_of;  // of each job
+  std::vector<size_t> step_of;  // of each job, in the plan
   struct Patch {
     void** slot;
     int32_t buffer;
@@ -30,13 +31,14 @@ struct Binding {
   int64_t scratch_bytes = 0;
 };
 
-std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings);
+std::unique_ptr<Binding> make_binding(const Plan& plan, const Bindings& bindings,
+                                      const Phases& phases, size_t phase = 0);
 // What a run of that binding takes.
 MemoryNeed memory_need(const Plan& plan, const Bindings& bindings);
-// Where each buffer of the plan begins in a run.
-void find_bases(const Plan& plan, const Binding& binding, std::byte* arena,
-                std::span<const void* const> inputs, std::span<void* const> outputs,
-                std::vector<std::byte*>& bases);
+// Where each buffer that the binding's phase touches first begins in a run.
+void find_bases(const Plan& plan, const Phases& phases, size_t phase, const Binding& binding,
+                std::byte* arena, std::span<const void* const> inputs,
+                std::span<void* const> outputs, std::vector<std::byte*>& bases);
 
 // Huge-page friendly memory that only grows.
 class Arena {
@@ -68,6 +70,8 @@ class Context {
   Context(const Plan& plan, int threads, const Limits& limits);
 
   void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options);
+  // The extents of the last run, those that it found out as well.
+  const Bindings& extents() const { return extents_; }
   ContextStats stats;
 
  private:
@@ -80,8 +84,10 @@ class Context {
     std::list<Key>::iterator used;
   };
 
-  Binding& binding_for(std::span<const Feed* const> matched);
-  void set_addresses(Binding& binding, OutputSink& sink);
+  Binding& binding_for(size_t phase);
+  void run_phase(size_t phase, OutputSink& sink, const Guard* guard, Trace* trace);
+  void learn_extents(const Binding& binding);
+  void set_addresses(size_t phase, Binding& binding, OutputSink& sink);
   void check_memory(const Binding& binding) const;
   void run_jobs(const Binding& binding, const Guard* guard, Trace* trace);
   const void* converted(const Feed& feed, DType want, size_t index);
@@ -90,12 +96,15 @@ class Context {
   const Limits& limits_;
   bool by_reference_;  // a step runs by its reference, which takes memory of its own
   Team team_;
-  Arena arena_;
+  const Phases phases_;
+  std::vector<Arena> arenas_;  // of each phase
   int64_t scratch_bytes_ = 0;
   std::unordered_map<Key, Entry, KeyHash> bindings_;
   std::list<Key> recent_;  // front: used last
   // Reused by every run, so that a repeated shape allocates nothing.
   Key key_;
+  Bindings extents_;
+  std::vector<Tensor> late_;  // what brought its own memory
   std::vector<const Feed*> matched_;
   std::vector<const void*> input_data_;
   std::vector<void*> output_data_;

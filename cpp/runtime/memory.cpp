@@ -31,18 +31,38 @@ struct Lifetime {
   size_t first = SIZE_MAX, last = 0;  // steps
 };
 
-std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings) {
+bool knows(const Bindings& bindings, const Dim& d) {
+  return d.is_constant() || std::ranges::all_of(d.symbols(), [&](const std::string& symbol) {
+           return bindings.contains(symbol);
+         });
+}
+
+bool knows(const Bindings& bindings, const PlanValue& v) {
+  const auto here = [&](const Dim& d) { return knows(bindings, d); };
+  return here(v.offset) && std::ranges::all_of(v.shape, here) &&
+         std::ranges::all_of(v.strides, here);
+}
+
+// Of all buffers; those of other phases are never alive.
+std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings, const Phases& phases,
+                                size_t phase) {
   std::vector<Lifetime> all(plan.buffers.size());
+  std::vector<bool> mine(all.size(), false);
   for (size_t i = 0; i < all.size(); ++i) {
     const PlanBuffer& b = plan.buffers[i];
+    all[i] = {static_cast<int32_t>(i), kAlign};
+    mine[i] = !phases.late() || (phases.birth[i] == phase && knows(bindings, b.elements));
+    if (!mine[i]) continue;
     const int64_t bytes = checked_mul(b.elements.eval(bindings), b.element_size);
-    all[i] = {static_cast<int32_t>(i), round_up(std::max<int64_t>(bytes, 1), kAlign)};
+    all[i].bytes = round_up(std::max<int64_t>(bytes, 1), kAlign);
   }
-  for (size_t s = 0; s < plan.steps.size(); ++s) {
+  for (size_t s = phases.list[phase].first; s < plan.steps.size(); ++s) {
     for (const auto* ids : {&plan.steps[s].inputs, &plan.steps[s].outputs}) {
       for (const int32_t v : *ids) {
         if (v < 0) continue;
-        Lifetime& life = all[static_cast<size_t>(plan.values[static_cast<size_t>(v)].buffer)];
+        const auto buffer = static_cast<size_t>(plan.values[static_cast<size_t>(v)].buffer);
+        if (!mine[buffer]) continue;
+        Lifetime& life = all[buffer];
         life.first = std::min(life.first, s);
         life.last = std::max(life.last, s);
       }
@@ -57,35 +77,58 @@ bool made_by_run(const Plan& plan, const PlanValue& v) {
   return kind == BufferKind::arena || kind == BufferKind::output;
 }
 
-std::vector<BoundValue> bound(const Plan& plan, const Bindings& bindings) {
-  const int64_t most = current_limits().max_tensor_bytes;
-  std::vector<int64_t> elements;
-  for (const PlanBuffer& b : plan.buffers) elements.push_back(b.elements.eval(bindings));
-  std::vector<BoundValue> out;
-  out.reserve(plan.values.size());
-  for (const PlanValue& v : plan.values) {
-    BoundValue b;
-    b.dtype = v.dtype;
-    b.buffer = v.buffer;
-    b.offset = v.offset.eval(bindings);
-    for (const Dim& d : v.shape) b.shape.push_back(d.eval(bindings));
-    for (const Dim& d : v.strides) b.strides.push_back(d.eval(bindings));
-    if (made_by_run(plan, v)) {
-      const int64_t bytes = saturated_bytes(b.shape, size_of(b.dtype));
-      within("max_tensor_bytes", most, bytes, "bytes of a tensor");
+BoundValue bound(const Plan& plan, const Bindings& bindings, const PlanValue& v, bool may_be_late,
+                 int64_t most_bytes) {
+  BoundValue b;
+  b.dtype = v.dtype;
+  b.buffer = v.buffer;
+  if (may_be_late && !knows(bindings, v)) {
+    b.late = true;
+    b.shape.resize(v.shape.size());
+    return b;
+  }
+  b.offset = v.offset.eval(bindings);
+  for (const Dim& d : v.shape) b.shape.push_back(d.eval(bindings));
+  for (const Dim& d : v.strides) b.strides.push_back(d.eval(bindings));
+  if (made_by_run(plan, v)) {
+    const int64_t bytes = saturated_bytes(b.shape, size_of(b.dtype));
+    within("max_tensor_bytes", most_bytes, bytes, "bytes of a tensor");
+  }
+  checked_mul(b.count(), size_of(b.dtype), "tensor bytes");
+  const Dim& elements = plan.buffers[static_cast<size_t>(v.buffer)].elements;
+  check_window(b, elements.eval(bindings), v.name);
+  return b;
+}
+
+// Values that a binding of the phase needs: all of a plan that has no other.
+std::vector<bool> touched(const Plan& plan, const Phases& phases, size_t phase) {
+  std::vector<bool> out(plan.values.size(), !phases.late());
+  for (size_t s = phases.list[phase].first; s < phases.list[phase].end; ++s) {
+    for (const auto* ids : {&plan.steps[s].inputs, &plan.steps[s].outputs}) {
+      for (const int32_t v : *ids) {
+        if (v >= 0) out[static_cast<size_t>(v)] = true;
+      }
     }
-    checked_mul(b.count(), size_of(b.dtype), "tensor bytes");
-    check_window(b, elements[static_cast<size_t>(v.buffer)], v.name);
-    out.push_back(std::move(b));
+  }
+  for (const PlanPort& p : plan.outputs) {
+    const auto v = static_cast<size_t>(p.value);
+    if (phases.birth[static_cast<size_t>(plan.values[v].buffer)] == phase) out[v] = true;
   }
   return out;
 }
 
 }  // namespace
 
-std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) {
+std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings,
+                                    const Phases& phases, size_t phase) {
+  const int64_t most = current_limits().max_tensor_bytes;
+  const std::vector<bool> wanted = touched(plan, phases, phase);
+  std::vector<BoundValue> out(plan.values.size());
   try {
-    return bound(plan, bindings);
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (wanted[i]) out[i] = bound(plan, bindings, plan.values[i], phases.late(), most);
+    }
+    return out;
   } catch (const GraphError& e) {  // the plan was verified: the extents of this run are too large
     throw with(LimitError("the shapes of this run are too large: ", e.what()),
                {.hint = "feed smaller shapes",
@@ -95,8 +138,9 @@ std::vector<BoundValue> bind_values(const Plan& plan, const Bindings& bindings) 
   }
 }
 
-MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings) {
-  std::vector<Lifetime> all = lifetimes(plan, bindings);
+MemoryPlan plan_memory(const Plan& plan, const Bindings& bindings, const Phases& phases,
+                       size_t phase) {
+  std::vector<Lifetime> all = lifetimes(plan, bindings, phases, phase);
   std::erase_if(all, [&](const Lifetime& l) {
     return plan.buffers[static_cast<size_t>(l.buffer)].kind != BufferKind::arena ||
            l.first == SIZE_MAX;

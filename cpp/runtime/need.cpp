@@ -44,7 +44,11 @@ std::vector<TensorNeed> tensors_by_size(const Plan& plan, const Binding& binding
 }  // namespace
 
 MemoryNeed memory_need(const Plan& plan, const Bindings& bindings) {
-  const std::unique_ptr<Binding> binding = make_binding(plan, bindings);
+  const Phases phases = phases_of(plan);
+  if (phases.late()) {
+    throw UnsupportedError("what a run takes is not known before it: shapes depend on data");
+  }
+  const std::unique_ptr<Binding> binding = make_binding(plan, bindings, phases);
   MemoryNeed need;
   need.arena_bytes = Arena::mapped(binding->memory.bytes);
   need.packed_bytes = binding->memory.bytes;

@@ -34,14 +34,44 @@ void copy_elements(const BoundValue& v, std::byte* strided, std::byte* dense, bo
   });
 }
 
-Bindings symbols_of(const Plan& plan, std::span<const Tensor> inputs) {
+std::vector<Feed> feeds_of(const Plan& plan, std::span<const Tensor> inputs) {
   std::vector<Feed> feeds;
   for (size_t i = 0; i < inputs.size(); ++i) {
     feeds.push_back({plan.inputs[i].name, inputs[i].dtype(), inputs[i].shape(), inputs[i].data()});
   }
+  return feeds;
+}
+
+Bindings symbols_of(const Plan& plan, std::span<const Tensor> inputs) {
+  const std::vector<Feed> feeds = feeds_of(plan, inputs);
   std::vector<const Feed*> matched;
   match_feeds(plan, feeds, matched);
   return bind_symbols(plan, matched);
+}
+
+// Takes outputs that nobody wants.
+class Discarded : public OutputSink {
+ public:
+  void* output(size_t, const PlanPort& port, std::span<const int64_t> shape) override {
+    std::byte* bytes = nullptr;
+    tensors_.push_back(Tensor::make(port.dtype, Shape(shape.begin(), shape.end()), &bytes));
+    return bytes;
+  }
+
+ private:
+  std::vector<Tensor> tensors_;
+};
+
+// Where shapes depend on data, a whole run finds them out.
+Bindings extents_of(const Plan& plan, std::span<const Tensor> inputs, int threads,
+                    const Bindings& given) {
+  if (!phases_of(plan).late()) return given;
+  Limits limits = current_limits();
+  limits.max_arena_bytes = INT64_MAX;  // nor does the replay hold one
+  Context context(plan, threads, limits);
+  Discarded outputs;
+  context.run(feeds_of(plan, inputs), outputs, {});
+  return context.extents();
 }
 
 }  // namespace
@@ -49,8 +79,9 @@ Bindings symbols_of(const Plan& plan, std::span<const Tensor> inputs) {
 Replay::Replay(const Plan& plan, std::vector<Tensor> inputs, int threads)
     : plan_(plan),
       inputs_(std::move(inputs)),
-      symbols_(symbols_of(plan, inputs_)),
-      binding_(make_binding(plan, symbols_)),
+      given_(symbols_of(plan, inputs_)),
+      symbols_(extents_of(plan, inputs_, threads, given_)),
+      binding_(make_binding(plan, symbols_, one_phase(plan))),
       team_(threads, binding_->scratch_bytes) {
   arena_.reserve(binding_->memory.bytes);
   std::vector<const void*> given;
@@ -62,7 +93,7 @@ Replay::Replay(const Plan& plan, std::vector<Tensor> inputs, int threads)
     outputs_.push_back(Tensor::make(v.dtype, v.shape, &bytes));
     results.push_back(bytes);
   }
-  find_bases(plan, *binding_, arena_.data(), given, results, bases_);
+  find_bases(plan, one_phase(plan), 0, *binding_, arena_.data(), given, results, bases_);
 }
 
 void Replay::run_jobs(std::span<std::byte* const> bases, size_t step) {

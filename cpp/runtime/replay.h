@@ -15,7 +15,8 @@ class Replay {
   // `inputs` in the plan's order; they stay alive as long as the replay.
   Replay(const Plan& plan, std::vector<Tensor> inputs, int threads);
 
-  const Bindings& bindings() const { return symbols_; }
+  // What the inputs say; extents that depend on data are not among them.
+  const Bindings& bindings() const { return given_; }
   void run_step(size_t step);
   // A plan value as it stands now, dense.
   Tensor value(int32_t id) const;
@@ -40,7 +41,7 @@ class Replay {
 
   const Plan& plan_;
   std::vector<Tensor> inputs_;
-  Bindings symbols_;
+  Bindings given_, symbols_;
   std::unique_ptr<Binding> binding_;
   Team team_;
   Arena arena_;

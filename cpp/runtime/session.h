@@ -22,7 +22,8 @@ struct Feed {
   const void* data;
 };
 
-// Asked once for each output, in the plan's order, when its shape is known: where to write it.
+// Asked once for each output when its shape is known, in the plan's order where the inputs decide
+// all shapes: where to write it.
 // The memory must hold the dense array and stay valid until run returns.
 class OutputSink {
  public:
@@ -105,7 +106,8 @@ class Session {
   void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options = {});
 
   // What a run on feeds of these shapes takes; their data are not looked at, and nothing of it is
-  // allocated. Throws FeedError for shapes that do not fit, LimitError for max_tensor_bytes.
+  // allocated. Throws FeedError for shapes that do not fit, LimitError for max_tensor_bytes,
+  // UnsupportedError where shapes depend on data.
   MemoryNeed memory(std::span<const Feed> feeds) const;
 
   const Plan& plan() const;

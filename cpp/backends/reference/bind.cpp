@@ -5,6 +5,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/checked.h"
+#include "base/guard.h"
 #include "ir/graph.h"
 #include "ops/evaluate.h"
 #include "ops/ops.h"
@@ -22,9 +24,22 @@ struct ReferenceArgs {
     DType dtype = DType::f32;
     Shape shape;
     const void* data = nullptr;
+    Tensor* made = nullptr;  // where an output of a shape that only the run knows goes
   };
   std::vector<Port> in, out;
 };
+
+void keep(const Wide& result, const ReferenceArgs::Port& port, const std::string& where) {
+  if (result.shape.size() != port.shape.size()) {
+    throw with(
+        RunError(where, " gives ", shape_text(result.shape), ", the graph says ", port.shape.size(),
+                 " dimensions"),
+        {.expected = cat(port.shape.size(), " dimensions"), .got = shape_text(result.shape)});
+  }
+  within("max_tensor_bytes", current_limits().max_tensor_bytes,
+         saturated_bytes(result.shape, size_of(port.dtype)), "bytes of a tensor");
+  *port.made = narrow(result, port.dtype);
+}
 
 void store(const Wide& result, const ReferenceArgs::Port& port, const std::string& where) {
   if (result.shape != port.shape) {
@@ -52,13 +67,19 @@ void run_reference(const void* context, int64_t, const Worker&) {
   Evaluation call{in, out, &args.bindings};
   evaluate(*args.op, args.attrs.get(), call);
   for (size_t i = 0; i < out.size(); ++i) {
-    if (args.out[i].present) store(out[i], args.out[i], args.where);
+    const ReferenceArgs::Port& port = args.out[i];
+    if (!port.present) continue;
+    if (port.made != nullptr) {
+      keep(out[i], port, args.where);
+    } else {
+      store(out[i], port, args.where);
+    }
   }
 }
 
 ReferenceArgs::Port port(const BindContext& c, int32_t id) {
   if (id < 0) return {};
-  return {true, c.at(id).dtype, c.at(id).shape, nullptr};
+  return {true, c.at(id).dtype, c.at(id).shape, nullptr, nullptr};
 }
 
 // A plan may hold any text: a broken or deep one must not reach the parser's own exceptions or its
@@ -144,7 +165,12 @@ BoundStep bind_reference(const BindContext& c, const Step& step) {
     bound.relocate(args.in[i].data, step.inputs[i]);
   }
   for (size_t i = 0; i < step.outputs.size(); ++i) {
-    bound.relocate(args.out[i].data, step.outputs[i]);
+    if (step.outputs[i] < 0 || !c.at(step.outputs[i]).late) {
+      bound.relocate(args.out[i].data, step.outputs[i]);
+      continue;
+    }
+    args.out[i].made = &bound.make<Tensor>();
+    bound.late.push_back({step.outputs[i], args.out[i].made});
   }
   bound.jobs.push_back({run_reference, &args, 1});
   return bound;
