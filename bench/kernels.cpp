@@ -496,24 +496,29 @@ void reduce_benchmark(benchmark::State& state, const ReduceRow& row, const Reduc
 
 // --- attention -------------------------------------------------------------------------------
 
-void attention_benchmark(benchmark::State& state, const AttentionRow& row, int64_t length,
-                         int threads) {
-  constexpr int64_t kHeads = 12, kSize = 64;
-  const int64_t width = 3 * kHeads * kSize, pitch = pitch_of(width);
+struct AttentionShape {
+  int64_t length, size;
+};
+
+void attention_benchmark(benchmark::State& state, const AttentionRow& row,
+                         const AttentionShape& shape, int threads) {
+  constexpr int64_t kHeads = 12;
+  const auto [length, size] = shape;
+  const int64_t width = 3 * kHeads * size, pitch = pitch_of(width);
   const Floats qkv = random_floats(length * pitch), mask = random_floats(length);
-  const Floats out = random_floats(length * kHeads * kSize);
+  const Floats out = random_floats(length * kHeads * size);
   AttentionArgs args;
-  args.heads = kHeads, args.lq = args.lk = length, args.d = args.dv = kSize;
-  args.q = qkv.get(), args.k = args.q + kHeads * kSize, args.v = args.k + kHeads * kSize;
-  args.q_strides = args.k_strides = args.v_strides = {length * pitch, kSize, pitch};
+  args.heads = kHeads, args.lq = args.lk = length, args.d = args.dv = size;
+  args.q = qkv.get(), args.k = args.q + kHeads * size, args.v = args.k + kHeads * size;
+  args.q_strides = args.k_strides = args.v_strides = {length * pitch, size, pitch};
   args.out = out.get();
-  args.out_strides = {length * kHeads * kSize, kSize, kHeads * kSize};
-  args.scale = 0.125F;
+  args.out_strides = {length * kHeads * size, size, kHeads * size};
+  args.scale = 1 / std::sqrt(static_cast<float>(size));
   args.mask = mask.get();
   args.mask_key = 1;
   const Job job = plan_attention(row, args);
   Team& team = team_of(threads);
-  const double flops = 4.0 * static_cast<double>(kHeads * kSize * length * length);
+  const double flops = 4.0 * static_cast<double>(kHeads * size * length * length);
   Shares shares;
   for ([[maybe_unused]] auto _ : state)
     shares.round(state, team, flops, 8, [&] { team.run({&job, 1}); });
@@ -693,9 +698,10 @@ void add_all() {
   }
   for (const AttentionRow& row : attention_rows()) {
     if (!this_device().has(row.isa) || row.isa == Isa::portable) continue;
-    for (const int64_t length : {128, 384}) {
-      add(cat(row.name, "/length", length), kRounds,
-          [=, &row](auto& state) { attention_benchmark(state, row, length, threads); });
+    for (const AttentionShape shape : {AttentionShape{128, 64}, {384, 64}, {128, 32}}) {
+      const std::string size = shape.size == 64 ? "" : cat("/size", shape.size);
+      add(cat(row.name, "/length", shape.length, size), kRounds,
+          [=, &row](auto& state) { attention_benchmark(state, row, shape, threads); });
     }
   }
 }

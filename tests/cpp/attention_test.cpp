@@ -162,11 +162,16 @@ std::vector<const AttentionRow*> rows_here() {
 }
 
 TEST(AttentionBits, EqualBetweenRowsAndThreads) {
-  const Case c{.batch = 2, .heads = 3, .lq = 37, .lk = 53, .d = 20, .dv = 28, .mask = Mask::full};
-  const std::vector<float> expected = Problem(c).run(*rows_here().front());
-  for (const AttentionRow* row : rows_here()) {
-    for (const int threads : {1, 2, 8}) {
-      EXPECT_EQ(Problem(c).run(*row, threads), expected) << row->name << " " << threads;
+  for (const Mask mask : {Mask::none, Mask::keys, Mask::full, Mask::strided}) {
+    for (const int64_t dv : {15, 28}) {
+      const Case c{.batch = 2, .heads = 3, .lq = 37, .lk = 53, .d = 20, .dv = dv, .mask = mask};
+      SCOPED_TRACE(testing::PrintToString(c));
+      const std::vector<float> expected = Problem(c).run(*rows_here().front());
+      for (const AttentionRow* row : rows_here()) {
+        for (const int threads : {1, 2, 8}) {
+          EXPECT_EQ(Problem(c).run(*row, threads), expected) << row->name << " " << threads;
+        }
+      }
     }
   }
 }

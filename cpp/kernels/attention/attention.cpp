@@ -243,8 +243,9 @@ void softmax(const AttentionArgs& args, const Head& head, const Scratch& s, cons
     return args.plan.row->softmax_rows(rows, factors);
   }
   rows.rows = 1;
+  rows.mask = s.mask;
   for (int64_t i = 0; i < count; ++i, rows.scores += pitch) {
-    rows.mask = live_mask(live, mask + i * args.mask_row, s.mask);
+    gather_mask(live, mask + i * args.mask_row, s.mask);
     args.plan.row->softmax_rows(rows, factors + i);
   }
 }

@@ -123,14 +123,12 @@ LiveKeys find_live_keys(const AttentionArgs& args, const AttentionHead& head, Qu
   return live;
 }
 
-const float* live_mask(const LiveKeys& live, const float* mask, float* gathered) {
-  if (live.run_count == 1) return mask + live.runs[0].first;
+void gather_mask(const LiveKeys& live, const float* mask, float* gathered) {
   float* to = gathered;
   for (int i = 0; i < live.run_count; ++i) {
     const float* from = mask + live.runs[i].first;
     to = std::copy(from, from + live.runs[i].count, to);
   }
-  return gathered;
 }
 
 KeyRun strip_keys(const AttentionArgs& args, const LiveKeys& live, int64_t strip) {

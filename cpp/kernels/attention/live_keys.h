@@ -41,8 +41,8 @@ struct QueryRows {
 LiveKeys find_live_keys(const AttentionArgs& args, const AttentionHead& head, QueryRows rows,
                         uint8_t* flags);
 
-// A row of the mask for the keys that are left: itself, or what `gathered` has room for, lk floats.
-const float* live_mask(const LiveKeys& live, const float* mask, float* gathered);
+// A row of the mask for the keys that are left; `gathered` has room for lk floats.
+void gather_mask(const LiveKeys& live, const float* mask, float* gathered);
 
 // The keys of one strip of the tile, as places among those that are left.
 KeyRun strip_keys(const AttentionArgs& args, const LiveKeys& live, int64_t strip);
