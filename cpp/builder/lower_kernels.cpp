@@ -168,6 +168,24 @@ bool is_row(const Lowering& l, ValueId v, const Dim& width) {
   return !dims.empty() && dims.back() == width && product(dims) == width;
 }
 
+// Whether rows lie side by side with their elements apart, enough of them for a kernel that takes
+// neighbours together.
+bool lies_in_columns(const PlanValue& v) {
+  constexpr int64_t kFew = 16;
+  const size_t rank = v.shape.size();
+  return (rank == 2 || rank == 3) && v.strides.back() != Dim(1) && v.shape.back() != Dim(1) &&
+         v.strides[rank - 2] == Dim(1) && v.shape[rank - 2].known().value_or(0) >= kFew;
+}
+
+// Memory for the result in the same order.
+int32_t columns_output(Lowering& l, const Node& n) {
+  std::vector<int64_t> order(l.graph.value(n.outputs[0]).type().dims.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::swap(order[order.size() - 1], order[order.size() - 2]);
+  l.make_permuted_output(n, 0, order);
+  return l.value(n.outputs[0]);
+}
+
 std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, ValueId residual,
                       ValueId gain, ValueId offset) {
   const TensorType& x = l.graph.value(n.inputs[0]).type();
@@ -194,9 +212,12 @@ std::string norm_step(Lowering& l, const Node& n, double epsilon, int64_t axis, 
             .kernel = std::string(choice.row->name),
             .nodes = {},
             .rejected = choice.rejected};
-  step.inputs = {l.rows(l.value(n.inputs[0])), l.rows(l.value(residual)), l.dense(l.value(gain)),
-                 l.dense(l.value(offset))};
-  step.outputs = {l.make_output(n, 0, true)};
+  const int32_t x_given = l.value(n.inputs[0]);
+  const bool columns =
+      residual == kAbsent && one_output && quantize == nullptr && lies_in_columns(l.at(x_given));
+  step.inputs = {columns ? x_given : l.rows(x_given), l.rows(l.value(residual)),
+                 l.dense(l.value(gain)), l.dense(l.value(offset))};
+  step.outputs = {columns ? columns_output(l, n) : l.make_output(n, 0, true)};
   if (n.outputs.size() > 1 && n.outputs[1] != kAbsent) {
     step.outputs.push_back(l.make_output(n, 1, true));
   }

@@ -95,6 +95,50 @@ void check_case(const NormRow& row, const NormCase& c) {
   }
 }
 
+// Neighbouring rows side by side: [outer, n, inner] with gaps between all of them.
+void check_columns(const NormRow& row, int64_t n, int64_t inner, int flags, float mean) {
+  SCOPED_TRACE(cat("n = ", n, ", inner ", inner, ", operands ", flags));
+  constexpr int64_t kOuter = 2;
+  const int64_t step = inner + 3, stride = n * step + 5;
+  GuardedFloats x((kOuter - 1) * stride + (n - 1) * step + inner), out(x.size());
+  GuardedFloats gain(n), offset(n);
+  x.randomize(1, 2), gain.randomize(4), offset.randomize(5), out.fill(12345);
+  for (float& v : x.span()) v += mean;
+  NormArgs a{};
+  a.x = x.data(), a.out = out.data();
+  a.gain = (flags & 1) != 0 ? gain.data() : nullptr;
+  a.offset = (flags & 2) != 0 ? offset.data() : nullptr;
+  a.rows = kOuter * inner, a.n = n, a.eps = 1e-5f;
+  a.x_stride = a.out_stride = stride;
+  a.inner = inner, a.x_step = a.out_step = step;
+  run_all_tiles(row, a);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const int64_t first = r / inner * stride + r % inner;
+    std::vector<float> s;
+    for (int64_t i = 0; i < n; ++i) s.push_back(x[first + i * step]);
+    const std::vector<double> y = exact_norm(a, s);
+    for (int64_t i = 0; i < n; ++i) {
+      const double want = y[static_cast<size_t>(i)];
+      ASSERT_NEAR(out[first + i * step], want, 6e-7 * (1 + std::fabs(want))) << r << ", " << i;
+    }
+  }
+  for (int64_t i = 0; i < out.size(); ++i) {
+    const int64_t place = i % stride;
+    const bool between = place >= n * step || place % step >= inner;
+    ASSERT_TRUE(!between || out[i] == 12345) << i << ": written between the columns";
+  }
+}
+
+void check_all_columns(const NormRow& row) {
+  PLANCK_SKIP_WITHOUT(row.isa);
+  for (const int64_t inner : {1, 15, 16, 17, 31, 32, 33, 70}) {
+    for (const int64_t n : {2, 63, 64, 65, 300}) {
+      check_columns(row, n, inner, static_cast<int>((inner + n) % 4), 0.3f);
+    }
+  }
+  for (const float mean : {100.0f, -3000.0f, 20000.0f}) check_columns(row, 512, 40, 3, mean);
+}
+
 void check_row(const NormRow& row) {
   PLANCK_SKIP_WITHOUT(row.isa);
   for (const int64_t n : {1, 2, 15, 16, 17, 63, 64, 65, 100, 112, 129, 768, 1000, 20000}) {
@@ -168,7 +212,8 @@ void check_bits(const NormRow& row) {
   TEST(NormFarMean, name) { check_far_mean(norm_row(#name)); } \
   TEST(NormInPlace, name) { check_in_place(norm_row(#name)); } \
   TEST(NormEdges, name) { check_edges(norm_row(#name)); }      \
-  TEST(NormBits, name) { check_bits(norm_row(#name)); }
+  TEST(NormBits, name) { check_bits(norm_row(#name)); }        \
+  TEST(NormColumns, name) { check_all_columns(norm_row(#name)); }
 #include "kernels/norm/kernels.inc"
 #undef PLANCK_NORM
 

@@ -34,6 +34,19 @@ int32_t input(const Step& step, size_t i) { return i < step.inputs.size() ? step
 
 }  // namespace
 
+namespace {
+
+// [outer?, rows side by side, elements of a row].
+void lay_out_columns(const BoundValue& x, const BoundValue& out, NormArgs& args) {
+  args.inner = x.shape[x.shape.size() - 2];
+  args.x_step = x.strides.back();
+  args.out_step = out.strides.back();
+  args.x_stride = x.strides.front();
+  args.out_stride = out.strides.front();
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const NormParams& params) {
   BoundStep bound;
   const BoundValue& x = c.at(step.inputs[0]);
@@ -56,6 +69,7 @@ BoundStep bind(const BindContext& c, const Step& step, const NormParams& params)
   bound.relocate(args.offset, input(step, 3));
   bound.relocate(args.out, step.outputs[0]);
   const NormRow& row = norm_row(step.kernel);
+  if (x.has_gaps()) lay_out_columns(x, c.at(step.outputs[0]), args);
   if (quantizes) {
     const BoundValue& bytes = c.at(step.outputs[1]);
     args.strip = eltwise_strip(row.isa);

@@ -31,7 +31,17 @@ struct NormArgs {
   void* bytes = nullptr;
   int64_t bytes_stride = 0;
   EltType bytes_type = EltType::u8;
+  // Above 0: the elements of a row lie x_step apart, and `inner` rows side by side (column_norm.h):
+  // x[row / inner * x_stride + i * x_step + row % inner]; out in the same way. Without residual,
+  // bias, sum and strip then.
+  int64_t inner = 0, x_step = 1, out_step = 1;
 };
+
+// Columns of one tile: two lines of cache.
+inline constexpr int64_t kNormColumns = 32;
+static inline int64_t column_blocks(const NormArgs& args) {
+  return (args.inner + kNormColumns - 1) / kNormColumns;
+}
 
 static inline int64_t rows_of_tile(const NormArgs& args) {
   return rows_of_equal_tile(args.rows, args.n, kNormTile, kLeastNormTile);

@@ -1,4 +1,5 @@
 #pragma once
+#include "kernels/norm/column_norm.h"
 #include "kernels/norm/norm.h"
 #include "kernels/norm/row_norm.h"
 
@@ -30,6 +31,7 @@ void prefetch(const NormArgs& a, int64_t row) {
 // Half of the rows, or of each row, was written by another core a moment ago: they are asked for
 // two rows ahead.
 void run_tile(const NormArgs& a, int64_t tile) {
+  if (a.inner > 0) return run_column_tile(a, tile);
   constexpr int64_t kAhead = 2;
   const int64_t block = rows_of_tile(a);
   const int64_t first = tile * block;

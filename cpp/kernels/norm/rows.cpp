@@ -9,7 +9,10 @@ namespace {
 #include "kernels/norm/kernels.inc"
 #undef PLANCK_NORM
 
-int64_t tiles(const NormArgs& args) { return ceil_div(args.rows, rows_of_tile(args)); }
+int64_t tiles(const NormArgs& args) {
+  if (args.inner > 0) return args.rows / args.inner * column_blocks(args);
+  return ceil_div(args.rows, rows_of_tile(args));
+}
 
 }  // namespace
 
