@@ -4,6 +4,7 @@
 #include "builder/lowering.h"
 #include "builder/select.h"
 #include "kernels/integer/rows.h"
+#include "passes/tools.h"
 
 namespace planck {
 namespace {
@@ -80,6 +81,49 @@ std::string lower_integer(Lowering& l, const Node& n) {
     if (n.inputs.size() != 2) return cat("it joins ", n.inputs.size(), " operands");
   }
   if (!ends_in_cast(l.graph, n)) add_integer_step(l, n, n);
+  return "";
+}
+
+namespace {
+
+void join_step(Lowering& l, const Node& n, IntegerKind kind, int32_t a, int32_t b, int32_t to) {
+  const auto choice = choose_by_isa(integer_rows(), l.forced());
+  l.add_step(n, {.op = "",
+                 .params = IntegerParams{kind},
+                 .inputs = {a, b},
+                 .outputs = {to},
+                 .kernel = std::string(choice.row->name),
+                 .nodes = {},
+                 .rejected = choice.rejected});
+}
+
+}  // namespace
+
+// Neg, Abs, Sign and Clip, by the joins of two operands.
+std::string lower_integer_unary(Lowering& l, const Node& n) {
+  const TensorType& type = l.graph.value(n.outputs[0]).type();
+  if (!is_counted(type.dtype)) return cat("no kernel for this op on ", type.dtype);
+  const auto number = [&](double v) {
+    return l.make_constant({"", filled(type.dtype, {}, v), {}});
+  };
+  const int32_t x = l.dense(l.value(n.inputs[0]));
+  if (n.is("Neg")) {
+    join_step(l, n, IntegerKind::sub, number(0), x, l.make_output(n, 0));
+    return "";
+  }
+  if (n.is("Abs")) {
+    const int32_t negated = l.make_scratch(type);
+    join_step(l, n, IntegerKind::sub, number(0), x, negated);
+    join_step(l, n, IntegerKind::max, x, negated, l.make_output(n, 0));
+    return "";
+  }
+  const bool sign = n.is("Sign");
+  const int32_t low = sign ? number(-1) : l.dense(l.value(n.input(1)));
+  const int32_t high = sign ? number(1) : l.dense(l.value(n.input(2)));
+  if (low < 0 && high < 0) return "it has no bounds";
+  const int32_t raised = low < 0 ? x : high < 0 ? l.make_output(n, 0) : l.make_scratch(type);
+  if (low >= 0) join_step(l, n, IntegerKind::max, x, low, raised);
+  if (high >= 0) join_step(l, n, IntegerKind::min, raised, high, l.make_output(n, 0));
   return "";
 }
 

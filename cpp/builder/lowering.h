@@ -190,6 +190,7 @@ std::string lower_reduce(Lowering& l, const Node& n);
 std::string lower_count(Lowering& l, const Node& n);
 std::string lower_shape(Lowering& l, const Node& n);
 std::string lower_integer(Lowering& l, const Node& n);
+std::string lower_integer_unary(Lowering& l, const Node& n);
 std::string lower_index(Lowering& l, const Node& n);
 std::string lower_one_hot(Lowering& l, const Node& n);
 std::string lower_cumsum(Lowering& l, const Node& n);
