@@ -331,6 +331,7 @@ class Product {
 };
 
 // A convolution of 3 x 3 with a border of zeros, from `side` x `side` places of `channels` to n.
+// Rows of pairs take colours from planes, as plans have them do.
 struct Layer {
   int64_t side, channels, n, stride;
 };
@@ -347,6 +348,9 @@ class Convolution {
                 {l.side, out, 3, l.stride, 1, 1, l.channels},
                 l.channels,
                 l.side * l.side * l.channels};
+    if (row.pairs && l.channels == 3) {
+      windows_.y.step = l.side, windows_.x.step = 1, windows_.channel_step = l.side * l.side;
+    }
     args_.m = out * out, args_.n = l.n, args_.k = k;
     args_.a = x_.get(), args_.b = b_.get(), args_.windows = &windows_;
     args_.c = c_.get(), args_.c_stride = l.n;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -88,7 +89,8 @@ struct Convolution {
     return windows;
   }
 
-  // The program reads the residual as operand 1 and the bias as operand 2; it may end in bytes.
+  // The program reads the residual as operand 1 and the bias as operand 2, or the bias as its only
+  // one; it may end in bytes.
   std::vector<float> run(const MatmulRow& row, int threads, MatmulCut cut = {},
                          const EltProgram* program = nullptr, GuardedBytes* bytes = nullptr,
                          bool from_planes = false) {
@@ -106,8 +108,7 @@ struct Convolution {
     args.epilogue.residual = residual.data(), args.epilogue.residual_stride = n;
     args.epilogue.relu = true;
     args.epilogue.program = program;
-    args.epilogue.operands[1] = {residual.data(), n, 1};
-    args.epilogue.operands[2] = {bias.data(), 0, 1};
+    std::ranges::copy(operands_of(program, nullptr), args.epilogue.operands);
     args.cut = cut;
     if (bytes != nullptr) {
       args.c = nullptr;
@@ -118,6 +119,12 @@ struct Convolution {
     const Job job = plan_matmul(row, args);
     Team(threads, scratch_bytes(args)).run({&job, 1});
     return {out.data(), out.data() + out.size()};
+  }
+
+  std::array<EltOperand, 3> operands_of(const EltProgram* program, const float* c) const {
+    const EltOperand columns{bias.data(), 0, 1}, rows{residual.data(), n, 1};
+    const bool only_columns = program != nullptr && program->operands == 2;
+    return {EltOperand{c, n, 1}, only_columns ? columns : rows, columns};
   }
 
   void expect_right() const {
@@ -231,18 +238,23 @@ TEST(Convolutions, ProgramsHaveTheSameBitsOnEveryRow) {
   text.operands = {Broadcast::none, Broadcast::none, Broadcast::per_column};
   const int16_t scaled = text.apply(TileOp::mul, text.operand(0), text.operand(2));
   text.apply(TileOp::hard_swish, text.apply(TileOp::sub, scaled, text.operand(1)));
-  const EltProgram program = compile(text);
+  TileProgram columns;  // which kernels of pairs end in
+  columns.operands = {Broadcast::none, Broadcast::per_column};
+  const int16_t ramp = columns.apply(TileOp::hard_swish, columns.operand(0));
+  columns.apply(TileOp::mul, ramp, columns.operand(1));
+  const EltProgram programs[] = {compile(text), compile(columns)};
   std::mt19937 random(11);
-  for (int i = 0; i < 40; ++i) {
-    const Picture p = picture_of(random, static_cast<int64_t>(random() % 20) + 1);
+  for (int i = 0; i < 60; ++i) {
+    const EltProgram& program = programs[i % 2];
+    Picture p = picture_of(random, static_cast<int64_t>(random() % 20) + 1);
+    if (i % 3 == 0) p.y = p.x = {9, 9 + i / 4, 3, 1, 1, 1, 0}, p.set_steps();
     Convolution c(p, static_cast<int64_t>(random() % 40) + 1);
     SCOPED_TRACE(testing::PrintToString(p));
     std::vector<float> expected;
     for (const MatmulRow& row : rows_for(c.p)) {
       std::vector<float> got = c.run(row, 1);
-      const EltOperand operands[] = {
-          {got.data(), c.n, 1}, {c.residual.data(), c.n, 1}, {c.bias.data(), 0, 1}};
-      eltwise_strip(row.isa)(program, {operands, got.data(), c.n, p.outputs(), c.n});
+      const auto operands = c.operands_of(&program, got.data());
+      eltwise_strip(row.isa)(program, {operands.data(), got.data(), c.n, p.outputs(), c.n});
       if (expected.empty()) expected = got;
       EXPECT_EQ(got, expected) << row.name;
       EXPECT_EQ(c.run(row, 1 + i % 3, {}, &program), expected) << row.name << " in the kernel";

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -312,6 +316,63 @@ def test_windows_compare_and_load(case, tmp_path):
     loaded = planck.load(tmp_path / "chain.plan")
     for name, value in plan.run(feeds).items():
         assert np.array_equal(loaded.run(feeds)[name], value)
+
+
+NARROW = (
+    Chain("N", 3, "H", "W")
+    .conv(16, 3, 3, 3, strides=[2, 2], pads=[1, 1, 0, 1])
+    .then("HardSwish")
+    .conv(24, 16, 3, 3, pads=[0, 2, 1, 0])
+    .conv(20, 24, 3, 3, pads=[1] * 4)
+    .then("Relu")
+)
+
+RUN = """
+import sys, numpy as np, planck
+model, plan, out = sys.argv[1:]
+made = planck.load(plan) if model == "-" else planck.build(model)
+if model != "-":
+    made.save(plan)
+x = np.random.default_rng(3).normal(size=(2, 3, 22, 75)).astype(np.float32)
+np.save(out, *made.run({"x": x}).values())
+print(*[step.kernel for step in made.steps if step.family != "copy"])
+"""
+
+
+@pytest.mark.parametrize("row", ["16x24x1", "24x16x1"])
+def test_pairs_of_outputs_give_the_same_bits(row: str, tmp_path: Path) -> None:
+    """Also of a picture that lies in planes, which other kernels then take from such a plan."""
+    model = NARROW.bytes()
+    if planck.build(model).isa in ("portable", "avx2"):
+        pytest.skip("this machine has no avx512")
+    (tmp_path / "m.onnx").write_bytes(model)
+    wanted = f"matmul_f32f32f32_{row}_avx512"
+    forms = {
+        "plain": ("m.onnx", {}),
+        "pairs": ("m.onnx", {"PLANCK_FORCE_KERNEL": wanted}),
+        "loaded": ("-", {}),
+        "foreign": ("-", {"PLANCK_MAX_ISA": "avx2"}),
+    }
+    kernels, outs = {}, {}
+    for name, (source, env) in forms.items():
+        out = str(tmp_path / f"{name}.npy")
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, source, str(tmp_path / "m.plan"), out],
+            env={**os.environ, **env},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        kernels[name], outs[name] = done.stdout.split(), np.load(out)
+    assert kernels["pairs"] == kernels["loaded"] == [wanted] * 3
+    assert len(kernels["foreign"]) == 3
+    assert all("avx2" in kernel for kernel in kernels["foreign"])
+    for name, got in outs.items():
+        np.testing.assert_array_equal(got, outs["plain"], err_msg=name)
+    x = np.random.default_rng(3).normal(size=(2, 3, 22, 75)).astype(np.float32)
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert relative_gap(outs["pairs"], session.run(None, {"x": x})[0]) < 2e-5
 
 
 def test_fast_convolutions_stay_within_the_promise():

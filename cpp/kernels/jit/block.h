@@ -46,7 +46,9 @@ struct GemmSource {
 bool specialize(GemmTile& tile, Isa isa, const GemmSource& source, const Epilogue& epilogue,
                 const GemmBlocks& blocks);
 // Of packed B, for one k.
-constexpr int64_t panel_floats(const GemmTile& tile) { return tile.columns * (tile.pairs ? 2 : 1); }
+constexpr int64_t panel_floats(const GemmTile& tile) {
+  return (tile.pairs ? 2 : 1) * int64_t{tile.columns};
+}
 // Whether kernels of the tile know how many columns the last panel has.
 constexpr bool knows_columns(Isa isa) { return isa == Isa::avx2; }
 // Whether a tile has kernels for rows that lie anywhere.
