@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/matmul/rows.h"
 #include "plan/view.h"
 
 namespace planck {
@@ -17,6 +18,8 @@ class Contract {
   void operator()(const LinearParams& p) const {
     const BoundValue &a = in(0), &y = out(0);
     f32_before(p.then);
+    if (has(2)) expect(dense(in(2)) && in(2).count() == p.n, "the bias ", in(2), " is not ", p.n);
+    if (p.then.operands.size() > 1) return reads_operands(p, a, y);
     rows(a);
     // In lines of rows, if need be, which are further apart: then of floats, without a residual.
     const bool lines = y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3);
@@ -27,8 +30,25 @@ class Contract {
       expect(a.columns() == p.k && a.rows() == y.rows(), "the product of ", a, " and [", p.k, ',',
              p.n, "] is not ", y);
     }
-    if (has(2)) expect(dense(in(2)) && in(2).count() == p.n, "the bias ", in(2), " is not ", p.n);
     if (has(3)) same_rows(3, y);
+  }
+  // A product whose program reads operands: the rows of all lie along the same axes, which are
+  // those of a batch. Bytes have none.
+  void reads_operands(const LinearParams& p, const BoundValue& a, const BoundValue& y) const {
+    expect(a.columns() == p.k && y.columns() == p.n && a.rows() == y.rows(), "the product of ", a,
+           " and [", p.k, ',', p.n, "] is not ", y);
+    const auto leads = [](const BoundValue& v) {
+      return Shape(v.shape.begin(), v.shape.end() - (v.shape.empty() ? 0 : 1));
+    };
+    expect(leads(a) == leads(y), "the rows of ", a, " and ", y, " differ");
+    expect(y.rank() > 0 && y.rank() <= kMaxMatmulBatch + 2, y, " has no or too many axes");
+    expect(unit_columns(a) && unit_columns(y), "the columns of an operand are not neighbours");
+    for (size_t i = 3; i < step_.inputs.size(); ++i) {
+      c_.expect_broadcast(step_, step_.inputs[i], y.shape);
+      expect(unit_columns(in(i)), "the columns of ", in(i), " are not neighbours");
+      if (y.dtype != DType::f32) same_rows(i, y);
+    }
+    if (y.dtype != DType::f32) rows(a), rows(y);
   }
 
   // A few columns in groups that lie apart, on an axis before the last one: those of one panel.

@@ -285,8 +285,14 @@ class Verifier {
 
   // One overload for each family: parameters in their ranges.
   static StepArity check(const Step& s, const LinearParams& p) {
-    epilogue(p.then, s.inputs.size() > 3 && s.inputs[3] >= 0 ? 2 : 1);
-    return {4, 4};
+    const size_t operands = s.inputs.size() < 4 || s.inputs[3] < 0 ? 1 : s.inputs.size() - 2;
+    epilogue(p.then, operands);
+    expect(s.inputs.size() <= 4 || p.then.operands.size() + 2 == s.inputs.size(),
+           "its program reads ", p.then.operands.size(), " operands");
+    expect(std::all_of(s.inputs.begin() + std::min<std::ptrdiff_t>(std::ssize(s.inputs), 4),
+                       s.inputs.end(), [](int32_t v) { return v >= 0; }),
+           "an operand of its program is missing");
+    return {4, 2 + kEltOperands};
   }
   static StepArity check(const Step&, const ConvParams& p) {
     epilogue(p.then, 1);

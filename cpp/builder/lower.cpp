@@ -361,8 +361,18 @@ Step& Lowering::add_step(const Node& n, Step step) {
 }
 
 void Lowering::defer(const Node& n, Emit emit, bool bytes) {
-  deferred_[n.outputs[0]] = {std::move(emit), bytes};
+  const auto alone = [emit = std::move(emit)](const Node& last, const TileProgram& tail,
+                                              const std::vector<ValueId>&, Origin origin) {
+    emit(last, tail, std::move(origin));
+  };
+  deferred_[n.outputs[0]] = {alone, bytes, false};
   if (!chain_goes_on(graph, n.outputs[0])) emit_deferred(n.outputs[0], n, {}, {});
+}
+
+void Lowering::defer_reading(const Node& n, EmitReading emit) {
+  const ValueId out = n.outputs[0];
+  deferred_[out] = {std::move(emit), true, true};
+  if (!chain_goes_on(graph, out) && !chain_joins(graph, out)) emit_deferred(out, n, {}, {});
 }
 
 bool Lowering::ends_product(ValueId id) const {
@@ -378,9 +388,56 @@ bool Lowering::ends_deferred(ValueId id, ValueId last) const {
 }
 
 void Lowering::emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin) {
-  const Emit emit = std::move(deferred_.at(id).emit);
+  const EmitReading emit = std::move(deferred_.at(id).emit);
   deferred_.erase(id);
-  emit(last, tail, std::move(origin));
+  emit(last, tail, {}, std::move(origin));
+}
+
+std::optional<size_t> Lowering::reading_product(ValueId id, const Pending& chain) const {
+  const TensorType& type = graph.value(id).type();
+  const auto agrees = [&](ValueId v) {
+    if (graph.value(v).type().dtype != DType::f32) return false;
+    const auto factors = repeated.find(v);
+    return factors == repeated.end() ? surely_broadcasts(*this, v, type.dims)
+                                     : factors->second[1] == 1;
+  };
+  const auto repeats = [&](ValueId v) { return repeated.contains(v); };
+  if (type.dtype != DType::f32 || chain.operands.size() < 2 ||
+      !std::ranges::all_of(chain.operands, agrees) ||
+      std::ranges::count_if(chain.operands, repeats) > 1) {
+    return std::nullopt;
+  }
+  const auto inside = [&](NodeId reader) { return std::ranges::count(chain.nodes, reader) > 0; };
+  for (size_t i = 0; i < chain.operands.size(); ++i) {
+    const Value& v = graph.value(chain.operands[i]);
+    const auto it = deferred_.find(v.id);
+    if (it == deferred_.end() || !it->second.reads) continue;
+    if (v.type().dims == type.dims && std::ranges::all_of(v.readers, inside)) return i;
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+// The program with that operand in front of the others.
+TileProgram led_by(TileProgram program, size_t operand) {
+  const auto first = static_cast<int16_t>(operand);
+  for (TileInstr& i : program.body) {
+    if (i.op != TileOp::operand) continue;
+    i.a = i.a == first ? int16_t{0} : static_cast<int16_t>(i.a + (i.a < first ? 1 : 0));
+  }
+  return program;
+}
+
+}  // namespace
+
+void Lowering::emit_reading(ValueId id, const Pending& chain, size_t product) {
+  std::vector<ValueId> operands = chain.operands;
+  const auto at = operands.begin() + static_cast<std::ptrdiff_t>(product);
+  const EmitReading emit = std::move(deferred_.at(*at).emit);
+  deferred_.erase(*at);
+  operands.erase(at);
+  emit(*graph.producer(id), led_by(chain.program, product), operands, chain.origin);
 }
 
 void Lowering::refuse(std::string_view what, const Node& n, const std::string& reason) {

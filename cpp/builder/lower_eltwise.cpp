@@ -46,17 +46,22 @@ class ChainBuilder {
     for (const ValueId v : taken_) {
       if (lowering_.graph.uses(v) == 1) lowering_.pending.erase(v);  // else others copy it too
     }
-    merge_origin(out_.origin, node_.origin);
+    finish();
     return std::move(out_);
   }
   // The node alone, behind whatever its operands are in memory.
   Lowering::Pending alone() {
     out_ = written(false);
-    merge_origin(out_.origin, node_.origin);
+    finish();
     return std::move(out_);
   }
 
  private:
+  void finish() {
+    merge_origin(out_.origin, node_.origin);
+    out_.nodes.push_back(node_.id);
+  }
+
   // The node's formula, behind those of pending operands where it may take them in.
   Lowering::Pending written(bool takes) {
     out_ = {};
@@ -117,6 +122,7 @@ class ChainBuilder {
     // What is read through its bytes alone has been rounded to them, but need not lie in memory.
     const bool through = is_dequantize(lowering_.graph, v) && lowering_.graph.uses(v) == 1;
     merge_origin(out_.origin, other.origin);
+    out_.nodes.insert(out_.nodes.end(), other.nodes.begin(), other.nodes.end());
     std::vector<int16_t> renamed;
     for (const TileInstr& i : other.program.body) {
       if (i.op == TileOp::operand) {
@@ -236,15 +242,29 @@ bool chain_goes_on(const Graph& g, ValueId id) {
          g.value(reader->outputs[0]).type().dims == v.type().dims;
 }
 
+bool chain_joins(const Graph& g, ValueId id) {
+  const Value& v = g.value(id);
+  if (g.uses(id) != 2 || v.readers.size() != 2) return false;
+  const auto leads = [&](NodeId first, NodeId second) {
+    const Node& n = g.node(first);
+    if (!is_eltwise(g, n) || g.value(n.outputs[0]).type().dims != v.type().dims) return false;
+    return chain_goes_on(g, n.outputs[0]) && g.value(n.outputs[0]).readers[0] == second;
+  };
+  return leads(v.readers[0], v.readers[1]) || leads(v.readers[1], v.readers[0]);
+}
+
 TileProgram composed(TileProgram first, const TileProgram& then) {
   if (then.body.empty()) return first;
   if (first.body.empty()) return then;
+  const auto before = static_cast<int16_t>(first.operands.size() - 1);
+  for (size_t i = 1; i < then.operands.size(); ++i) first.operands.push_back(then.operands[i]);
   const auto result = static_cast<int16_t>(first.body.size() - 1);
   std::vector<int16_t> renamed;
   for (const TileInstr& i : then.body) {
     const auto at = [&](int16_t k) { return renamed[static_cast<size_t>(k)]; };
     if (i.op == TileOp::operand) {
-      renamed.push_back(result);
+      const bool own = i.a > 0;
+      renamed.push_back(own ? first.operand(static_cast<int16_t>(before + i.a)) : result);
     } else if (i.op == TileOp::constant) {
       renamed.push_back(first.constant(i.imm));
     } else {
@@ -337,6 +357,15 @@ void Lowering::table_step(ValueId id, const Pending& chain) {
   add_step(n, std::move(step));
 }
 
+bool surely_broadcasts(const Lowering& l, ValueId v, const std::vector<Dim>& dims) {
+  const std::vector<Dim>& own = l.graph.value(v).type().dims;
+  const size_t lead = dims.size() - own.size();
+  for (size_t axis = 0; axis < own.size(); ++axis) {
+    if (own[axis] != Dim(1) && own[axis] != dims[lead + axis]) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // The operand that a Resize repeats, if there is one and no other's extents are open.
@@ -351,11 +380,7 @@ std::optional<size_t> repeated_operand(const Lowering& l, ValueId id,
       found = i;
       continue;
     }
-    const std::vector<Dim>& own = l.graph.value(v).type().dims;
-    const size_t lead = dims.size() - own.size();
-    for (size_t axis = 0; axis < own.size(); ++axis) {
-      if (own[axis] != Dim(1) && own[axis] != dims[lead + axis]) return std::nullopt;
-    }
+    if (!surely_broadcasts(l, v, dims)) return std::nullopt;
   }
   return found;
 }
@@ -393,7 +418,54 @@ bool repeated_step(Lowering& l, ValueId id, const Lowering::Pending& chain, Step
   return true;
 }
 
+// What repeats in memory, by so many places of each axis in order.
+struct RepeatedValue {
+  int32_t from;
+  std::vector<int64_t> factors;
+};
+
 }  // namespace
+
+RowsBeside rows_beside(Lowering& l, int32_t x, const Node& last,
+                       const std::vector<ValueId>& operands, const std::vector<int64_t>& order,
+                       Origin& origin) {
+  const auto ordered = [&](int32_t source) {
+    const int32_t v = l.permuted(l.with_rank(source, order.size()), order);
+    return has_neighbours(l.at(v)) ? v : l.dense(v);
+  };
+  RowsBeside rows{x, -1, {}};
+  std::optional<RepeatedValue> repeated;
+  size_t which = operands.size();
+  for (const ValueId v : operands) {
+    if (const auto factors = l.repeated.extract(v)) {
+      const Node& resize = *l.graph.producer(v);
+      merge_origin(origin, origin_of_repeated(l, resize));
+      which = rows.operands.size();
+      repeated = {ordered(l.value(resize.inputs[0])), in_order(factors.mapped(), order)};
+      rows.operands.push_back(repeated->from);
+    } else {
+      rows.operands.push_back(ordered(l.unbroadcast(v, origin)));
+    }
+  }
+  rows.y = l.make_permuted_output(last, 0, order);
+  if (!repeated) return rows;
+  // Along the innermost axis of places the repeated ones become an axis outside of it.
+  const std::vector<Dim> slow = l.at(repeated->from).shape;
+  const int32_t repeats = repeating(l, repeated->from, repeated->factors);
+  std::vector<int64_t> walk(l.at(repeats).shape.size());
+  std::iota(walk.begin(), walk.end(), 0);
+  const size_t end = walk.size() - 1;
+  if (repeated->factors[order.size() - 2] > 1) std::swap(walk[end - 2], walk[end - 1]);
+  const auto cut = [&](int32_t v) {
+    return l.permuted(divided(l, v, slow, repeated->factors), walk);
+  };
+  for (size_t i = 0; i < rows.operands.size(); ++i) {
+    rows.operands[i] = i == which ? l.permuted(repeats, walk) : cut(rows.operands[i]);
+  }
+  rows.x = cut(rows.x);
+  rows.y = cut(rows.y);
+  return rows;
+}
 
 void Lowering::flush(ValueId id) {
   const Node& n = *graph.producer(id);
@@ -403,6 +475,7 @@ void Lowering::flush(ValueId id) {
   if (chain.operands.size() == 1 && ends_deferred(chain.operands[0], id)) {
     return emit_deferred(chain.operands[0], n, chain.program, chain.origin);
   }
+  if (const auto at = reading_product(id, chain)) return emit_reading(id, chain, *at);
   if (becomes_table(id, chain)) return table_step(id, chain);
   const auto choice = choose_by_isa(eltwise_rows(), forced());
   Step step{.op = "",

@@ -155,7 +155,7 @@ class ConvolutionLowering {
  public:
   ConvolutionLowering(Lowering& l, const Node& n, const Geometry& geometry,
                       std::shared_ptr<const IntegerConv> integers, const TileProgram& tail,
-                      Origin origin)
+                      std::vector<ValueId> operands, Origin origin)
       : l_(l),
         n_(n),
         conv_(n.as<ops::Convolution>()),
@@ -164,12 +164,14 @@ class ConvolutionLowering {
         weights_(*l.graph.value(n.inputs[1]).fact.constant),
         order_(channels_last(weights_.shape().size())),
         tail_(tail),
+        operands_(std::move(operands)),
         then_(composed(activation_program(conv_.activation), tail)),
         integers_(std::move(integers)) {}
 
   void run(const Node& last_node) {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
     if (integers_) return integer_products(last_node);
+    if (!operands_.empty()) return reading_product(last_node);
     const int32_t given = last(n_.inputs[0]), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
@@ -308,6 +310,26 @@ class ConvolutionLowering {
     l_.add_step(n_, std::move(step));
   }
 
+  void reading_product(const Node& last_node) {
+    const int64_t n = weights_.shape()[0], channels = weights_.shape()[1];
+    const int32_t x = readable(last(n_.inputs[0])), bias = l_.dense(l_.value(n_.input(2)));
+    Origin origin = origin_;
+    const RowsBeside rows = rows_beside(l_, x, last_node, operands_, order_, origin);
+    const auto choice = select_matmul(n, channels, true, l_.forced());
+    const std::string kernel(choice.row->name);
+    const PlanConstant w =
+        packed(l_.graph.value(n_.inputs[1]).name, taps_by_channels(weights_, 0, n), kernel);
+    Step step{.op = "",
+              .params = LinearParams{n, channels, then_},
+              .inputs = {rows.x, l_.make_constant(w), bias},
+              .outputs = {rows.y},
+              .kernel = kernel,
+              .nodes = std::move(origin),
+              .rejected = choice.rejected};
+    step.inputs.insert(step.inputs.end(), rows.operands.begin(), rows.operands.end());
+    l_.add_step(n_, std::move(step));
+  }
+
   void depthwise(int32_t x, int32_t bias, int32_t residual, int32_t y) {
     const auto choice = choose_by_isa(channelwise_rows(), l_.forced());
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
@@ -330,7 +352,8 @@ class ConvolutionLowering {
   const Origin origin_;
   const Tensor& weights_;
   const std::vector<int64_t> order_;
-  const TileProgram tail_;  // behind the convolution's own epilogue
+  const TileProgram tail_;               // behind the convolution's own epilogue
+  const std::vector<ValueId> operands_;  // of the tail, from operand 1 on
   const TileProgram then_;
   const std::shared_ptr<const IntegerConv> integers_;
 };
@@ -347,9 +370,18 @@ std::string lower_convolution(Lowering& l, const Node& n) {
   Geometry geometry = geometry_of(l, n, conv, {shape.begin() + 2, shape.end()});
   if (!geometry.refusal.empty()) return geometry.refusal;
   const auto integers = integers_of(l, n, geometry);
-  const auto emit = [&l, &n, geometry, integers](const Node& last, const TileProgram& tail,
-                                                 Origin origin) {
-    ConvolutionLowering(l, n, geometry, integers, tail, std::move(origin)).run(last);
+  const auto emit_reading = [&l, &n, geometry, integers](const Node& last, const TileProgram& tail,
+                                                         const std::vector<ValueId>& operands,
+                                                         Origin origin) {
+    ConvolutionLowering(l, n, geometry, integers, tail, operands, std::move(origin)).run(last);
+  };
+  const bool rows = integers == nullptr && conv.group == 1 && n.input(3) == kAbsent;
+  if (rows && is_pointwise(geometry, conv)) {
+    l.defer_reading(n, emit_reading);
+    return "";
+  }
+  const auto emit = [emit_reading](const Node& last, const TileProgram& tail, Origin origin) {
+    emit_reading(last, tail, {}, std::move(origin));
   };
   // What Winograd gives is floats.
   l.defer(n, emit, integers != nullptr || !l.fast());

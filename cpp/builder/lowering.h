@@ -90,6 +90,7 @@ class Lowering {
     TileProgram program;  // the result is a number of the value's type: fp32, bool, u8 or s8
     std::vector<ValueId> operands;
     Origin origin;
+    std::vector<NodeId> nodes;  // whose formulas the program is
   };
   std::map<ValueId, Pending> pending;
   // Writes a pending chain to memory: at the end of the product that it starts from, if it reads
@@ -106,6 +107,11 @@ class Lowering {
   // Emits now, or when the chain behind the node's output is flushed. `bytes`: the tail may end in
   // u8 or s8 (the type of output 0 of `last`); otherwise it writes fp32.
   void defer(const Node& n, Emit emit, bool bytes = false);
+  // The same for a product of fp32 whose rows are the channels (axis 1) of each place: operands 1
+  // and up of the tail are `operands`, of the shape of the result or broadcast to it.
+  using EmitReading = std::function<void(const Node& last, const TileProgram& tail,
+                                         const std::vector<ValueId>& operands, Origin origin)>;
+  void defer_reading(const Node& n, EmitReading emit);
 
  private:
   void add_inputs();
@@ -118,6 +124,9 @@ class Lowering {
   bool becomes_table(ValueId id, const Pending& chain);
   void table_step(ValueId id, const Pending& chain);
   void emit_deferred(ValueId id, const Node& last, const TileProgram& tail, Origin origin);
+  // The operand of the chain that is a product which may end in it, reading the other operands.
+  std::optional<size_t> reading_product(ValueId id, const Pending& chain) const;
+  void emit_reading(ValueId id, const Pending& chain, size_t product);
   int32_t new_value(const TensorType& type, std::string name, BufferKind kind, int32_t index,
                     std::vector<Dim> strides);
   std::optional<size_t> output_place(ValueId id) const;
@@ -132,8 +141,8 @@ class Lowering {
   Symbols given_;    // the inputs alone
   std::map<ValueId, int32_t> values_;
   struct Deferred {
-    Emit emit;
-    bool bytes;
+    EmitReading emit;
+    bool bytes, reads;
   };
   std::map<ValueId, Deferred> deferred_;
   std::map<int32_t, Origin> view_origin_;  // plan value -> nodes that became no step
@@ -225,8 +234,24 @@ bool chain_goes_on(const Graph& g, ValueId id);
 const Node* quantizing_reader(const Graph& g, ValueId id);
 // What such a node does to its operand in memory.
 TileProgram own_program(Lowering& l, const Node& n);
-// `then` on what `first` gives: its operand 0 is the result of `first`, and it has no other.
+// Whether all that reads the value is one chain over the same shape: an element-wise op reads it
+// beside what another one makes of it.
+bool chain_joins(const Graph& g, ValueId id);
+// `then` on what `first` gives: its operand 0 is the result of `first`, the others come behind
+// those of `first`.
 TileProgram composed(TileProgram first, const TileProgram& then);
+// Whether each extent is that of the result or 1, whatever the run's shapes are.
+bool surely_broadcasts(const Lowering& l, ValueId v, const std::vector<Dim>& dims);
+// What a product and the operands of its tail read and write: rows that walk alike. Where a Resize
+// repeats an operand, the rows are those that read different places of it.
+struct RowsBeside {
+  int32_t x, y;
+  std::vector<int32_t> operands;
+};
+// `x`: what the product reads, in `order`; `origin` gets the nodes that become no step.
+RowsBeside rows_beside(Lowering& l, int32_t x, const Node& last,
+                       const std::vector<ValueId>& operands, const std::vector<int64_t>& order,
+                       Origin& origin);
 
 // Fills plan (values, buffers, constants, steps, ports) from a graph after the passes.
 void lower(const Graph& g, const LowerOptions& options, Plan& plan);

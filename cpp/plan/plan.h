@@ -69,7 +69,9 @@ struct PlanValue {
   }
 };
 
-struct LinearParams {  // a, packed w, bias?, residual?
+// a, packed w, bias?, residual?; or a, packed w, bias?, operands 1 and up of the program. These
+// broadcast to y, and the rows of all lie along any axes.
+struct LinearParams {
   static constexpr std::string_view kFamily = "linear";
   int64_t n = 0, k = 0;
   TileProgram then;  // after bias and residual; empty body: nothing

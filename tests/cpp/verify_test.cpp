@@ -254,5 +254,50 @@ TEST(Verify, WindowsOfWinograd) {
   }
 }
 
+// y = x W * gate + rest: a program that reads two operands besides the product.
+TEST(Verify, OperandsOfPrograms) {
+  constexpr int64_t kN = 16, kK = 3;
+  const std::string kernel = "matmul_f32f32f32_1x16x1_portable";
+  Plan good;
+  const int32_t x = add_value(good, BufferKind::input, 0, DType::f32, {2, 4, kK});
+  const int32_t gate = add_value(good, BufferKind::input, 1, DType::f32, {2, 1, kN});
+  const int32_t rest = add_value(good, BufferKind::input, 2, DType::f32, {2, 4, kN});
+  const int32_t y = add_value(good, BufferKind::output, 0, DType::f32, {2, 4, kN});
+  for (const int32_t v : {x, gate, rest}) {
+    good.inputs.push_back({cat("x", v), DType::f32, good.values[static_cast<size_t>(v)].shape, v});
+  }
+  good.outputs = {{"y", DType::f32, good.values[static_cast<size_t>(y)].shape, y}};
+  const std::vector<float> ones(kN * kK, 1.0F);
+  const auto w = static_cast<int32_t>(good.constants.size());
+  good.constants.push_back(packed("w", Tensor::of<float>(DType::f32, {kK, kN}, ones), kernel));
+  const int32_t weight =
+      add_value(good, BufferKind::constant, w, DType::f32, {good.constants[0].tensor.count()});
+  LinearParams params{kN, kK, {}};
+  params.then.operands.assign(3, Broadcast::none);
+  const int16_t scaled =
+      params.then.apply(TileOp::mul, params.then.operand(0), params.then.operand(1));
+  params.then.apply(TileOp::add, scaled, params.then.operand(2));
+  good.steps = {{.op = "planck.Convolution",
+                 .params = params,
+                 .inputs = {x, weight, -1, gate, rest},
+                 .outputs = {y},
+                 .kernel = kernel}};
+  verify_plan(good);
+  Plan plan = good;
+  plan.steps[0].inputs.pop_back();
+  expect_refused(plan, "its program reads 3 operands");
+  plan.steps[0].inputs.resize(9, rest);
+  expect_refused(plan, "its program reads 3 operands");
+  plan = good;
+  plan.steps[0].inputs[4] = -1;
+  expect_refused(plan, "an operand of its program is missing");
+  plan = good;
+  plan.steps[0].inputs[3] = -1;
+  expect_refused(plan, "its program reads 3 operands");
+  plan = good;
+  plan.steps[0].inputs[4] = 99;
+  expect_refused(plan, "value 99");
+}
+
 }  // namespace
 }  // namespace planck

@@ -136,6 +136,58 @@ def joined_scales() -> Chain:
     return c.conv(4, 32, 1, 1)
 
 
+def gate(c: Chain, x: str, channels: int, axes: int = 2) -> str:
+    """One number for each image and channel, made of the means of x."""
+    ones = [1] * axes
+    c.add("GlobalAveragePool", x).conv(4, channels, *ones).then("Relu").conv(channels, 4, *ones)
+    return c.then("HardSigmoid", alpha=0.2, beta=0.5).last
+
+
+def gated_scales(*up: int) -> Chain:
+    """c + c * gate + a coarser scale, where c has more channels than what it is made of."""
+    ones = [1] * len(up)
+    c = Chain("N", 6, *"HW"[: len(up)]).conv(4, 6, *ones)
+    narrow = c.last
+    coarse = c.conv(10, 4, *up, strides=list(up)).then("Relu").last
+    x = c.add("Conv", narrow, c.normal(10, 4, *ones), c.normal(10)).last
+    gated = c.add("Mul", x, gate(c, x, 10, len(up))).last
+    kept = c.add("Add", gated, x).last
+    c.add("Resize", coarse, "", c.weight([1, 1, *up]), coordinate_transformation_mode="asymmetric")
+    c.nodes[-1].attribute.append(helper.make_attribute("nearest_mode", "floor"))
+    return c.add("Add", kept, c.last).conv(3, 10, *ones).then("Sigmoid")
+
+
+def gated_places() -> Chain:
+    """relu(c) * gate * a number for each place + another picture."""
+    c = Chain("N", 6, "H", "W").conv(8, 6, 3, 3, pads=[1] * 4).then("Relu")
+    x = c.last
+    channel = gate(c, x, 8)
+    place = c.add("Conv", x, c.normal(1, 8, 3, 3), pads=[1] * 4).then("Sigmoid").last
+    whole = c.add("Conv", x, c.normal(20, 8, 3, 3), pads=[1] * 4).then("Relu").last
+    c.add("Add", place, channel).conv(20, 8, 1, 1).then("Sigmoid")
+    many = c.last
+    c.add("Conv", x, c.normal(20, 8, 1, 1), c.normal(20)).then("Relu")
+    return c.then("Mul", many).then("Mul", place).then("Add", whole).then("Mul", c.weight(0.5))
+
+
+def repeated_channels() -> Chain:
+    """A Resize of the channels is no operand of a product, which has them side by side."""
+    c = Chain("N", 6, "H", "W").conv(4, 6, 1, 1)
+    few = c.then("Relu").last
+    c.resize(1, 3, 1, 1, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    many = c.last
+    return c.add("Conv", few, c.normal(12, 4, 1, 1)).then("Mul", many)
+
+
+def gated_twice() -> Chain:
+    """Two chains read the convolution, so that it lies in memory."""
+    c = Chain("N", 6, "H", "W").conv(8, 6, 1, 1)
+    x = c.last
+    gated = c.add("Mul", x, gate(c, x, 8)).last
+    c.add("Mul", x, c.add("Sigmoid", x).last)
+    return c.add("Concat", gated, c.last, axis=1)
+
+
 STEM = Chain("N", 3, "H", "W").conv(16, 3, 7, 7, pads=[3] * 4, strides=[2, 2]).batch_norm(16)
 STEM.then("Relu").then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
 SCALED = Chain("N", 5, "H", "W").conv(9, 5, 3, 3).hard_swish()
@@ -264,6 +316,32 @@ CASES = [
         {"matmul": 3, "eltwise": 1, "copy": 2},
     ),
     Case(
+        "gated scales",
+        gated_scales(2, 2),
+        [(1, 6, 8, 6), (2, 6, 4, 2), (6, 6, 2, 4), (1, 6, 2, 60)],
+        {"matmul": 7, "eltwise": 0},
+    ),
+    Case(
+        "gated scales, not square",
+        gated_scales(1, 3),
+        [(1, 6, 5, 6), (3, 6, 1, 3)],
+        {"matmul": 7, "eltwise": 0},
+    ),
+    Case(
+        "gated scales, one axis",
+        gated_scales(3),
+        [(1, 6, 9), (2, 6, 3)],
+        {"matmul": 7, "eltwise": 0},
+    ),
+    Case(
+        "gated places",
+        gated_places(),
+        [(1, 6, 7, 5), (2, 6, 8, 6), (6, 6, 1, 1)],
+        {"matmul": 7, "eltwise": 1},
+    ),
+    Case("repeated channels", repeated_channels(), [(2, 6, 5, 4)], {"matmul": 2, "eltwise": 1}),
+    Case("gated twice", gated_twice(), [(2, 6, 5, 4)], {"matmul": 4, "eltwise": 2}),
+    Case(
         "joined scales",
         joined_scales(),
         [(1, 6, 8, 6), (2, 6, 2, 2)],
@@ -295,13 +373,24 @@ def test_windows_agree_with_onnx_runtime(case):
     assert {name: families[name] for name in case.kernels} == case.kernels
 
 
-@pytest.mark.parametrize("chain", [pyramid(), joined_scales()])
+@pytest.mark.parametrize("chain", [pyramid(), gated_scales(2, 2), joined_scales()])
 @pytest.mark.parametrize("shape", [(1, 6, 7, 6), (1, 6, 8, 5), (2, 6, 9, 9)])
 def test_scales_that_do_not_fit_are_refused(chain, shape):
     """Only the run knows that a resized picture is as large as the other one."""
     plan = planck.build(chain.bytes())
     with pytest.raises(planck.RunError):
         plan.run({"x": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("chain", [gated_scales(2, 2), gated_places()], ids=["scales", "places"])
+def test_gated_products_do_not_depend_on_threads_or_batch(chain):
+    one, two = (planck.build(chain.bytes(), threads=n) for n in (1, 2))
+    x = np.random.default_rng(3).normal(size=(3, 6, 48, 40)).astype(np.float32)
+    (want,), (got,) = (plan.run({"x": x}).values() for plan in (one, two))
+    assert np.array_equal(want, got)
+    for i in range(3):
+        (alone,) = two.run({"x": x[i : i + 1]}).values()
+        assert np.array_equal(alone, want[i : i + 1])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

@@ -11,20 +11,12 @@
 #include "kernels/matmul/rows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
+#include "kernels/simd/collapse.h"
 #include "kernels/winograd/rows.h"
 #include "plan/view.h"
 
 namespace planck {
 namespace {
-
-// The element-wise tail of a product; operand 0 is the product, operand 1 a residual.
-void add_tail(BoundStep& bound, MatmulArgs& args, const TileProgram& program, int32_t residual,
-              int64_t residual_stride) {
-  args.epilogue.program = &bound.make<EltProgram>(compile(program));
-  args.epilogue.operands[1].row_stride = residual_stride;
-  args.epilogue.operands[1].column_stride = 1;
-  bound.relocate(args.epilogue.operands[1].data, residual);
-}
 
 // The packed weights of the next linear layer, so that they are on their way from memory while this
 // one still computes.
@@ -85,17 +77,17 @@ EltType bytes_type(const BoundValue& out) {
   return *type;
 }
 
-// What linear layers and convolutions share: packed weights, bias, residual, what comes after.
+// What linear layers and convolutions share: packed weights, bias, residual, what comes after. The
+// rows of C are there, and those of what the program reads.
 BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgram& then,
                         BoundStep bound, MatmulArgs& args) {
   const BoundValue& out = c.at(step.outputs[0]);
   args.next = next_weights(c.plan, step);
-  const int32_t bias = step.inputs[2], residual = step.inputs[3];
-  const int64_t residual_stride = residual < 0 ? 0 : c.at(residual).row_stride();
+  const int32_t residual = step.inputs[3];
   c.expect_broadcast(step, residual, out.shape);
   bound.relocate(args.a, step.inputs[0]);
   bound.relocate(args.b, step.inputs[1]);
-  bound.relocate(args.epilogue.bias, bias);
+  bound.relocate(args.epilogue.bias, step.inputs[2]);
   if (out.dtype == DType::f32) {
     bound.relocate(args.c, step.outputs[0]);
   } else {
@@ -103,12 +95,12 @@ BoundStep bind_weighted(const BindContext& c, const Step& step, const TileProgra
     args.epilogue.bytes_stride = out.row_stride();
     bound.relocate(args.epilogue.bytes, step.outputs[0]);
   }
-  const bool in_program = then.operands.size() > 1;  // behind the activation, not before it
-  if (!then.body.empty()) {
-    add_tail(bound, args, then, in_program ? residual : -1, residual_stride);
+  if (!then.body.empty()) args.epilogue.program = &bound.make<EltProgram>(compile(then));
+  for (size_t i = 1; i < then.operands.size(); ++i) {
+    bound.relocate(args.epilogue.operands[i].data, step.inputs[2 + i]);
   }
-  if (residual >= 0 && !in_program) {
-    args.epilogue.residual_stride = residual_stride;
+  if (residual >= 0 && then.operands.size() <= 1) {
+    args.epilogue.residual_stride = c.at(residual).row_stride();
     bound.relocate(args.epilogue.residual, residual);
   }
   // plan_matmul looks at which pointers are set; until the run they only have to be non-null.
@@ -124,6 +116,7 @@ namespace {
 // Rows of C in lines that lie further apart: a batch of products, one for each of them.
 void batch_lines(const BoundValue& y, size_t lines, MatmulArgs& args) {
   args.m = y.shape[lines];
+  args.c_stride = y.strides[lines];
   int64_t a_step = args.a_stride * args.m;
   for (size_t i = lines; i-- > 0;) {
     if (y.shape[i] == 1) continue;
@@ -139,7 +132,6 @@ void batch_lines(const BoundValue& y, size_t lines, MatmulArgs& args) {
 void group_columns(const BoundValue& y, const MatmulRow& row, MatmulArgs& args) {
   const size_t groups = y.shape.size() - 2;  // the axis
   batch_lines(y, groups - 1, args);
-  args.c_stride = y.strides[groups - 1];
   const int64_t columns = y.shape.back();
   if (row.lanes == Lanes::rows) {
     args.cut.m_block = args.m;
@@ -156,19 +148,65 @@ void group_columns(const BoundValue& y, const MatmulRow& row, MatmulArgs& args) 
 
 }  // namespace
 
+namespace {
+
+// Steps of the value along the axes before the columns of y; 0 where it is repeated.
+std::vector<int64_t> row_steps(const BoundValue& v, const BoundValue& y) {
+  const size_t axes = y.shape.size() - 1, absent = y.shape.size() - v.shape.size();
+  std::vector<int64_t> steps(axes, 0);
+  for (size_t i = absent; i < axes; ++i) {
+    if (v.shape[i - absent] != 1) steps[i] = v.strides[i - absent];
+  }
+  return steps;
+}
+
+// The rows of A, C and what the program reads: as few axes as all of them walk alike. The last one
+// has the rows of a product, the others are a batch.
+void walk_rows(const BindContext& c, const Step& step, MatmulArgs& args) {
+  const BoundValue &a = c.at(step.inputs[0]), &y = c.at(step.outputs[0]);
+  if (y.count() == 0) return;
+  StridedLoop loop{{y.shape.begin(), y.shape.end() - 1}, {row_steps(a, y), row_steps(y, y)}};
+  for (size_t i = 3; i < step.inputs.size(); ++i) {
+    loop.strides.push_back(row_steps(c.at(step.inputs[i]), y));
+  }
+  loop.collapse();
+  if (loop.dims.empty()) loop.pad_to_plane();
+  const size_t rows = loop.dims.size() - 1;
+  args.m = loop.dims[rows];
+  args.a_stride = loop.strides[0][rows];
+  args.c_stride = loop.strides[1][rows];
+  for (size_t i = 2; i < loop.strides.size(); ++i) {
+    const BoundValue& v = c.at(step.inputs[i + 1]);
+    const bool one = v.shape.empty() || v.shape.back() == 1;
+    args.epilogue.operands[i - 1] = {nullptr, loop.strides[i][rows], one ? 0 : 1};
+  }
+  for (size_t axis = 0; axis < rows; ++axis) {
+    MatmulBatch& batch = args.batch[args.batch_rank++];
+    batch = {loop.dims[axis], loop.strides[0][axis], 0, loop.strides[1][axis], 0};
+    for (size_t i = 2; i < loop.strides.size(); ++i) {
+      batch.operands[i - 1] = loop.strides[i][axis];
+    }
+  }
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const LinearParams& params) {
   BoundStep bound;
   const BoundValue &a = c.at(step.inputs[0]), &y = c.at(step.outputs[0]);
   MatmulArgs& args = bound.make<MatmulArgs>();
-  args.m = a.rows();
   args.n = params.n;
   args.k = params.k;
+  if (params.then.operands.size() > 1) {
+    walk_rows(c, step, args);
+    return bind_weighted(c, step, params.then, std::move(bound), args);
+  }
+  args.m = a.rows();
   args.a_stride = a.row_stride();
   if (y.columns() != params.n && y.count() > 0) {
     group_columns(y, matmul_row(step.kernel), args);
   } else if (y.count() > 0 && !has_rows(y)) {
     batch_lines(y, y.shape.size() - 2, args);
-    args.c_stride = y.strides[y.shape.size() - 2];
   } else {
     args.c_stride = y.row_stride();
   }
@@ -188,8 +226,8 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   args.m = out.rows();
   args.n = params.n;
   args.k = params.k();
-  args.windows = &windows;
   args.c_stride = out.row_stride();
+  args.windows = &windows;
   return bind_weighted(c, step, params.then, std::move(bound), args);
 }
 

@@ -181,7 +181,20 @@ bool is_first(const MatmulArgs& args, int64_t tile, const Worker& worker) {
   return plan.m_blocks == 1 && tile == part_begin(tiles, worker.index, worker.count);
 }
 
-// The rows of A, and of a residual, of a tile with all columns.
+// The first operand of the program with rows of its own; 0 where there is none.
+int operand_of_rows(const MatmulArgs& args) {
+  const MatmulEpilogue& epilogue = args.epilogue;
+  for (int i = 1; epilogue.program != nullptr && i < epilogue.program->operands; ++i) {
+    const EltOperand& operand = epilogue.operands[i];
+    if (operand.row_stride > 0 && operand.column_stride == 1 && operand.type == EltType::f32) {
+      return i;
+    }
+  }
+  return 0;
+}
+
+// The rows of A, and of a residual, of a tile with all columns. Rows that this tile reads as well
+// are there.
 void prefetch_rows(const MatmulArgs& args, int64_t tile, jit::GemmBlock& block) {
   const MatmulArgs::Plan& plan = args.plan;
   const int64_t first = tile % plan.m_blocks * args.cut.m_block;
@@ -190,9 +203,16 @@ void prefetch_rows(const MatmulArgs& args, int64_t tile, jit::GemmBlock& block) 
   const Item item = item_of(args, tile / plan.m_blocks);
   block.prefetch = item.a + first * args.a_stride;
   block.prefetch_bytes = bytes * args.a_stride;
-  if (item.residual == nullptr) return;
-  block.prefetch_then = item.residual + first * args.epilogue.residual_stride;
-  block.prefetch_then_bytes = bytes * args.epilogue.residual_stride;
+  const float* rows = item.residual;
+  int64_t stride = args.epilogue.residual_stride;
+  if (const int i = operand_of_rows(args); rows == nullptr && i > 0) {
+    rows = static_cast<const float*>(item.operands[i].data);
+    stride = item.operands[i].row_stride;
+    if (rows == block.call.operands[i].data && first == block.call.row) return;
+  }
+  if (rows == nullptr) return;
+  block.prefetch_then = rows + first * stride;
+  block.prefetch_then_bytes = bytes * stride;
 }
 
 // What this worker is likely to read next; behind its last tile, the next step's weights.
@@ -212,7 +232,7 @@ void prefetch_next(const MatmulArgs& args, int64_t tile, const Worker& worker,
     const int64_t from = std::min((next - tiles) * floats, args.next.floats);
     block.prefetch = args.next.weights + from;
     block.prefetch_bytes = std::min(floats, args.next.floats - from) * int64_t{sizeof(float)};
-  } else if (plan.own_rows) {
+  } else if (plan.next_rows) {
     prefetch_rows(args, next, block);
   } else if (args.b_packed) {
     const int64_t first = next % plan.n_groups * args.cut.panels;
@@ -887,6 +907,8 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan.n_panels = ceil_div(args.n, row.tile_n);
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
   plan.m_blocks = ceil_div(args.m, args.cut.m_block);
+  const bool whole_rows = plan.along && args.windows == nullptr && plan.n_groups == 1;
+  plan.next_rows = plan.own_rows || (whole_rows && operand_of_rows(args) > 0);
   if (!args.b_packed) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);

@@ -138,9 +138,10 @@ struct MatmulArgs {
     int64_t places_offset = 0;   // bytes; where the places lie in scratch
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
     bool gelu = false, relu = false;
-    bool epilogue = false;  // the kernels of the tile end in the program
-    bool along = false;     // the next tile is this worker's too
-    bool own_rows = false;  // each tile has all columns, and weights stay in L2
+    bool epilogue = false;   // the kernels of the tile end in the program
+    bool along = false;      // the next tile is this worker's too
+    bool own_rows = false;   // each tile has all columns, and weights stay in L2
+    bool next_rows = false;  // the next tile's rows, not its weights, are asked for meanwhile
     // The same kernels, which write C past the caches, for C that begins at a line; or none.
     jit::GemmTile streaming;
   } plan;
