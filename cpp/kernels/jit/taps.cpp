@@ -129,27 +129,37 @@ class TapsGenerator : public Xbyak::CodeGenerator {
     add(next, imm(r_.place_step * r_.prefetches));
   }
 
-  // Taps [first, first + count) of a row.
+  // Taps [first, first + count) of a row. Place by place, an output would have one product in
+  // every `count`, sooner than its sum is ready; so its neighbours are taken in turns with others
+  // that lie further on.
   void add_run(int first, int count) {
     for (int t = 0; t < count; ++t) {
       load(weight(t), ptr[row_w + imm(r_.tap_step * (first + t))]);
     }
-    const int places = (r_.outputs - 1) * r_.stride + count;
-    for (int p = 0; p < places; ++p) {
-      const int place = first + p;
-      if (place < r_.from || place >= r_.to || !is_read(p, count)) continue;
-      const Xbyak::Xmm x = place_register(p);
-      load(x, ptr[row_x + imm(r_.place_step * place)]);
-      for (int i = 0; i < r_.outputs; ++i) {
-        const int t = p - i * r_.stride;
-        if (t >= 0 && t < count) vfmadd231ps(sum(i), x, weight(t));
+    constexpr int kApart = 8;  // products between two of a sum: two a cycle, of four cycles each
+    const int parts = std::min((kApart + count - 1) / count, r_.outputs);
+    const auto begin = [&](int part) { return part * r_.outputs / parts; };
+    const int most = (r_.outputs + parts - 1) / parts;
+    for (int step = 0; step < (most - 1) * r_.stride + count; ++step) {
+      for (int part = 0; part < parts; ++part) {
+        add_place(begin(part), begin(part + 1), first, count, step);
       }
     }
   }
-  // Short rows of taps with long strides leave places out.
-  bool is_read(int p, int count) const {
-    const int last = std::min(p / r_.stride, r_.outputs - 1);
-    return p - last * r_.stride < count;
+
+  // The products of place `step` of outputs [begin, end), counted from the first one's tap `first`.
+  void add_place(int begin, int end, int first, int count, int step) {
+    const int place = first + begin * r_.stride + step;
+    if (place < r_.from || place >= r_.to) return;
+    const Xbyak::Xmm x = place_register(places_++);
+    bool loaded = false;
+    for (int i = begin; i < end; ++i) {
+      const int t = step - (i - begin) * r_.stride;
+      if (t < 0 || t >= count) continue;
+      if (!loaded) load(x, ptr[row_x + imm(r_.place_step * place)]);
+      loaded = true;
+      vfmadd231ps(sum(i), x, weight(t));
+    }
   }
 
   // --- the end of a group
@@ -264,6 +274,7 @@ class TapsGenerator : public Xbyak::CodeGenerator {
   static constexpr int kSaved = 4;
   const Xbyak::Reg64 saved[kSaved] = {rbx, rbp, r12, r13};
   Xbyak::Label before_, after_, swish_, mask_;
+  int places_ = 0;  // loaded so far
 
   const TapsRecipe r_;
   const bool evex_;  // 32 vectors, and masks of their own
