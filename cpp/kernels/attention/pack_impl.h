@@ -6,6 +6,8 @@
 namespace planck {
 namespace {
 
+constexpr float kZeros[4] = {};
+
 // Four columns of sixteen keys (`at` says where a key has them): a vector for each column.
 template <class At>
 PLANCK_INLINE void pack_quad(At at, F16 scale, int64_t width, float* to) {
@@ -19,7 +21,6 @@ PLANCK_INLINE void pack_quad(At at, F16 scale, int64_t width, float* to) {
 // rather than one by one.
 PLANCK_INLINE void pack_group(const HeadRows& keys, int64_t key, F16 scale, int64_t width,
                               float* to) {
-  static const float kZeros[4] = {};
   const float* from = keys.first + key * keys.stride;
   const int64_t n = keys.rows - key, stride = keys.stride;
   for (int64_t next = 0; next < keys.columns; next += 4) {

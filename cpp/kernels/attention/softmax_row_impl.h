@@ -103,9 +103,9 @@ PLANCK_INLINE void exp_below(F16 (&x)[kCount]) {
 template <int kCount>
 PLANCK_INLINE F16 exp_and_sum(float* scores, F16 top, F16 sum) {
   F16 e[kCount];
-  PLANCK_EACH e[i] = load(scores + 16 * i) - top;
+  PLANCK_EACH e[i] = load(scores + int64_t{16} * i) - top;
   exp_below(e);
-  PLANCK_EACH store(scores + 16 * i, e[i]);
+  PLANCK_EACH store(scores + int64_t{16} * i, e[i]);
   PLANCK_EACH sum = sum + e[i];
   return sum;
 }
@@ -114,10 +114,11 @@ PLANCK_INLINE F16 exp_and_sum(float* scores, F16 top, F16 sum) {
 // Whole vectors: what lies behind the columns is -inf.
 float exp_and_sum(float* scores, int64_t columns, float max) {
   constexpr int kTogether = kRegisterLanes == 16 ? 4 : 2;
+  constexpr int64_t kStep = int64_t{16} * kTogether;
   const F16 top = set1(max);
   F16 sum = zero16();
   int64_t i = 0;
-  for (; i + 16 * (kTogether - 1) < columns; i += 16 * kTogether) {
+  for (; i + kStep - 16 < columns; i += kStep) {
     sum = exp_and_sum<kTogether>(scores + i, top, sum);
   }
   for (; i < columns; i += 16) sum = exp_and_sum<1>(scores + i, top, sum);
