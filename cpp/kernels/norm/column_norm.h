@@ -10,20 +10,20 @@ namespace {
 
 constexpr int64_t kColumnBlock = 64;
 
-template <int kVectors>
+template <int64_t kVectors>
 struct ColumnMoments {
   F16 mean[kVectors], correction[kVectors], scale[kVectors];
 };
 
-#define PLANCK_EACH _Pragma("GCC unroll 4") for (int v = 0; v < kVectors; ++v)
+#define PLANCK_EACH _Pragma("GCC unroll 4") for (int64_t v = 0; v < kVectors; ++v)
 
 // The vectors of one row; `lanes` of the last one exist.
-template <int kVectors>
+template <int64_t kVectors>
 PLANCK_INLINE void load_row(const float* row, int64_t lanes, F16 (&to)[kVectors]) {
   PLANCK_EACH to[v] = load_lanes(row + 16 * v, v + 1 < kVectors ? 16 : lanes);
 }
 
-template <int kVectors>
+template <int64_t kVectors>
 PLANCK_INLINE void column_means(const NormArgs& a, const float* x, int64_t lanes,
                                 F16 (&mean)[kVectors]) {
   PLANCK_EACH mean[v] = zero16();
@@ -40,7 +40,7 @@ PLANCK_INLINE void column_means(const NormArgs& a, const float* x, int64_t lanes
   PLANCK_EACH mean[v] = mean[v] / set1(static_cast<float>(a.n));
 }
 
-template <int kVectors>
+template <int64_t kVectors>
 PLANCK_INLINE ColumnMoments<kVectors> column_moments(const NormArgs& a, const float* x,
                                                      int64_t lanes) {
   ColumnMoments<kVectors> m;
@@ -70,7 +70,7 @@ PLANCK_INLINE ColumnMoments<kVectors> column_moments(const NormArgs& a, const fl
 }
 
 // Columns from x on: all vectors but the last are whole.
-template <int kVectors>
+template <int64_t kVectors>
 void normalize_columns(const NormArgs& a, const float* x, float* out, int64_t lanes) {
   const ColumnMoments<kVectors> m = column_moments<kVectors>(a, x, lanes);
   for (int64_t i = 0; i < a.n; ++i) {
