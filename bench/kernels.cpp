@@ -338,7 +338,8 @@ struct Layer {
 
 class Convolution {
  public:
-  Convolution(const MatmulRow& row, const Layer& l) : flops_(18.0 * l.channels * l.n) {
+  Convolution(const MatmulRow& row, const Layer& l)
+      : flops_(static_cast<double>(18 * l.channels * l.n)) {
     const int64_t out = ceil_div(l.side, l.stride), k = 9 * l.channels;
     x_ = random_floats(l.side * l.side * l.channels), c_ = random_floats(out * out * l.n);
     const Floats w = random_floats(k * l.n, 0.05F);

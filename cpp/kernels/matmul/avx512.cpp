@@ -52,7 +52,7 @@ void interleave_planes_f32_avx512(const float* a, const float* b, int64_t step, 
     const uint32_t all = (uint32_t{1} << (3 * left)) - 1;
     for (int v = 0; v < 3; ++v) {
       const __m512d ends = _mm512_permutex2var_pd(planes[0], two[v], planes[1]);
-      _mm512_mask_storeu_pd(to + 16 * v, static_cast<__mmask8>(all >> (8 * v)),
+      _mm512_mask_storeu_pd(to + int64_t{16} * v, static_cast<__mmask8>(all >> (8 * v)),
                             _mm512_permutex2var_pd(ends, third[v], planes[2]));
     }
   }
