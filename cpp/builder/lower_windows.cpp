@@ -396,7 +396,9 @@ std::string lower_pool(Lowering& l, const Node& n) {
   const bool max = n.is("MaxPool");
   const auto& w = max ? static_cast<const Windowed&>(n.as<ops::MaxPool>())
                       : static_cast<const Windowed&>(n.as<ops::AveragePool>());
-  const bool counts = !max && n.as<ops::AveragePool>().count_include_pad != 0;
+  const bool padded =
+      w.auto_pad != "NOTSET" || std::ranges::any_of(w.pads, [](int64_t pad) { return pad != 0; });
+  const bool counts = padded && !max && n.as<ops::AveragePool>().count_include_pad != 0;
   if (counts && n.as<ops::AveragePool>().ceil_mode != 0) {
     return "it counts padding that its last windows reach over";
   }

@@ -7,6 +7,7 @@ namespace planck {
 // What inference knows of the node's outputs by now and the graph does not, if there is anything.
 std::optional<Patch> sharper_facts(const Graph& g, const Node& n);
 
+Pass pass_all_places();
 Pass pass_crop_first();
 Pass pass_cse();
 Pass pass_dead_code();

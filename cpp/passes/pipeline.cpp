@@ -12,6 +12,7 @@ std::vector<Pass> pipeline() {
       pass_dead_code(),       // what nobody reads need not be looked at again
       pass_drop_identity(),   // exporters leave hundreds; patterns then need no detours
       pass_expand_guard(),    // before infer, which then knows what is behind the guards
+      pass_all_places(),      // the same
       pass_infer(),           // contents that the importer could not see, so that shapes are known
       pass_widen_half(),      // after infer; all that follows finds float models in f32
       pass_integer_ops(),     // before fold, which then sees through their weights

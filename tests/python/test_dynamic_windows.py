@@ -50,6 +50,19 @@ def test_pools_that_round_up(kernel, stride, pad):
         np.testing.assert_array_equal(plan.run({"x": x})["y"], want)
 
 
+def test_means_that_round_up_have_a_kernel_where_nothing_is_padded():
+    sizes = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    node = helper.make_node("AveragePool", ["x"], ["y"], ceil_mode=1, count_include_pad=1, **sizes)
+    plan = planck.build(model(node))
+    assert all(step.kernel != "reference" for step in plan.steps)
+    for h in (4, 5):
+        x = np.random.default_rng(h).standard_normal((1, 2, h, 7)).astype(np.float32)
+        rows, columns = windows(h, 2, 2, 0), windows(7, 2, 2, 0)
+        want = [[x[:, :, r, c].mean(axis=(2, 3)) for c in columns] for r in rows]
+        want = np.asarray(want).transpose(2, 3, 0, 1)
+        np.testing.assert_allclose(plan.run({"x": x})["y"], want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("pad", ["SAME_UPPER", "SAME_LOWER"])
 def test_padding_to_the_same_size(pad):
     w = np.random.default_rng(1).standard_normal((3, 2, 2, 3)).astype(np.float32)
