@@ -406,7 +406,7 @@ bool begins_inside(const WindowSteps& axis) {
 
 // Without padding the picture itself is a band.
 bool lies_in_place(const MatmulWindows& w) {
-  const bool runs = w.x.kernel == 1 || w.x.step == w.channels;
+  const bool runs = w.parts.empty() && (w.x.kernel == 1 || w.x.step == w.channels);
   return runs && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
@@ -478,7 +478,10 @@ int64_t scratch_of_band(const MatmulArgs& args) {
 void find_inner(MatmulArgs& args) {
   MatmulArgs::Plan& plan = args.plan;
   const WindowSteps& x = args.windows->x;
-  if (!plan.scattered || plan.in_place || x.step != args.windows->channels) return;
+  if (!plan.scattered || plan.in_place || !args.windows->parts.empty() ||
+      x.step != args.windows->channels) {
+    return;
+  }
   plan.inner_from = std::min(ceil_div(x.begin, x.stride), x.out);
   plan.inner_to = std::clamp(x.in < x.kernel ? 0 : (x.in - x.kernel + x.begin) / x.stride + 1,
                              plan.inner_from, x.out);
@@ -556,7 +559,7 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
     return band_with_ends(args, picture, rows, lines);
   }
   const WindowBand band = band_of(w, rows.count);
-  copy_band(w, band, picture, rows.first, lines);
+  copy_band(w, band, args.a, image, rows.first, lines);
   return {lines, band.pitch, w.channels, {}};
 }
 
