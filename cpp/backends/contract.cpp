@@ -65,7 +65,25 @@ class Contract {
 
   void operator()(const ConvParams& p) const {
     f32_before(p.then);
-    convolution(p, p.windows.size());
+    p.repeats.empty() ? convolution(p, p.windows.size()) : joined(p);
+  }
+  // Parts of the same picture, whose channels are all of them.
+  void joined(const ConvParams& p) const {
+    const BoundValue& y = out(0);
+    const auto extent = [&](size_t part, size_t axis) {
+      return checked_mul(in(ConvParams::part_input(part)).shape[axis], p.repeats[part]);
+    };
+    int64_t channels = 0;
+    for (size_t i = 0; i < p.repeats.size(); ++i) {
+      const BoundValue& x = in(ConvParams::part_input(i));
+      pictures(x, y, 2);
+      expect(extent(i, 1) == extent(0, 1) && extent(i, 2) == extent(0, 2), x, " repeated ",
+             p.repeats[i], " times does not lie beside ", in(0), " repeated ", p.repeats[0]);
+      channels = checked_add(channels, x.columns());
+    }
+    expect(channels == p.channels && y.columns() == p.n, "windows over ", channels,
+           " channels in parts do not give ", y, " with ", p.n);
+    epilogue_operands(p);
   }
   void operator()(const WinogradParams& p) const {
     f32_inputs();
@@ -77,8 +95,11 @@ class Contract {
     views(x, y, axes);
     expect(x.columns() == p.channels && y.columns() == p.n, "windows over ", x, " with ",
            p.channels, " channels do not give ", y, " with ", p.n);
+    epilogue_operands(p);
+  }
+  void epilogue_operands(const auto& p) const {
     if (has(2)) weights_of(2, p.n);
-    if (has(3)) same_rows(3, y);
+    if (has(3)) same_rows(3, out(0));
   }
 
   void operator()(const QProductParams& p) const {

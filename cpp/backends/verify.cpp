@@ -243,7 +243,8 @@ class Verifier {
     const bool product = std::holds_alternative<LinearParams>(s.params) ||
                          std::holds_alternative<ConvParams>(s.params) ||
                          std::holds_alternative<WinogradParams>(s.params);
-    return (product && i >= 2) || (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
+    return (product && (i == 2 || i == 3)) ||
+           (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
   }
 
@@ -298,7 +299,14 @@ class Verifier {
     epilogue(p.then, 1);
     windows(p.windows);
     expect(p.channels > 0 && p.channels < kMostExtent, "it reads ", p.channels, " channels");
-    return {4, 4};
+    if (p.repeats.empty()) return {4, 4};
+    expect(p.windows.size() == 2 && p.repeats.size() <= kMostParts, "it reads ", p.repeats.size(),
+           " parts");
+    for (const int64_t repeat : p.repeats) {
+      expect(repeat > 0 && repeat < kMostExtent, "it repeats a part ", repeat, " times");
+    }
+    const int inputs = static_cast<int>(p.repeats.size()) + 3;
+    return {inputs, inputs};
   }
   static StepArity check(const Step& s, const QProductParams& p) {
     if (!p.windows.empty()) windows(p.windows);

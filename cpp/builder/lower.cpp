@@ -108,6 +108,9 @@ int32_t Lowering::value(ValueId id) {
   if (const auto repeats = repeated.extract(id)) {
     write_repeated(*this, *graph.producer(id), repeats.mapped());
   }
+  if (const auto parts = joined.extract(id)) {
+    write_joined(*this, *graph.producer(id), parts.mapped());
+  }
   if (pending.contains(id)) flush(id);
   if (deferred_.contains(id)) emit_deferred(id, *graph.producer(id), {}, {});
   if (const auto it = values_.find(id); it != values_.end()) return it->second;

@@ -287,7 +287,7 @@ class TransposedLowering {
               .nodes = origin,
               .rejected = choice.rejected};
     if (auto over = windows(x); !over.empty()) {
-      step.params = ConvParams{columns, weights_.shape()[0], std::move(over), tail};
+      step.params = ConvParams{columns, weights_.shape()[0], std::move(over), tail, {}};
     }
     l_.add_step(n_, std::move(step));
   }

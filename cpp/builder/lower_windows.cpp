@@ -13,12 +13,14 @@
 #include "kernels/byte_pool/rows.h"
 #include "kernels/channelwise/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/matmul/windows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/winograd/rows.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/pool.h"
 #include "passes/quant_facts.h"
+#include "passes/tools.h"
 
 namespace planck {
 
@@ -172,6 +174,9 @@ class ConvolutionLowering {
     const int64_t out = weights_.shape()[0], in = weights_.shape()[1];
     if (integers_) return integer_products(last_node);
     if (!operands_.empty()) return reading_product(last_node);
+    if (const auto parts = l_.joined.extract(n_.inputs[0])) {
+      return product_of_parts(parts.mapped(), last_node);
+    }
     const int32_t given = last(n_.inputs[0]), bias = l_.dense(l_.value(n_.input(2)));
     const int32_t residual = l_.rows(last(n_.input(3)));
     const int32_t y = l_.make_permuted_output(last_node, 0, order_);
@@ -193,6 +198,24 @@ class ConvolutionLowering {
   }
 
  private:
+  // The picture is a Concat that nobody has written.
+  void product_of_parts(const std::vector<Lowering::ConcatPart>& parts, const Node& last_node) {
+    const Node& concat = *l_.graph.producer(n_.inputs[0]);
+    merge_origin(origin_, concat.origin);
+    merge_origin(origin_, l_.graph.value(n_.inputs[0]).origin);
+    for (const Lowering::ConcatPart& part : parts) {
+      merge_origin(origin_, part.origin);
+      repeats_.push_back(part.factors.empty() ? 1 : part.factors.back());
+      more_.push_back(l_.permuted(part.x, order_));
+    }
+    const int32_t x = more_.front();
+    more_.erase(more_.begin());
+    const int32_t bias = l_.dense(l_.value(n_.input(2)));
+    const int32_t residual = l_.rows(last(n_.input(3)));
+    const int32_t y = l_.make_permuted_output(last_node, 0, order_);
+    product(x, bias, residual, y, 0, weights_.shape()[0]);
+  }
+
   void integer_products(const Node& last_node) {
     const int64_t in = weights_.shape()[1];
     const bool pointwise = !integers_->depthwise && is_pointwise(geometry_, conv_);
@@ -292,7 +315,7 @@ class ConvolutionLowering {
     const Tensor matrix = taps_by_channels(weights_, first, count);
     const int64_t channels = weights_.shape()[1];
     const bool pointwise = is_pointwise(geometry_, conv_);
-    ConvParams params{count, channels, geometry_.windows, then_};
+    ConvParams params{count, channels, geometry_.windows, then_, repeats_};
     const auto choice = pointwise ? select_matmul(count, channels, true, l_.forced())
                                   : select_convolution(params, l_.forced());
     Step step{.op = "",
@@ -307,6 +330,7 @@ class ConvolutionLowering {
     const bool planes = choice.row->pairs && channels <= kFewPlanes;
     const int32_t source = pointwise ? l_.rows(readable(x)) : planes ? x : readable(x);
     step.inputs = {source, l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
+    step.inputs.insert(step.inputs.end(), more_.begin(), more_.end());
     l_.add_step(n_, std::move(step));
   }
 
@@ -349,13 +373,16 @@ class ConvolutionLowering {
   const Node& n_;
   const ops::Convolution& conv_;
   const Geometry& geometry_;
-  const Origin origin_;
+  Origin origin_;
   const Tensor& weights_;
   const std::vector<int64_t> order_;
   const TileProgram tail_;               // behind the convolution's own epilogue
   const std::vector<ValueId> operands_;  // of the tail, from operand 1 on
   const TileProgram then_;
   const std::shared_ptr<const IntegerConv> integers_;
+  // Of a picture in parts: how often each is repeated, and those behind the first.
+  std::vector<int64_t> repeats_;
+  std::vector<int32_t> more_;
 };
 
 }  // namespace
@@ -439,15 +466,9 @@ std::string lower_global_pool(Lowering& l, const Node& n) {
   return reduce_step(l, n, n.is("GlobalMaxPool") ? ReduceKind::max : ReduceKind::mean, axes);
 }
 
-// Each input is copied to its place, in the order in which the first one lies in memory.
 namespace {
 
-// What a Concat copies: a value, or one that is repeated on the way.
-struct ConcatPart {
-  int32_t x;
-  std::vector<int64_t> factors;  // none: as it is
-  Origin origin;
-};
+using ConcatPart = Lowering::ConcatPart;
 
 ConcatPart part_of(Lowering& l, ValueId v) {
   const auto repeats = l.repeated.extract(v);
@@ -456,22 +477,55 @@ ConcatPart part_of(Lowering& l, ValueId v) {
   return {l.value(resize.inputs[0]), repeats.mapped(), origin_of_repeated(l, resize)};
 }
 
+// Whether a kernel takes the part where it lies: channels innermost, as often on both axes.
+bool lies_readable(Lowering& l, const ConcatPart& part) {
+  const std::vector<int64_t>& f = part.factors;
+  if (!f.empty() && (f[0] != 1 || f[1] != 1 || f[2] != f[3])) return false;
+  const PlanValue& v = l.at(part.x);
+  return v.shape[1].known() && (v.strides[1] == Dim(1) || v.shape[1] == Dim(1));
+}
+
+// Whether the one reader is a convolution whose windows are copied out of the picture anyway: from
+// parts as fast as from one.
+bool is_read_in_parts(Lowering& l, const Node& concat, const std::vector<ConcatPart>& parts) {
+  const ValueId out = concat.outputs[0];
+  const Node* reader = only_reader(l.graph, out);
+  if (reader == nullptr || !reader->is("planck.Convolution") || l.graph.uses(out) != 1 ||
+      reader->inputs[0] != out || l.fast() || parts.size() > kMostParts) {
+    return false;
+  }
+  const Value& w = l.graph.value(reader->inputs[1]);
+  const auto& conv = reader->as<ops::Convolution>();
+  if (!all_f32(l, *reader) || !w.is_constant() || conv.group != 1 || w.type().rank() != 4 ||
+      checked_axis(concat.as<ops::Concat>().axis, 4) != 1) {
+    return false;
+  }
+  const Shape& shape = w.fact.constant->shape();
+  return (shape[2] > 1 || shape[3] > 1) &&
+         std::ranges::all_of(parts, [&](const ConcatPart& p) { return lies_readable(l, p); });
+}
+
 }  // namespace
 
 std::string lower_concat(Lowering& l, const Node& n) {
+  std::vector<ConcatPart> parts;
+  for (const ValueId v : n.inputs) parts.push_back(part_of(l, v));
+  if (is_read_in_parts(l, n, parts)) {
+    l.joined[n.outputs[0]] = std::move(parts);
+  } else {
+    write_joined(l, n, parts);
+  }
+  return "";
+}
+
+void write_joined(Lowering& l, const Node& n, const std::vector<ConcatPart>& parts) {
   const std::vector<Dim>& dims = l.graph.value(n.outputs[0]).type().dims;
   const auto rank = static_cast<int64_t>(dims.size());
-  std::vector<ConcatPart> parts;
-  std::vector<int32_t> inputs;
-  for (const ValueId v : n.inputs) {
-    parts.push_back(part_of(l, v));
-    inputs.push_back(parts.back().x);
-  }
   const int64_t axis = checked_axis(n.as<ops::Concat>().axis, rank);
   std::vector<int64_t> order(dims.size());
   std::iota(order.begin(), order.end(), 0);
-  for (const int32_t v : inputs) {
-    const auto memory = memory_order(l.at(v));
+  for (const ConcatPart& part : parts) {
+    const auto memory = memory_order(l.at(part.x));
     if (!memory || std::ranges::is_sorted(*memory)) continue;
     order = *memory;
     break;
@@ -497,7 +551,6 @@ std::string lower_concat(Lowering& l, const Node& n) {
                    .nodes = {},
                    .rejected = choice.rejected});
   }
-  return "";
 }
 
 }  // namespace planck

@@ -83,6 +83,16 @@ class Lowering {
   // the Resize instead; value() writes the result.
   std::map<ValueId, std::vector<int64_t>> repeated;
 
+  // --- results of Concat, not yet written to memory ---
+  // A value, or one that is repeated on the way.
+  struct ConcatPart {
+    int32_t x;
+    std::vector<int64_t> factors;  // none: as it is
+    Origin origin;
+  };
+  // The one reader, a convolution, may read the parts instead; value() writes the result.
+  std::map<ValueId, std::vector<ConcatPart>> joined;
+
   // --- element-wise chains, not yet written to memory ---
   // A DequantizeLinear is always one at first: who computes with integers reads its input by
   // value(), which never asks for the floats.
@@ -180,6 +190,8 @@ std::string lower_conv_transpose(Lowering& l, const Node& n);
 std::string lower_pool(Lowering& l, const Node& n);
 std::string lower_global_pool(Lowering& l, const Node& n);
 std::string lower_concat(Lowering& l, const Node& n);
+// Copies each part to its place, in the order in which the first one lies in memory.
+void write_joined(Lowering& l, const Node& concat, const std::vector<Lowering::ConcatPart>& parts);
 std::string lower_resize(Lowering& l, const Node& n);
 // The ONNX nodes of a Resize that becomes no step of its own.
 Origin origin_of_repeated(const Lowering& l, const Node& resize);

@@ -92,18 +92,23 @@ struct WindowParams {
   }
 };
 // x, packed w, bias?, residual?: as for linear, where the rows are windows over x. Channels are the
-// last axis of x, y and residual; before it one axis for each of `windows`, and the batch.
+// last axis of x, y and residual; before it one axis for each of `windows`, and the batch. Where x
+// is in parts, these are x and the inputs behind residual: runs of channels, one behind the other.
 struct ConvParams {
   static constexpr std::string_view kFamily = "conv";
   int64_t n = 0, channels = 0;  // of y, of x
   std::vector<WindowParams> windows;
-  TileProgram then;  // after bias and residual
+  TileProgram then;              // after bias and residual
+  std::vector<int64_t> repeats;  // of each part: its places stand so often on both axes
   static void fields(auto& s, auto& visit) {
     visit("n", s.n);
     visit("channels", s.channels);
     visit("windows", s.windows);
     visit("then", s.then);
+    visit("repeats", s.repeats);
   }
+  // Where part i is among a step's inputs.
+  static size_t part_input(size_t i) { return i == 0 ? 0 : i + 3; }
   int64_t k() const {
     int64_t k = channels;
     for (const WindowParams& w : windows) k *= w.kernel;

@@ -144,6 +144,51 @@ Plan convolves() {
   return plan;
 }
 
+// A convolution of 6 channels of floats in three parts, one of which is repeated.
+Plan convolves_parts() {
+  Plan plan;
+  const Shape small{1, 2, 3, 2}, whole{1, 4, 6, 2}, picture{1, 4, 6, 5};
+  std::vector<int32_t> x;
+  for (const Shape& shape : {small, whole, whole}) {
+    const auto port = static_cast<int32_t>(x.size());
+    x.push_back(add_value(plan, BufferKind::input, port, DType::f32, shape));
+    plan.inputs.push_back(
+        {cat("x", port), DType::f32, plan.values[static_cast<size_t>(x.back())].shape, x.back()});
+  }
+  const int32_t y = add_value(plan, BufferKind::output, 0, DType::f32, picture);
+  plan.outputs = {{"y", DType::f32, plan.values[static_cast<size_t>(y)].shape, y}};
+  const std::string kernel = "matmul_f32f32f32_1x16x1_portable";
+  const std::vector<float> weights(54 * 5, 0.5F);
+  const int32_t w = add_constant(plan, DType::f32, {54 * 16});
+  plan.constants[0] = packed("w", Tensor::of<float>(DType::f32, {54, 5}, weights), kernel);
+  const WindowParams three{.kernel = 3, .begin = 1};
+  plan.steps = {{.op = "planck.Convolution",
+                 .params = ConvParams{5, 6, {three, three}, {}, {2, 1, 1}},
+                 .inputs = {x[0], w, -1, -1, x[1], x[2]},
+                 .outputs = {y},
+                 .kernel = kernel}};
+  return plan;
+}
+
+TEST(Verify, PartsOfConvolutions) {
+  const Plan good = convolves_parts();
+  verify_plan(good);
+  const auto refused = [&](const auto& change, const std::string& why) {
+    Plan plan = good;
+    change(plan.steps[0], std::get<ConvParams>(plan.steps[0].params));
+    expect_refused(plan, why);
+  };
+  refused([](Step&, ConvParams& p) { p.repeats[1] = 0; }, "it repeats a part 0 times");
+  refused([](Step&, ConvParams& p) { p.repeats[2] = int64_t{1} << 40; }, "it repeats a part");
+  refused([](Step&, ConvParams& p) { p.repeats.assign(17, 1); }, "it reads 17 parts");
+  refused([](Step&, ConvParams& p) { p.windows.assign(1, {.kernel = 9}); }, "it reads 3 parts");
+  refused([](Step&, ConvParams& p) { p.repeats.pop_back(); }, "inputs");
+  refused([](Step&, ConvParams& p) { p.repeats.clear(); }, "inputs");
+  refused([](Step& s, ConvParams&) { s.inputs.pop_back(); }, "inputs");
+  refused([](Step& s, ConvParams&) { s.inputs[4] = -1; }, "it reads value -1");
+  refused([](Step& s, ConvParams&) { s.inputs[5] = 99; }, "it reads value 99");
+}
+
 TEST(Verify, DepthwiseConvolutionsOfBytes) {
   const Plan good = convolves();
   verify_plan(good);
@@ -190,7 +235,7 @@ TEST(Verify, WindowsOfPairs) {
   good.values[static_cast<size_t>(weight)].shape = {buffer.elements};
   retype(good, good.steps[0].inputs[0], DType::f32);
   good.steps[0].inputs = {good.steps[0].inputs[0], weight, -1, -1};
-  ConvParams params{5, 5, {three, three}, {}};
+  ConvParams params{5, 5, {three, three}, {}, {}};
   good.steps[0].params = params;
   good.steps[0].kernel = kernel;
   verify_plan(good);

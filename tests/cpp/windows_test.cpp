@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -62,7 +64,9 @@ void expect_bytes(const GuardedBytes& bytes, const std::vector<float>& floats) {
 }
 
 struct Convolution {
-  Convolution(const Picture& picture, int64_t columns)
+  Convolution(
+      const Picture& picture, int64_t columns,
+      const std::function<void(float*)>& draw = [](float*) {})
       : p(picture),
         n(columns),
         x(p.size()),
@@ -72,6 +76,7 @@ struct Convolution {
         residual(p.outputs() * n),
         out(p.outputs() * n) {
     x.randomize(1), w.randomize(2), bias.randomize(3), residual.randomize(4);
+    draw(x.data());
     for (int64_t at = 0; at < planes.size(); ++at) {
       const int64_t place = at % (p.y.in * p.x.in), plane = at / (p.y.in * p.x.in);
       const int64_t image = plane / p.channels, channel = plane % p.channels;
@@ -98,6 +103,7 @@ struct Convolution {
     GuardedFloats packed(packed_floats(row, n, k));
     pack_b(row, n, k, w.data(), n, 1, packed.data());
     MatmulWindows windows{p.y, p.x, p.channels, p.image_step()};
+    windows.parts = parts;
     if (from_planes) windows = windows_over_planes();
     MatmulArgs args;
     args.m = p.outputs(), args.n = n, args.k = k;
@@ -146,6 +152,7 @@ struct Convolution {
   Picture p;
   int64_t n;
   GuardedFloats x, planes, w, bias, residual, out;
+  std::vector<WindowPart> parts;  // that are read instead of x
 };
 
 std::vector<MatmulRow> rows_for(const Picture& p) {
@@ -227,6 +234,71 @@ TEST(Convolutions, PlanesOfColours) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
       EXPECT_EQ(c.run(row, 2, {}, nullptr, nullptr, true), expected) << row.name << ", of planes";
+    }
+  }
+}
+
+// A run of channels by itself, between guard pages: places of it stand for `repeat` on both axes.
+struct LonePart {
+  LonePart(const Picture& p, int64_t channels, int64_t repeat, uint32_t seed)
+      : rows(p.y.in / repeat),
+        columns(p.x.in / repeat),
+        values(p.images * rows * columns * channels),
+        part{values.data(),      channels, repeat, rows * columns * channels,
+             columns * channels, channels} {
+    values.randomize(seed);
+    values.read_only();
+  }
+  int64_t rows, columns;
+  GuardedFloats values;
+  WindowPart part;
+};
+
+// Pictures that fit bands and others.
+Picture joined_picture(std::mt19937& random, int i) {
+  constexpr int64_t kMostRepeat = 8;
+  const int64_t stride = i % 4 == 1 ? 1 : 2;
+  Picture p = picture_of(random, 0);
+  for (WindowSteps* axis : {&p.y, &p.x}) {
+    const int64_t extent = kMostRepeat * (i / 16 + 1);
+    if (i % 2 == 1) *axis = {extent, ceil_div(extent, stride), 3, stride, 1, 1, 0};
+    axis->in = round_up(axis->in, kMostRepeat);
+  }
+  return p;
+}
+
+TEST(Convolutions, ChannelsInPartsHaveTheSameBits) {
+  std::mt19937 random(17);
+  for (int i = 0; i < 48; ++i) {
+    Picture p = joined_picture(random, i);
+    std::vector<std::unique_ptr<LonePart>> parts;
+    for (const int64_t repeat : {8, 1, 4, 2}) {
+      const auto channels = static_cast<int64_t>(random() % (repeat == 1 ? 40 : 9)) + 1;
+      const auto seed = static_cast<uint32_t>(random());
+      parts.push_back(std::make_unique<LonePart>(p, channels, repeat, seed));
+      p.channels += channels;
+    }
+    p.set_steps();
+    const auto draw = [&](float* x) {
+      for (int64_t place = 0; place < p.images * p.y.in * p.x.in; ++place) {
+        const int64_t image = place / p.x.in / p.y.in, row = place / p.x.in % p.y.in;
+        float* to = x + place * p.place();
+        for (const auto& lone : parts) {
+          const float* from = lone->part.at(image, row, place % p.x.in);
+          to = std::copy_n(from, lone->part.channels, to);
+        }
+      }
+    };
+    Convolution c(p, static_cast<int64_t>(random() % 40) + 1, draw);
+    SCOPED_TRACE(testing::PrintToString(p));
+    std::vector<float> expected;
+    for (const MatmulRow& row : rows_for(p)) {
+      c.parts.clear();
+      expect_same(c, row, 1 + i % 3, expected);
+      for (const auto& lone : parts) c.parts.push_back(lone->part);
+      EXPECT_EQ(c.run(row, 1 + i % 3), expected) << row.name;
+      EXPECT_EQ(c.run(row, 2, {3, 8, 1}), expected) << row.name << ", another cut";
+      if (testing::Test::HasFailure()) return;
     }
   }
 }

@@ -126,14 +126,14 @@ def pyramid() -> Chain:
     return c.conv(4, 8, 1, 1)
 
 
-def joined_scales() -> Chain:
+def joined_scales(kernel: int = 1) -> Chain:
     """The coarse scale beside the fine one, along the channels."""
     c = Chain("N", 6, "H", "W").conv(8, 6, 1, 1)
     fine = c.last
     c.conv(24, 8, 2, 2, strides=[2, 2])
     c.resize(1, 1, 2, 2, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     c.add("Concat", fine, c.last, axis=1)
-    return c.conv(4, 32, 1, 1)
+    return c.conv(4, 32, kernel, kernel, pads=[kernel // 2] * 4)
 
 
 def gate(c: Chain, x: str, channels: int, axes: int = 2) -> str:
@@ -347,6 +347,12 @@ CASES = [
         [(1, 6, 8, 6), (2, 6, 2, 2)],
         {"matmul": 3, "copy": 4},
     ),
+    Case(
+        "joined scales under wide windows",
+        joined_scales(3),
+        [(1, 6, 8, 6), (2, 6, 2, 2), (1, 6, 24, 20)],
+        {"matmul": 3, "copy": 2},
+    ),
     *[
         Case(
             f"resize {mode}",
@@ -373,7 +379,9 @@ def test_windows_agree_with_onnx_runtime(case):
     assert {name: families[name] for name in case.kernels} == case.kernels
 
 
-@pytest.mark.parametrize("chain", [pyramid(), gated_scales(2, 2), joined_scales()])
+@pytest.mark.parametrize(
+    "chain", [pyramid(), gated_scales(2, 2), joined_scales(), joined_scales(3)]
+)
 @pytest.mark.parametrize("shape", [(1, 6, 7, 6), (1, 6, 8, 5), (2, 6, 9, 9)])
 def test_scales_that_do_not_fit_are_refused(chain, shape):
     """Only the run knows that a resized picture is as large as the other one."""

@@ -213,6 +213,26 @@ BoundStep bind(const BindContext& c, const Step& step, const LinearParams& param
   return bind_weighted(c, step, params.then, std::move(bound), args);
 }
 
+namespace {
+
+// The channels of a convolution that come in parts; the extents of the picture.
+void bind_parts(const BindContext& c, const Step& step, const ConvParams& params, BoundStep& bound,
+                MatmulWindows& windows) {
+  auto& parts = bound.make<std::vector<WindowPart>>();
+  parts.resize(params.repeats.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const int32_t input = step.inputs[ConvParams::part_input(i)];
+    const BoundValue& x = c.at(input);
+    parts[i] = {nullptr, x.columns(), params.repeats[i], x.strides[0], x.strides[1], x.strides[2]};
+    bound.relocate(parts[i].first, input);
+  }
+  windows.parts = parts;
+  windows.y.in *= params.repeats[0];
+  windows.x.in *= params.repeats[0];
+}
+
+}  // namespace
+
 BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params) {
   BoundStep bound;
   const BoundValue &x = c.at(step.inputs[0]), &out = c.at(step.outputs[0]);
@@ -221,7 +241,11 @@ BoundStep bind(const BindContext& c, const Step& step, const ConvParams& params)
   windows.x = window_steps(x, out, params.windows, 1);
   windows.channels = params.channels;
   windows.image_step = x.strides[0];
-  if (params.channels > 1) windows.channel_step = x.strides.back();
+  if (!params.repeats.empty()) {
+    bind_parts(c, step, params, bound, windows);
+  } else if (params.channels > 1) {
+    windows.channel_step = x.strides.back();
+  }
   MatmulArgs& args = bound.make<MatmulArgs>();
   args.m = out.rows();
   args.n = params.n;

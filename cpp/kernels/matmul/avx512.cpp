@@ -27,6 +27,47 @@ void interleave_f32_avx512(const float* a, const float* b, int64_t count, float*
                         _mm512_permutex2var_ps(x, high, y));
 }
 
+// Each pair is made once and written for all places in a row that it stands for.
+void interleave_part_f32_avx512(const WindowPart& part, PartPlaces a, PartPlaces b, int64_t count,
+                                int64_t pitch, float* to) {
+  constexpr int64_t kLanes = 16;
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  const auto load = [](const PartPlaces& from, int64_t at, __mmask16 lanes) {
+    return from.first == nullptr ? _mm512_setzero_ps()
+                                 : _mm512_maskz_loadu_ps(lanes, from.first + at);
+  };
+  const auto pass = [&](PartPlaces& places, int64_t n) {
+    places.left -= n;
+    if (places.left > 0 || places.first == nullptr) return;
+    places.left = part.repeat;
+    places.first += part.x_step;
+  };
+  while (count > 0) {
+    int64_t same = a.left < b.left ? a.left : b.left;
+    same = same < count ? same : count;
+    for (int64_t i = 0; i < part.channels; i += kLanes) {
+      const int64_t left = part.channels - i < kLanes ? part.channels - i : kLanes;
+      const auto mask = static_cast<__mmask16>((uint32_t{1} << left) - 1);
+      const auto both = static_cast<uint32_t>((uint64_t{1} << (2 * left)) - 1);
+      const __m512 x = load(a, i, mask), y = load(b, i, mask);
+      const __m512 first = _mm512_permutex2var_ps(x, low, y);
+      float* at = to + 2 * i;
+      for (int64_t n = 0; n < same; ++n) {
+        _mm512_mask_storeu_ps(at + n * pitch, static_cast<__mmask16>(both), first);
+      }
+      if (2 * left <= kLanes) break;
+      const __m512 second = _mm512_permutex2var_ps(x, high, y);
+      at += kLanes;
+      for (int64_t n = 0; n < same; ++n) {
+        _mm512_mask_storeu_ps(at + n * pitch, static_cast<__mmask16>(both >> kLanes), second);
+      }
+    }
+    pass(a, same), pass(b, same);
+    to += same * pitch, count -= same;
+  }
+}
+
 // The pairs of eight places of each plane first, as 64 bits; then these in turn.
 void interleave_planes_f32_avx512(const float* a, const float* b, int64_t step, int64_t count,
                                   float* to) {

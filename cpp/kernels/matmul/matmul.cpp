@@ -427,7 +427,7 @@ bool begins_inside(const WindowSteps& axis) {
 
 // Without padding the picture itself is a band.
 bool lies_in_place(const MatmulWindows& w) {
-  const bool runs = w.x.kernel == 1 || w.dense();
+  const bool runs = w.parts.empty() && (w.x.kernel == 1 || w.dense());
   return runs && w.channel_step == 1 && !reaches_over(w.y) && !reaches_over(w.x);
 }
 
@@ -585,10 +585,10 @@ Band band_for(const MatmulArgs& args, int64_t image, const Part& rows, const Wor
   }
   const WindowBand band = band_of(args, rows.count);
   if (args.plan.tile.pairs) {
-    copy_pair_band(w, band, picture, rows.first, lines);
+    copy_pair_band(w, band, args.a, image, rows.first, lines);
     return {lines, band.pitch, 2 * w.channels, {}};
   }
-  copy_band(w, band, picture, rows.first, lines);
+  copy_band(w, band, args.a, image, rows.first, lines);
   return {lines, band.pitch, w.channels, {}};
 }
 
@@ -673,6 +673,14 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   }
 }
 
+// What most of a line is read from: the picture, or the part of most floats.
+WindowPart main_part(const MatmulArgs& args) {
+  const MatmulWindows& w = *args.windows;
+  if (w.parts.empty()) return {args.a, w.channels, 1, w.image_step, w.y.step, w.x.step};
+  const auto floats = [](const WindowPart& part) { return part.y_step / part.repeat; };
+  return *std::ranges::max_element(w.parts, {}, floats);
+}
+
 // A share, with each panel, of the lines that the next tile reads and this one does not. False
 // where there are none.
 bool prefetch_lines(const MatmulArgs& args, int64_t tile, int64_t next, const Area& panel,
@@ -692,10 +700,11 @@ bool prefetch_lines(const MatmulArgs& args, int64_t tile, int64_t next, const Ar
   };
   const Lines now = lines_of(tile), then = lines_of(next);
   const int64_t from = now.image == then.image ? std::max(now.to, then.from) : then.from;
-  const int64_t floats = (then.to - from) * w.y.step, share = floats / plan.n_panels;
+  const WindowPart part = main_part(args);
+  const int64_t lines = ceil_div(then.to, part.repeat) - from / part.repeat;
+  const int64_t share = lines * part.y_step / plan.n_panels;
   if (share <= 0) return false;
-  block.prefetch = args.a + then.image * w.image_step + from * w.y.step +
-                   panel.column / plan.tile.columns * share;
+  block.prefetch = part.at(then.image, from, 0) + panel.column / plan.tile.columns * share;
   block.prefetch_bytes = share * static_cast<int64_t>(sizeof(float));
   return true;
 }

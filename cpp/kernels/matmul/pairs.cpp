@@ -37,16 +37,41 @@ void copy_places(const MatmulWindows& w, const float* a, const float* b, int64_t
   }
 }
 
-void copy_line(const MatmulWindows& w, const float* line, float* to) {
+// A line of the picture; its address unless channels come in parts.
+struct Line {
+  int64_t image, y;
+  const float* first;
+};
+
+// The same of channels that come in parts.
+void copy_parts(const MatmulWindows& w, const Line& line, const Inside& a, const Inside& b,
+                int64_t place, int64_t count, float* to) {
+  for (const WindowPart& part : w.parts) {
+    const auto places = [&](const Inside& inside) -> PartPlaces {
+      if (!inside.holds(place)) return {nullptr, count};
+      const int64_t x = place + inside.shift;
+      return {part.at(line.image, line.y, x), part.repeat - x % part.repeat};
+    };
+    interleave_part_f32_avx512(part, places(a), places(b), count, 2 * w.channels, to);
+    to += 2 * part.channels;
+  }
+}
+
+void copy_line(const MatmulWindows& w, const Line& line, float* to) {
   const int64_t places = places_of(w);
   const Inside a(w.x, -w.x.begin, places);
   const Inside b(w.x, outputs_apart(w) * w.x.stride - w.x.begin, places);
-  const bool planes = w.channels == kPlanes && w.x.step == 1;
-  const bool runs = w.dense() || planes;
+  const bool parts = !w.parts.empty();
+  const bool planes = !parts && w.channels == kPlanes && w.x.step == 1;
+  const bool runs = parts || planes || w.dense();
   for (int64_t place = 0, count = 0; place < places; place += count) {
     const bool run = runs && a.holds(place) && b.holds(place);
     count = run ? std::min(a.high, b.high) - place : 1;
-    copy_places(w, a.at(w.x, line, place), b.at(w.x, line, place), count, to);
+    if (parts) {
+      copy_parts(w, line, a, b, place, count, to);
+    } else {
+      copy_places(w, a.at(w.x, line.first, place), b.at(w.x, line.first, place), count, to);
+    }
     to += 2 * count * w.channels;
   }
 }
@@ -60,13 +85,13 @@ WindowBand pair_band_of(const MatmulWindows& w, int64_t output_rows) {
   return {lines, round_up(floats, 16) + 16};
 }
 
-void copy_pair_band(const MatmulWindows& w, const WindowBand& band, const float* image,
-                    int64_t first, float* to) {
+void copy_pair_band(const MatmulWindows& w, const WindowBand& band, const float* picture,
+                    int64_t image, int64_t first, float* to) {
   const int64_t floats = 2 * places_of(w) * w.channels;
   for (int64_t i = 0; i < band.lines; ++i, to += band.pitch) {
     const int64_t y = first * w.y.stride - w.y.begin + i;
     if (y >= 0 && y < w.y.in) {
-      copy_line(w, image + y * w.y.step, to);
+      copy_line(w, {image, y, picture + image * w.image_step + y * w.y.step}, to);
     } else {
       std::fill(to, to + floats, 0.0F);
     }

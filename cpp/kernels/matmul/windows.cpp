@@ -60,6 +60,27 @@ void gather_taps(const MatmulWindows& w, Line line, int64_t k, int64_t count, fl
   }
 }
 
+// A row of windows over parts, a run of channels at a time.
+void gather_parts(const MatmulWindows& w, int64_t image, int64_t y, int64_t x, int64_t k,
+                  int64_t count, float* to) {
+  const int64_t end = k + count;
+  for (int64_t tap = k / w.channels; tap * w.channels < end; ++tap) {
+    const int64_t at_y = y + tap / w.x.kernel * w.y.dilation;
+    const int64_t at_x = x + tap % w.x.kernel * w.x.dilation;
+    const bool inside = at_y >= 0 && at_y < w.y.in && at_x >= 0 && at_x < w.x.in;
+    int64_t from = tap * w.channels;
+    for (const WindowPart& part : w.parts) {
+      const int64_t low = std::max(from, k), high = std::min(from + part.channels, end);
+      if (low < high && inside) {
+        copy(part.at(image, at_y, at_x) + (low - from), high - low, to + (low - k));
+      } else if (low < high) {
+        std::fill(to + (low - k), to + (high - k), 0.0F);
+      }
+      from += part.channels;
+    }
+  }
+}
+
 void gather_row(const MatmulWindows& w, const float* image, int64_t y, int64_t x, int64_t k,
                 int64_t count, float* to) {
   const bool runs = w.x.dilation == 1 && w.dense();
@@ -85,8 +106,12 @@ void gather_windows(const MatmulWindows& w, const float* picture, int64_t row, i
   const int64_t plane = w.y.out * w.x.out;
   int64_t image = row / plane, y = row % plane / w.x.out, x = row % w.x.out;
   for (int64_t i = 0; i < rows; ++i, to += pitch) {
-    gather_row(w, picture + image * w.image_step, y * w.y.stride - w.y.begin,
-               x * w.x.stride - w.x.begin, k, count, to);
+    const int64_t top = y * w.y.stride - w.y.begin, left = x * w.x.stride - w.x.begin;
+    if (w.parts.empty()) {
+      gather_row(w, picture + image * w.image_step, top, left, k, count, to);
+    } else {
+      gather_parts(w, image, top, left, k, count, to);
+    }
     if (++x < w.x.out) continue;
     x = 0;
     if (++y < w.y.out) continue;
@@ -105,8 +130,25 @@ WindowBand band_of(const MatmulWindows& w, int64_t output_rows) {
   return {(output_rows - 1) * w.y.stride + (w.y.kernel - 1) * w.y.dilation + 1, floats + 16};
 }
 
-void copy_band(const MatmulWindows& w, const WindowBand& band, const float* image, int64_t first,
-               float* to) {
+namespace {
+
+// Places [0, count) of line y of the picture, channels of all parts side by side.
+void copy_parts(const MatmulWindows& w, int64_t image, int64_t y, int64_t count, float* to) {
+  for (const WindowPart& part : w.parts) {
+    const float* from = part.at(image, y, 0);
+    float* at = to;
+    for (int64_t x = 0; x < count; from += part.x_step) {
+      const int64_t until = std::min(x + part.repeat, count);
+      for (; x < until; ++x, at += w.channels) copy(from, part.channels, at);
+    }
+    to += part.channels;
+  }
+}
+
+}  // namespace
+
+void copy_band(const MatmulWindows& w, const WindowBand& band, const float* picture, int64_t image,
+               int64_t first, float* to) {
   const int64_t places = (w.x.out - 1) * w.x.stride + w.x.kernel;
   const int64_t low = std::min(w.x.begin, places);
   const int64_t high = std::clamp(w.x.in + w.x.begin, low, places);
@@ -115,7 +157,12 @@ void copy_band(const MatmulWindows& w, const WindowBand& band, const float* imag
     const bool inside = y >= 0 && y < w.y.in;
     std::fill(to, to + (inside ? low : places) * w.channels, 0.0F);
     if (!inside) continue;
-    const float* line = image + y * w.y.step;
+    if (!w.parts.empty()) {
+      copy_parts(w, image, y, high - low, to + low * w.channels);
+      std::fill(to + high * w.channels, to + places * w.channels, 0.0F);
+      continue;
+    }
+    const float* line = picture + image * w.image_step + y * w.y.step;
     if (w.dense()) {
       copy(line, (high - low) * w.channels, to + low * w.channels);
     } else {

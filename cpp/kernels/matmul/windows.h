@@ -4,10 +4,24 @@
 // K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document
 // Processing", 2006).
 #include <cstdint>
+#include <span>
 
 #include "kernels/window.h"
 
 namespace planck {
+
+// A run of channels that lies by itself, each of its places for `repeat` x `repeat` of the picture.
+struct WindowPart {
+  const float* first = nullptr;
+  int64_t channels = 0, repeat = 1;
+  int64_t image_step = 0, y_step = 0, x_step = 0;  // floats
+
+  // Its channels at a place of the picture.
+  const float* at(int64_t image, int64_t y, int64_t x) const {
+    return first + image * image_step + y / repeat * y_step + x / repeat * x_step;
+  }
+};
+inline constexpr size_t kMostParts = 16;
 
 // Row m of A is window (image, y, x), row-major; column k is (tap in y, tap in x, channel). What
 // lies in the padding is 0.
@@ -16,8 +30,11 @@ struct MatmulWindows {
   int64_t channels = 0;
   int64_t image_step = 0;
   int64_t channel_step = 1;  // other than 1: planes, whose places are copied one by one
+  // Not empty: the channels come from these, one behind the other, and the steps of y, x and images
+  // mean nothing.
+  std::span<const WindowPart> parts = {};
   // Whether neighbouring places are one run in memory.
-  bool dense() const { return channel_step == 1 && x.step == channels; }
+  bool dense() const { return parts.empty() && channel_step == 1 && x.step == channels; }
   int64_t k() const { return y.kernel * x.kernel * channels; }
 };
 
@@ -36,8 +53,9 @@ struct WindowBand {
   int64_t lines = 0, pitch = 0;  // pitch: floats
 };
 WindowBand band_of(const MatmulWindows& windows, int64_t output_rows);
-// Copies the lines that outputs of the image from row `first` on read; `image` is its first place.
-void copy_band(const MatmulWindows& windows, const WindowBand& band, const float* image,
-               int64_t first, float* to);
+// Copies the lines that outputs of an image from row `first` on read; the picture is that of all
+// images, and not looked at where channels come in parts.
+void copy_band(const MatmulWindows& windows, const WindowBand& band, const float* picture,
+               int64_t image, int64_t first, float* to);
 
 }  // namespace planck
