@@ -149,27 +149,27 @@ PLANCK_INLINE void outputs_of(const Group& g, int64_t channel, int64_t lanes) {
 // One output of four vectors of channels: four sums hide some of the latency.
 template <ChannelwiseOp op>
 PLANCK_INLINE void output_of_many(const Group& g, int64_t channel) {
-  constexpr int kMany = 4;
+  constexpr int64_t kMany = 4, kWidth = 16;
   F16 sums[kMany];
 #pragma GCC unroll 4
-  for (int v = 0; v < kMany; ++v) sums[v] = start<op>();
+  for (int64_t v = 0; v < kMany; ++v) sums[v] = start<op>();
   for (int64_t ty = g.rows.from; ty < g.rows.to; ++ty) {
     for (int64_t tx = g.columns.from; tx < g.columns.to; ++tx) {
       const float* x = g.x + ty * g.row_step + tx * g.column_step + channel;
       const float* w = g.w + (ty * g.kernel + tx) * g.channels + channel;
 #pragma GCC unroll 4
-      for (int v = 0; v < kMany; ++v) {
+      for (int64_t v = 0; v < kMany; ++v) {
         F16 weight = zero16();
-        if (op == ChannelwiseOp::depthwise) weight = load(w + v * 16);
-        sums[v] = combine<op>(sums[v], load(x + v * 16), weight);
+        if (op == ChannelwiseOp::depthwise) weight = load(w + v * kWidth);
+        sums[v] = combine<op>(sums[v], load(x + v * kWidth), weight);
       }
     }
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < kMany; ++v) {
+  for (int64_t v = 0; v < kMany; ++v) {
     F16 y[1] = {sums[v]};
     if (op == ChannelwiseOp::average && g.count != 0) y[0] = y[0] / set1(g.count);
-    put(g, y, 0, channel + v * 16, 16);
+    put(g, y, 0, channel + v * kWidth, kWidth);
   }
 }
 

@@ -12,6 +12,7 @@ namespace planck {
 namespace {
 
 constexpr int kQuad = 4, kParts = kRows / kQuad;
+constexpr int64_t kPanelQuad = int64_t{kQuad} * kNarrowColumns;
 
 // Rows of a vector, `stride` floats apart: all of them, or `rows`, the last of which is read for
 // those that do not exist.
@@ -21,7 +22,7 @@ struct VectorRows;
 template <>
 struct VectorRows<true> {
   VectorRows(const float* first, int64_t stride, int64_t) : stride(stride) {
-    for (int part = 0; part < kParts; ++part) at[part] = first + kQuad * part * stride;
+    for (int64_t part = 0; part < kParts; ++part) at[part] = first + kQuad * part * stride;
   }
   const float* row(int i) const { return at[i / kQuad] + i % kQuad * stride; }
   void advance(int64_t k) {
@@ -64,7 +65,7 @@ PLANCK_INLINE void add_products(const VectorRows<kWhole>& a, const float* b,
 // What the tile after the next one reads, a line for each four floats of four rows: where rows lie
 // one behind the other, all of it.
 PLANCK_INLINE void prefetch_ahead(const float* ahead) {
-  constexpr int kLine = 16;
+  constexpr int64_t kLine = 16;
   for (int i = 0; i < kParts; ++i) _mm_prefetch(ahead + i * kLine, _MM_HINT_T0);
 }
 
@@ -73,10 +74,10 @@ PLANCK_INLINE void sum_up(const GemmCall& call, const float* first, int64_t rows
                           Lanes (&sums)[kColumns]) {
   const float* b = call.b;
   for (int64_t line = 0; line < call.lines; ++line, first += call.a_line) {
-    const float* ahead = first + 2 * kRows * call.a_stride;
+    const float* ahead = first + int64_t{2 * kRows} * call.a_stride;
     VectorRows<kWhole> a(first, call.a_stride, rows);
     int64_t left = call.k;
-    for (; left >= kQuad; left -= kQuad, b += kQuad * kNarrowColumns, ahead += kRows) {
+    for (; left >= kQuad; left -= kQuad, b += kPanelQuad, ahead += kRows) {
       if (kWhole) prefetch_ahead(ahead);
       add_products<kColumns, kQuad>(a, b, sums);
       a.advance(kQuad);
