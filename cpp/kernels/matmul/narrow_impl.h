@@ -74,7 +74,7 @@ PLANCK_INLINE void sum_up(const GemmCall& call, const float* first, int64_t rows
                           Lanes (&sums)[kColumns]) {
   const float* b = call.b;
   for (int64_t line = 0; line < call.lines; ++line, first += call.a_line) {
-    const float* ahead = first + int64_t{2 * kRows} * call.a_stride;
+    const float* ahead = first + int64_t{2} * kRows * call.a_stride;
     VectorRows<kWhole> a(first, call.a_stride, rows);
     int64_t left = call.k;
     for (; left >= kQuad; left -= kQuad, b += kPanelQuad, ahead += kRows) {
