@@ -109,15 +109,8 @@ PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) {
   return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
 }
 
-// What one register holds, for loops that need many of them; an F16 has parts of it.
-using Register = __m256;
+// Floats of one register, of which an F16 has one or two.
 constexpr int kRegisterLanes = 8;
-PLANCK_INLINE Register zero_register() { return _mm256_setzero_ps(); }
-PLANCK_INLINE Register load_register(const float* p) { return _mm256_loadu_ps(p); }
-PLANCK_INLINE Register fma(Register x, Register y, Register z) { return _mm256_fmadd_ps(x, y, z); }
-PLANCK_INLINE void set_register(F16& x, int part, Register value) {
-  (part == 0 ? x.a : x.b) = value;
-}
 
 // x < y ? x : y, thus y where either is NaN.
 PLANCK_INLINE F16 min2(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }

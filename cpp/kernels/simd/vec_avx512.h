@@ -66,12 +66,8 @@ PLANCK_INLINE F16 operator/(F16 x, F16 y) { return {_mm512_div_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm512_fmadd_ps(x.a, y.a, z.a)}; }
 PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) { return {_mm512_fnmadd_ps(x.a, y.a, z.a)}; }
 
-// What one register holds; an F16 has parts of it.
-using Register = F16;
+// Floats of one register, of which an F16 has one or two.
 constexpr int kRegisterLanes = 16;
-PLANCK_INLINE Register zero_register() { return set1(0); }
-PLANCK_INLINE Register load_register(const float* p) { return load(p); }
-PLANCK_INLINE void set_register(F16& x, int, Register value) { x = value; }
 
 PLANCK_INLINE F16 min2(F16 x, F16 y) { return {_mm512_min_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 max2(F16 x, F16 y) { return {_mm512_max_ps(x.a, y.a)}; }

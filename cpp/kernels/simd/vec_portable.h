@@ -61,12 +61,8 @@ PLANCK_INLINE F16 fnma(F16 x, F16 y, F16 z) {
   PLANCK_LANES(F16, __builtin_fmaf(-x.v[i], y.v[i], z.v[i]));
 }
 
-// What one register holds; an F16 has parts of it.
-using Register = F16;
+// Floats of one register, of which an F16 has one or two.
 constexpr int kRegisterLanes = 16;
-PLANCK_INLINE Register zero_register() { return set1(0); }
-PLANCK_INLINE Register load_register(const float* p) { return load(p); }
-PLANCK_INLINE void set_register(F16& x, int, Register value) { x = value; }
 
 PLANCK_INLINE F16 min2(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] < y.v[i] ? x.v[i] : y.v[i]); }
 PLANCK_INLINE F16 max2(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
