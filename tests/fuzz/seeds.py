@@ -1,7 +1,7 @@
 """Small models that the fuzzer damages: python seeds.py FOLDER writes them.
 
 Each is a few KB and reaches other code: a transformer block, old opsets, functions and sub-graphs,
-weights beside the model, shapes computed from shapes.
+weights beside the model, shapes computed from shapes or found out by a run.
 """
 
 from __future__ import annotations
@@ -282,6 +282,35 @@ def control() -> onnx.ModelProto:
     return m.proto([port("x", F32, ["N", 3])], [port(y, F32, ["N", 3])])
 
 
+def late() -> onnx.ModelProto:
+    """Shapes that only a run finds out: places of what is not zero, a slice up to their count."""
+    m = Model()
+    places = m.node("Squeeze", m.node("NonZero", "x"), m.tensor([0]))
+    picked = m.node("Relu", m.node("Gather", "x", places))
+    count = m.node("Shape", picked)
+    y = m.node("Add", m.node("Slice", "x", m.tensor([0]), count), picked)
+    return m.proto([port("x", F32, ["N"])], [port(y, F32, None)])
+
+
+def scales() -> onnx.ModelProto:
+    """A gate made of means, a coarser scale added in place, and scales joined before a window."""
+    m = Model()
+    window = {"kernel_shape": [3, 3], "pads": [1] * 4}
+    fine = m.node("Relu", m.node("Conv", "x", m.weight(6, 3, 3, 3), **window))
+    coarse = m.node("Conv", fine, m.weight(10, 6, 2, 2), kernel_shape=[2, 2], strides=[2, 2])
+    wide = m.node("Conv", fine, m.weight(10, 6, 1, 1))
+    mean = m.node("GlobalAveragePool", wide)
+    gate = m.node("Sigmoid", m.node("Conv", mean, m.weight(10, 10, 1, 1)))
+    gated = m.node("Add", m.node("Mul", wide, gate), wide)
+    nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    factors = m.tensor([1, 1, 2, 2], np.float32)
+    summed = m.node("Add", gated, m.node("Resize", coarse, "", factors, **nearest))
+    joined = m.node("Concat", summed, m.node("Resize", coarse, "", factors, **nearest), axis=1)
+    narrow = m.node("Conv", joined, m.weight(24, 20, 3, 3), **window)
+    y = m.node("ConvTranspose", narrow, m.weight(24, 1, 2, 2), kernel_shape=[2, 2], strides=[2, 2])
+    return m.proto([port("x", F32, ["N", 3, 8, 8])], [port(y, F32, None)])
+
+
 def external(folder: Path) -> onnx.ModelProto:
     """Two weights in a file beside the model, with ranges and a checksum."""
     m = Model()
@@ -303,7 +332,20 @@ def main() -> None:
     """Writes all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (block, shapes, windows, quantized, pixels, integers, old, calls, control):
+    models = (
+        block,
+        shapes,
+        windows,
+        quantized,
+        pixels,
+        integers,
+        old,
+        calls,
+        control,
+        late,
+        scales,
+    )
+    for make in models:
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
     (folder / "external.onnx").write_bytes(external(folder).SerializeToString())
 
