@@ -19,18 +19,6 @@ Symbols input_symbols(const Plan& plan) {
   return known;
 }
 
-bool is_known(const Dim& d, const Symbols& known) {
-  return d.is_constant() || std::ranges::all_of(d.symbols(), [&](const std::string& symbol) {
-           return known.contains(symbol);
-         });
-}
-
-bool is_known(const PlanValue& v, const Symbols& known) {
-  const auto here = [&](const Dim& d) { return is_known(d, known); };
-  return here(v.offset) && std::ranges::all_of(v.shape, here) &&
-         std::ranges::all_of(v.strides, here);
-}
-
 Phases one_phase(const Plan& plan) {
   return {{{0, plan.steps.size()}}, std::vector<size_t>(plan.buffers.size(), 0)};
 }

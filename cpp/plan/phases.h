@@ -3,6 +3,7 @@
 // extents only its own run knows (NonZero, a Range up to a computed number). Memory and jobs of a
 // phase are made when the extents that it needs are there. What is cut where follows from the
 // symbols, so that a plan file says nothing about it.
+#include <algorithm>
 #include <cstddef>
 #include <set>
 #include <string>
@@ -29,9 +30,17 @@ Phases one_phase(const Plan& plan);
 using Symbols = std::set<std::string, std::less<>>;
 // What the shapes of the inputs name.
 Symbols input_symbols(const Plan& plan);
-// Whether the known symbols give the number.
-bool is_known(const Dim& d, const Symbols& known);
+// Whether the known symbols (a set, or Bindings) give the number.
+bool is_known(const Dim& d, const auto& known) {
+  return d.is_constant() || std::ranges::all_of(d.symbols(), [&](const std::string& symbol) {
+           return known.contains(symbol);
+         });
+}
 // The same of shape, strides and offset.
-bool is_known(const PlanValue& v, const Symbols& known);
+bool is_known(const PlanValue& v, const auto& known) {
+  const auto here = [&](const Dim& d) { return is_known(d, known); };
+  return here(v.offset) && std::ranges::all_of(v.shape, here) &&
+         std::ranges::all_of(v.strides, here);
+}
 
 }  // namespace planck

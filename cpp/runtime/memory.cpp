@@ -31,18 +31,6 @@ struct Lifetime {
   size_t first = SIZE_MAX, last = 0;  // steps
 };
 
-bool knows(const Bindings& bindings, const Dim& d) {
-  return d.is_constant() || std::ranges::all_of(d.symbols(), [&](const std::string& symbol) {
-           return bindings.contains(symbol);
-         });
-}
-
-bool knows(const Bindings& bindings, const PlanValue& v) {
-  const auto here = [&](const Dim& d) { return knows(bindings, d); };
-  return here(v.offset) && std::ranges::all_of(v.shape, here) &&
-         std::ranges::all_of(v.strides, here);
-}
-
 // Of all buffers; those of other phases are never alive.
 std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings, const Phases& phases,
                                 size_t phase) {
@@ -51,7 +39,7 @@ std::vector<Lifetime> lifetimes(const Plan& plan, const Bindings& bindings, cons
   for (size_t i = 0; i < all.size(); ++i) {
     const PlanBuffer& b = plan.buffers[i];
     all[i] = {static_cast<int32_t>(i), kAlign};
-    mine[i] = !phases.late() || (phases.birth[i] == phase && knows(bindings, b.elements));
+    mine[i] = !phases.late() || (phases.birth[i] == phase && is_known(b.elements, bindings));
     if (!mine[i]) continue;
     const int64_t bytes = checked_mul(b.elements.eval(bindings), b.element_size);
     all[i].bytes = round_up(std::max<int64_t>(bytes, 1), kAlign);
@@ -82,7 +70,7 @@ BoundValue bound(const Plan& plan, const Bindings& bindings, const PlanValue& v,
   BoundValue b;
   b.dtype = v.dtype;
   b.buffer = v.buffer;
-  if (may_be_late && !knows(bindings, v)) {
+  if (may_be_late && !is_known(v, bindings)) {
     b.late = true;
     b.shape.resize(v.shape.size());
     return b;

@@ -87,17 +87,12 @@ constexpr float kBiased = kRound + 127;
 // least 1.
 template <int kCount>
 PLANCK_INLINE void exp_below(F16 (&x)[kCount]) {
-  F16 shifted[kCount], tail[kCount], scale[kCount];
+  F16 shifted[kCount], scale[kCount];
   PLANCK_EACH x[i] = max2(set1(-88.0f), x[i]);  // keeps NaN
   PLANCK_EACH shifted[i] = fma(x[i], set1(kLog2E), set1(kBiased));
   PLANCK_EACH x[i] = fnma(shifted[i] - set1(kBiased), set1(kLn2), x[i]);
   PLANCK_EACH scale[i] = floats(shift_left<23>(bits(shifted[i])));
-  PLANCK_EACH tail[i] = fma(set1(kExpTail[4]), x[i], set1(kExpTail[3]));
-  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[2]));
-  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[1]));
-  PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[0]));
-  PLANCK_EACH tail[i] = fma(tail[i], x[i] * x[i], x[i]);
-  PLANCK_EACH x[i] = fma(tail[i], scale[i], scale[i]);
+  exp_scaled(x, scale);
 }
 
 template <int kCount>

@@ -29,8 +29,8 @@ const int32_t* mask_of(int64_t columns) { return kMasks.lanes + Masks::kColumns 
 // With fewer than about twelve sums in flight (4 cycles of latency, 2 units) the kernel waits for
 // itself, so that a tile of few rows takes several panels at once. Weights that are read once come
 // fastest as one stream where memory needs no asking: then a line of 64 bytes for each k is enough.
-// Elsewhere two streams and more keep half as much again in flight (Intel Emerald Rapids: 45 GB/s
-// for two cores against 27), as far as there are registers.
+// Elsewhere (Intel) a stream's prefetcher keeps few lines in flight, and two streams keep more: as
+// far as there are registers.
 int panels_for(const GemmRecipe& r, Stream stream) {
   constexpr int kSums = 12, kMostSums = 24, kMostPanels = 6, kLine = 16;
   const int vectors = r.vectors;

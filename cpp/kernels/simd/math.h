@@ -59,23 +59,30 @@ constexpr float kFlushBelow = -87.69f;
 
 #define PLANCK_EACH _Pragma("GCC unroll 8") for (int i = 0; i < kCount; ++i)
 
-// exp for x <= 0 (or NaN), where the exponent fits one factor. For softmax, whose sum is at least
-// 1. The vectors take each step together: one of them would wait for itself.
+// (exp(x) - 1) * scale + scale, for x of at most half of ln 2.
 template <int kCount>
-PLANCK_INLINE void exp_flush(F16 (&x)[kCount]) {
-  F16 shifted[kCount], n[kCount], tail[kCount], scale[kCount];
-  PLANCK_EACH x[i] = max2(set1(-88.0f), x[i]);  // keeps NaN
-  PLANCK_EACH shifted[i] = fma(x[i], set1(kLog2E), set1(kRound));
-  PLANCK_EACH n[i] = shifted[i] - set1(kRound);
-  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2), x[i]);
-  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2Rest), x[i]);
-  PLANCK_EACH scale[i] = floats(shift_left<23>(bits(shifted[i])) + set1i(0x3F800000));
+PLANCK_INLINE void exp_scaled(F16 (&x)[kCount], const F16 (&scale)[kCount]) {
+  F16 tail[kCount];
   PLANCK_EACH tail[i] = fma(set1(kExpTail[4]), x[i], set1(kExpTail[3]));
   PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[2]));
   PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[1]));
   PLANCK_EACH tail[i] = fma(tail[i], x[i], set1(kExpTail[0]));
   PLANCK_EACH tail[i] = fma(tail[i], x[i] * x[i], x[i]);
   PLANCK_EACH x[i] = fma(tail[i], scale[i], scale[i]);
+}
+
+// exp for x <= 0 (or NaN), where the exponent fits one factor. For softmax, whose sum is at least
+// 1. The vectors take each step together: one of them would wait for itself.
+template <int kCount>
+PLANCK_INLINE void exp_flush(F16 (&x)[kCount]) {
+  F16 shifted[kCount], n[kCount], scale[kCount];
+  PLANCK_EACH x[i] = max2(set1(-88.0f), x[i]);  // keeps NaN
+  PLANCK_EACH shifted[i] = fma(x[i], set1(kLog2E), set1(kRound));
+  PLANCK_EACH n[i] = shifted[i] - set1(kRound);
+  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2), x[i]);
+  PLANCK_EACH x[i] = fnma(n[i], set1(kLn2Rest), x[i]);
+  PLANCK_EACH scale[i] = floats(shift_left<23>(bits(shifted[i])) + set1i(0x3F800000));
+  exp_scaled(x, scale);
 }
 #undef PLANCK_EACH
 
