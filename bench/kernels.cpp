@@ -349,7 +349,7 @@ class Convolution {
                 {l.side, out, 3, l.stride, 1, 1, l.channels},
                 l.channels,
                 l.side * l.side * l.channels};
-    if (row.pairs && l.channels == 3) {
+    if (row.pairs() && l.channels == 3) {
       windows_.y.step = l.side, windows_.x.step = 1, windows_.channel_step = l.side * l.side;
     }
     args_.m = out * out, args_.n = l.n, args_.k = k;

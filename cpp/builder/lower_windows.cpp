@@ -327,7 +327,7 @@ class ConvolutionLowering {
               .rejected = choice.rejected};
     if (pointwise) step.params = LinearParams{count, channels, then_};
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
-    const bool planes = choice.row->pairs && channels <= kFewPlanes;
+    const bool planes = choice.row->pairs() && channels <= kFewPlanes;
     const int32_t source = pointwise ? l_.rows(readable(x)) : planes ? x : readable(x);
     step.inputs = {source, l_.make_constant(packed(name, matrix, step.kernel)), bias, residual};
     step.inputs.insert(step.inputs.end(), more_.begin(), more_.end());

@@ -458,7 +458,7 @@ TEST(MatmulPacking, UnpackIsTheInverse) {
         for (int64_t i = 0; i < n * k; ++i) ASSERT_EQ(back[i], b[i]);
         double all = 0, inside = 0;  // so the padding is zero
         for (const float x : packed.span()) all += std::abs(x);
-        for (const float x : b.span()) inside += (row.pairs ? 2.0 : 1.0) * std::abs(x);
+        for (const float x : b.span()) inside += (row.pairs() ? 2.0 : 1.0) * std::abs(x);
         EXPECT_NEAR(all, inside, 1e-9 * inside);
       }
     }

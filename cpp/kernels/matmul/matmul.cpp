@@ -805,7 +805,7 @@ void check(const MatmulRow& row, const MatmulArgs& args) {
   if (args.epilogue.bytes != nullptr && (args.epilogue.program == nullptr || args.batch_rank > 0)) {
     throw InternalError("a product in bytes without a program, or of a batch");
   }
-  if (row.pairs && (args.windows == nullptr || args.batch_rank > 0 || !args.b_packed)) {
+  if (row.pairs() && (args.windows == nullptr || args.batch_rank > 0 || !args.b_packed)) {
     throw InternalError(row.name, " takes windows and packed weights alone");
   }
   if (args.c_group > 0 &&
@@ -845,7 +845,7 @@ bool only_columns(const MatmulArgs& args) {
 void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
                   const jit::GemmBlocks& blocks) {
   const EltProgram* program = args.epilogue.program;
-  const bool made = row.isa != Isa::portable && row.lanes == Lanes::columns;
+  const bool made = row.isa != Isa::portable && row.lanes != Lanes::rows;
   MatmulArgs::Plan& plan = args.plan;
   const jit::GemmTile plain = plan.tile;
   jit::Epilogue epilogue;

@@ -53,7 +53,7 @@ std::string many(const MatmulProblem& p) {
 
 constexpr MatmulRow kRows[] = {
 #define PLANCK_MATMUL_PAIRS(name, a, b, c, m, n, k, isa, ops, refuse) \
-  {#name, a, b, c, m, n, k, isa, ops, columns, refuse, true},
+  {#name, a, b, c, m, n, k, isa, ops, pairs, refuse},
 #define PLANCK_MATMUL(name, a, b, c, m, n, k, isa, ops, lanes, refuse) \
   {#name, a, b, c, m, n, k, isa, ops, lanes, refuse},
 #include "kernels/matmul/kernels.inc"
@@ -61,10 +61,11 @@ constexpr MatmulRow kRows[] = {
 #undef PLANCK_MATMUL_PAIRS
 #undef PLANCK_MATMUL
 };
-constexpr auto kGeneral = static_cast<size_t>(std::ranges::count(kRows, false, &MatmulRow::pairs));
+constexpr auto kGeneral = static_cast<size_t>(
+    std::ranges::count_if(kRows, [](const MatmulRow& r) { return !r.pairs(); }));
 
 jit::PanelShape panels_of(const MatmulRow& row, int64_t n, int64_t k) {
-  return {n, k, row.tile_n, row.pairs ? 2 : 1};
+  return {n, k, row.tile_n, row.pairs() ? 2 : 1};
 }
 
 // Cycles that the copy of pairs takes: every place of a picture, some lines more than once.
@@ -96,7 +97,7 @@ std::string why_not(const MatmulRow& row, const MatmulProblem& p, const Device& 
 }
 
 jit::GemmTile tile_of(const MatmulRow& row, jit::Stream stream) {
-  if (row.pairs) return jit::pair_tile(row.tile_m / 2, row.tile_n);
+  if (row.pairs()) return jit::pair_tile(row.tile_m / 2, row.tile_n);
   if (row.lanes == Lanes::columns) {
     return jit::gemm_tile(row.isa, row.tile_m, row.tile_n, stream);
   }
@@ -147,15 +148,15 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   const double lost = row.isa >= Isa::avx512 ? 0.1 : 0.3;
   const double low_tile = p.m < row.tile_m ? 1 : 1 - lost * (1 - fill);
   // Only vectors of 512 bits: columns that are no multiple of 16 are read in halves anyway.
-  const bool wide = row.isa >= Isa::avx512 && (row.pairs || row.tile_n % 16 == 0);
+  const bool wide = row.isa >= Isa::avx512 && (row.pairs() || row.tile_n % 16 == 0);
   const double halves = wide && halves_512() ? 2 : 1;
   const double sums = 2 * halves * products * static_cast<double>(p.batch) /
                       (row.ops_per_cycle * low_tile * (leaves_l2(row, p) ? kFromL3 : 1));
-  return row.pairs ? sums + copy_cycles(p) : sums;
+  return row.pairs() ? sums + copy_cycles(p) : sums;
 }
 
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
-  return checked_mul(round_up(n, row.tile_n) * (row.pairs ? 2 : 1), k, "packed weights");
+  return checked_mul(round_up(n, row.tile_n) * (row.pairs() ? 2 : 1), k, "packed weights");
 }
 
 void pack_b(const MatmulRow& row, int64_t n, int64_t k, const float* b, int64_t row_stride,

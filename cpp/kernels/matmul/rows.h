@@ -25,8 +25,9 @@ struct MatmulProblem {
   std::optional<MatmulWindows> windows = {};
 };
 
-// What the lanes of a vector are: columns of C, or rows.
-enum class Lanes : uint8_t { columns, rows };
+// What the lanes of a vector are: columns of C, rows, or columns of two outputs of a line (as pairs
+// in jit::GemmRecipe: for windows alone).
+enum class Lanes : uint8_t { columns, rows, pairs };
 
 struct MatmulRow {
   std::string_view name;
@@ -36,7 +37,7 @@ struct MatmulRow {
   double ops_per_cycle;  // of one core; a multiplication and an addition are two
   Lanes lanes;
   std::string (*refuse)(const MatmulProblem&);
-  bool pairs = false;  // as in jit::GemmRecipe: for windows alone
+  constexpr bool pairs() const { return lanes == Lanes::pairs; }
 };
 
 std::span<const MatmulRow> matmul_rows();
