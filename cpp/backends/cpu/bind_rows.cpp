@@ -97,8 +97,6 @@ BoundStep bind(const BindContext& c, const Step& step, const SoftmaxParams& para
   return bound;
 }
 
-namespace {}  // namespace
-
 BoundStep bind(const BindContext& c, const Step& step, const EltwiseParams& params) {
   BoundStep bound;
   std::vector<EltwiseInput> inputs;
@@ -247,7 +245,13 @@ BoundStep bind(const BindContext& c, const Step& step, const ReduceParams& param
   args.inner = checked_count(std::span(shape).subspan(last + 1));
   bound.relocate(args.x, step.inputs[0]);
   bound.relocate(args.out, step.outputs[0]);
-  add_job(bound, reduce_row(step.kernel), args);
+  const ReduceRow& row = reduce_row(step.kernel);
+  if (const int64_t parts = reduce_parts(args); parts > 1) {
+    const int64_t sums = checked_mul(checked_mul(args.outer, parts), args.inner, "sums of parts");
+    args.sums = bound.make(std::vector<double>(static_cast<size_t>(sums))).data();
+    bound.jobs.push_back(row.parts_job(args));
+  }
+  add_job(bound, row, args);
   return bound;
 }
 

@@ -33,5 +33,8 @@ namespace planck {
 void reduce_any_128_avx512(const void* args, int64_t tile, const Worker&) {
   run_tile(*static_cast<const ReduceArgs*>(args), tile);
 }
+void reduce_any_128_avx512_parts(const void* args, int64_t tile, const Worker&) {
+  sum_part(*static_cast<const ReduceArgs*>(args), tile);
+}
 
 }  // namespace planck

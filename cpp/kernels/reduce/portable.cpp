@@ -23,5 +23,8 @@ namespace planck {
 void reduce_any_128_portable(const void* args, int64_t tile, const Worker&) {
   run_tile(*static_cast<const ReduceArgs*>(args), tile);
 }
+void reduce_any_128_portable_parts(const void* args, int64_t tile, const Worker&) {
+  sum_part(*static_cast<const ReduceArgs*>(args), tile);
+}
 
 }  // namespace planck

@@ -148,6 +148,36 @@ void tile_of(const ReduceArgs& a, int64_t tile) {
   }
 }
 
+// One part of the rows of an outer place.
+void sum_part(const ReduceArgs& a, int64_t tile) {
+  const int64_t parts = reduce_parts(a), rows = reduce_part_rows(a), side = reduce_side(a.inner);
+  const int64_t first = tile % parts * rows;
+  const int64_t count = a.count - first < rows ? a.count - first : rows;
+  const float* x = static_cast<const float*>(a.x) + (tile / parts * a.count + first) * a.inner;
+  double sums[kReduceSide];
+  const int64_t columns = side * a.inner, whole = count / side * columns;
+  for (int64_t i = 0; i < columns; ++i) sums[i] = 0;
+  sum_columns(x, count / side, columns, columns, sums);
+  for (int64_t i = whole; i < count * a.inner; ++i) sums[i - whole] += static_cast<double>(x[i]);
+  double* out = a.sums + tile * a.inner;
+  for (int64_t i = 0; i < a.inner; ++i) {
+    out[i] = sums[i];
+    for (int64_t at = i + a.inner; at < columns; at += a.inner) out[i] += sums[at];
+  }
+}
+
+template <ReduceOp op>
+void join_parts(const ReduceArgs& a, int64_t outer) {
+  const int64_t parts = reduce_parts(a);
+  const double* sums = a.sums + outer * parts * a.inner;
+  float* out = static_cast<float*>(a.out) + outer * a.inner;
+  for (int64_t i = 0; i < a.inner; ++i) {
+    double sum = sums[i];
+    for (int64_t part = 1; part < parts; ++part) sum += sums[part * a.inner + i];
+    out[i] = result<op, float>(sum, a.count);
+  }
+}
+
 template <ReduceOp op>
 void tile_of_any(const ReduceArgs& a, int64_t tile) {
   constexpr bool kExact =
@@ -155,6 +185,9 @@ void tile_of_any(const ReduceArgs& a, int64_t tile) {
   if constexpr (kExact) {
     if (a.type == ReduceType::s32) return tile_of<op, int32_t>(a, tile);
     if (a.type == ReduceType::s64) return tile_of<op, int64_t>(a, tile);
+  }
+  if constexpr (kPlainSums<op, float>) {
+    if (a.sums != nullptr) return join_parts<op>(a, tile);
   }
   tile_of<op, float>(a, tile);
 }

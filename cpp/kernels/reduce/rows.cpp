@@ -10,6 +10,7 @@ namespace {
 #undef PLANCK_REDUCE
 
 int64_t reduce_tiles(const ReduceArgs& args) {
+  if (args.sums != nullptr) return args.outer;
   return ceil_div(args.outer, reduce_places(args)) * ceil_div(args.inner, reduce_block(args));
 }
 
@@ -17,7 +18,7 @@ int64_t reduce_tiles(const ReduceArgs& args) {
 
 std::span<const ReduceRow> reduce_rows() {
   static constexpr ReduceRow kRows[] = {
-#define PLANCK_REDUCE(name, isa) {#name, Isa::isa, 0, reduce_tiles, name},
+#define PLANCK_REDUCE(name, isa) {{#name, Isa::isa, 0, reduce_tiles, name}, name##_parts},
 #include "kernels/reduce/kernels.inc"
 #undef PLANCK_REDUCE
   };
