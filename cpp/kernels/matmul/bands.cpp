@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "base/checked.h"
 #include "kernels/matmul/pairs.h"
@@ -211,6 +212,13 @@ const float* const* places_of(const MatmulArgs& args, const Band& band, int64_t 
   return places;
 }
 
+// The lines of taps that lie in the picture, for outputs from line `first` of an image on.
+jit::GemmInside taps_inside(const MatmulWindows& w, int64_t first) {
+  if (!reaches_over(w.y)) return {};
+  const int64_t above = w.y.begin - first * w.y.stride;
+  return {w.x.out, above, w.y.in + above, w.y.stride};
+}
+
 jit::GemmBlock band_block(const MatmulArgs& args, const MatmulArea& area, const Band& band,
                           const TileC& c) {
   const MatmulEpilogue& epilogue = args.epilogue;
@@ -233,13 +241,19 @@ void multiply_rows(const MatmulArgs& args, jit::GemmBlock block, const Band& ban
   const MatmulWindows& w = *args.windows;
   const jit::GemmTile& tile = tile_for(args, block);
   if (block.call.a_places != nullptr) return jit::multiply(tile, block);
+  const jit::GemmInside inside = std::exchange(block.inside, {});
   const int64_t lines = block.rows / w.x.out;
+  const int64_t b_line = block.call.k * jit::panel_floats(tile);
+  const float *a = block.call.a, *b = block.call.b;
   block.rows = args.plan.line;
   block.prefetch_bytes /= lines;
   block.prefetch_then_bytes /= lines;
-  for (int64_t y = 0; y < lines; ++y) {
+  for (int64_t y = 0; y < lines; ++y, a += w.y.stride * band.pitch) {
+    const jit::GemmPieces taps = jit::pieces_of(inside, y * w.x.out, w.x.out, w.y.kernel);
+    block.call.lines = taps.count;
+    block.call.a = a + taps.first * block.call.a_line;
+    block.call.b = b + taps.first * b_line;
     jit::multiply(tile, block);
-    block.call.a += w.y.stride * band.pitch;
     block.call.c += w.x.out * block.call.c_stride;
     block.call.row += w.x.out;
     if (block.call.residual != nullptr) {
@@ -345,6 +359,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     const MatmulArea panel{all.row, column + at, all.rows, std::min(width, all.columns - at)};
     jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
     product.call.a_places = places;
+    product.inside = taps_inside(w, rows.first);
     prefetch_panel(args, tile, worker, at + width >= all.columns, panel, product);
     prefetch_residual(args, tile, worker, panel, product);
     multiply_rows(args, product, band);
