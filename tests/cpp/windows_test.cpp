@@ -264,7 +264,7 @@ TEST(Convolutions, InfiniteWeightsOfLinesInThePadding) {
     p.set_steps();
     const int64_t line = p.x.kernel * p.channels * columns;
     Convolution c(p, columns, Convolution::as_is, [&](float* w) {
-      for (const int64_t y : {0, 2}) std::fill_n(w + y * line, line, INFINITY);
+      for (const int64_t y : {0, 2}) std::fill_n(w + y * line, line, kInfinity);
     });
     std::vector<float> expected;
     for (const MatmulRow& row : rows_for(p)) expect_same(c, row, 1, expected);
@@ -496,7 +496,7 @@ struct Channelwise {
   }
 
   double expected(ChannelwiseOp op, bool padding, int64_t output, int64_t channel) const {
-    double sum = op == ChannelwiseOp::max ? -kInfinity : 0;
+    double sum = op == ChannelwiseOp::max ? -static_cast<double>(kInfinity) : 0;
     int64_t inside = 0;
     for (int64_t t = 0; t < p.taps(); ++t) {
       const int64_t at = p.at(output, t);
