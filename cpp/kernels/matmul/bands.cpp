@@ -392,6 +392,8 @@ Job plan_bands(const MatmulRow& row, MatmulArgs& args) {
   const bool fills = w.x.out % row.tile_m == 0 && lies_in_place(w);
   plan.scattered = jit::takes_scattered(plan.tile, row.isa, args.n) && !fills;
   cut_bands(args);
+  const int64_t step = plan.in_place ? w.x.step : w.channels;
+  if (!plan.scattered && !plan.tile.pairs) keep_rows_in_l1(args, w.x.stride * step);
   const int64_t rows = checked_mul(plan.band_rows, w.x.out, "outputs of a band");
   plan.line = plan.tile.pairs ? pairs_of_line(w) : w.x.out;
   jit::GemmBlocks blocks{{plan.line, 0}, args.n};

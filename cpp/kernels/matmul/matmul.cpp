@@ -333,6 +333,7 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan.items = items(args);
   plan.along = goes_along(args);
   if (fits_band(args) && args.m > 0 && args.n > 0) return plan_bands(row, args);
+  if (args.windows == nullptr) keep_rows_in_l1(args, args.a_stride);
   plan.own_rows = has_own_rows(args);
   args.cut = plan.own_rows ? cut_by_rows(args) : choose_cut(args, plan.items, this_device());
   plan.n_panels = ceil_div(args.n, row.tile_n);

@@ -73,6 +73,18 @@ void add_c(MatmulArgs& args, int64_t rows) {
   plan.scratch_bytes += round_up(checked_mul(floats, sizeof(float), "a tile of C"), 64);
 }
 
+void keep_rows_in_l1(MatmulArgs& args, int64_t stride) {
+  constexpr int64_t kWay = 4096;          // bytes
+  constexpr int64_t kFewestColumns = 32;  // with which so few rows fill the FMA pipelines
+  constexpr int64_t kManyRows = 48;       // for few, lower tiles read B more often than it pays
+  jit::GemmTile& tile = args.plan.tile;
+  const int64_t most = this_device().l1_bytes / kWay - 1;
+  if (stride * int64_t{sizeof(float)} % kWay == 0 && args.m >= kManyRows && most > 0 &&
+      tile.columns >= kFewestColumns && !tile.once && tile.any_rows == nullptr) {
+    tile.rows = static_cast<int>(std::min<int64_t>(tile.rows, most));
+  }
+}
+
 void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
                   const jit::GemmBlocks& blocks) {
   const EltProgram* program = args.epilogue.program;

@@ -40,6 +40,10 @@ TileC c_of(const MatmulArgs& args, const MatmulItem& item, const MatmulArea& are
 // Room for C of one tile behind all else in scratch.
 void add_c(MatmulArgs& args, int64_t rows);
 
+// Rows of A that lie a multiple of a way of L1 apart share a set at every k: a register tile then
+// has no more of them than the set has lines, one of which is for B. `stride` is from row to row.
+void keep_rows_in_l1(MatmulArgs& args, int64_t stride);
+
 // The kernels for such blocks, and who runs the program: they, by a function of theirs or by code
 // made for it, or else a pass over each tile of C.
 void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource& source,
