@@ -157,6 +157,8 @@ std::vector<Case> cases_of(const MatmulRow& row) {
   // Cut by rows alone, with and without a residual on its way.
   cases.push_back({.m = 1153, .n = 2 * tn + 5, .k = 19, .bias = true});
   cases.push_back({.m = 1200, .n = tn, .k = 40, .residual = true, .relu = true});
+  // Rows of A in the same sets of L1.
+  cases.push_back({.m = 53, .n = 2 * tn + 5, .k = 1024, .bias = true, .residual = true});
   cases.push_back({.m = 0, .n = 4, .k = 4});
   cases.push_back({.m = 4, .n = 0, .k = 4});
   return cases;
@@ -338,8 +340,8 @@ TEST(MatmulBatch, Broadcasts) {
   }
 }
 
-TEST(MatmulEpilogue, ProgramReadsOperandsOfEveryKind) {
-  const int64_t m = 31, n = 45, k = 20;
+void check_operands_of_every_kind(int64_t m, int64_t k) {
+  const int64_t n = 45;
   TileProgram program;  // relu(product * scale[column] + shift[row] * full) - one
   program.operands = {Broadcast::none, Broadcast::per_column, Broadcast::per_row, Broadcast::none,
                       Broadcast::scalar};
@@ -373,6 +375,11 @@ TEST(MatmulEpilogue, ProgramReadsOperandsOfEveryKind) {
       ASSERT_EQ(out[e], std::max(x, 0.0F) - 1) << row->name << " element " << e;
     }
   }
+}
+
+TEST(MatmulEpilogue, ProgramReadsOperandsOfEveryKind) {
+  check_operands_of_every_kind(31, 20);
+  check_operands_of_every_kind(53, 1024);  // lower tiles, as rows lie in the same sets of L1
 }
 
 TileProgram to_bytes() {

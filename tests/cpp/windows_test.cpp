@@ -64,9 +64,10 @@ void expect_bytes(const GuardedBytes& bytes, const std::vector<float>& floats) {
 }
 
 struct Convolution {
-  Convolution(
-      const Picture& picture, int64_t columns,
-      const std::function<void(float*)>& draw = [](float*) {})
+  using Draw = std::function<void(float*)>;
+  static void as_is(float*) {}
+  Convolution(const Picture& picture, int64_t columns, const Draw& draw = as_is,
+              const Draw& draw_weights = as_is)
       : p(picture),
         n(columns),
         x(p.size()),
@@ -76,7 +77,7 @@ struct Convolution {
         residual(p.outputs() * n),
         out(p.outputs() * n) {
     x.randomize(1), w.randomize(2), bias.randomize(3), residual.randomize(4);
-    draw(x.data());
+    draw(x.data()), draw_weights(w.data());
     for (int64_t at = 0; at < planes.size(); ++at) {
       const int64_t place = at % (p.y.in * p.x.in), plane = at / (p.y.in * p.x.in);
       const int64_t image = plane / p.channels, channel = plane % p.channels;
@@ -215,6 +216,58 @@ TEST(Convolutions, BandsOfEveryWidthHaveTheSameBits) {
       expect_same(c, row, 1 + i % 3, expected);
       if (testing::Test::HasFatalFailure()) return;
     }
+  }
+}
+
+// Lines of taps above and below the picture, which are left out: small pictures, kernels that reach
+// far over them, more padding than picture.
+TEST(Convolutions, LinesOfTapsInThePadding) {
+  struct Lines {
+    int64_t in, kernel, stride, begin, end;  // padding
+  };
+  const Lines all[] = {{7, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, {14, 3, 2, 1, 1}, {14, 3, 2, 0, 1},
+                       {9, 5, 1, 2, 2}, {15, 5, 2, 2, 2}, {1, 3, 1, 1, 1},  {2, 3, 1, 1, 1},
+                       {3, 7, 1, 3, 3}, {2, 5, 1, 4, 4},  {1, 4, 1, 3, 3},  {5, 3, 1, 2, 5},
+                       {12, 7, 3, 3, 3}};
+  int i = 0;
+  for (const Lines& y : all) {
+    for (const int64_t width : {6, 7, 14, 19}) {
+      Picture p;
+      p.images = 1 + i % 2;
+      p.channels = 3 + i % 7;
+      p.gap = i % 5 == 0 ? 2 : 0;
+      p.y = {
+          y.in, (y.in + y.begin + y.end - y.kernel) / y.stride + 1, y.kernel, y.stride, 1, y.begin,
+          0};
+      p.x = {width, width, 3, 1, 1, 1, 0};
+      p.set_steps();
+      Convolution c(p, 1 + i * 7 % 50);
+      SCOPED_TRACE(testing::PrintToString(p));
+      std::vector<float> expected;
+      for (const MatmulRow& row : rows_for(p)) {
+        expect_same(c, row, 1 + i % 3, expected);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+      ++i;
+    }
+  }
+}
+
+// As in the reference, no weight is multiplied with a line that is not there: all but those of the
+// middle line are infinite.
+TEST(Convolutions, InfiniteWeightsOfLinesInThePadding) {
+  for (const int64_t columns : {5, 40}) {
+    Picture p;
+    p.channels = 4;
+    p.x = {11, 9, 3, 1, 1, 0, 0};
+    p.y = {1, 1, 3, 1, 1, 1, 0};
+    p.set_steps();
+    const int64_t line = p.x.kernel * p.channels * columns;
+    Convolution c(p, columns, Convolution::as_is, [&](float* w) {
+      for (const int64_t y : {0, 2}) std::fill_n(w + y * line, line, kInfinity);
+    });
+    std::vector<float> expected;
+    for (const MatmulRow& row : rows_for(p)) expect_same(c, row, 1, expected);
   }
 }
 
@@ -443,7 +496,7 @@ struct Channelwise {
   }
 
   double expected(ChannelwiseOp op, bool padding, int64_t output, int64_t channel) const {
-    double sum = op == ChannelwiseOp::max ? -kInfinity : 0;
+    double sum = op == ChannelwiseOp::max ? -static_cast<double>(kInfinity) : 0;
     int64_t inside = 0;
     for (int64_t t = 0; t < p.taps(); ++t) {
       const int64_t at = p.at(output, t);

@@ -239,6 +239,13 @@ bool takes_scattered(const GemmTile& tile, Isa isa, int64_t columns) {
   return isa == Isa::avx2 && tile.rows <= kScatteredRows && !is_narrow(tile, isa, columns);
 }
 
+GemmPieces pieces_of(const GemmInside& inside, int64_t row, int64_t rows, int64_t lines) {
+  if (inside.rows == 0) return {0, lines};
+  const int64_t top = row / inside.rows, bottom = (row + rows - 1) / inside.rows;
+  const int64_t first = std::clamp<int64_t>(inside.first - bottom * inside.step, 0, lines - 1);
+  return {first, std::clamp(inside.end - top * inside.step, first + 1, lines) - first};
+}
+
 void prefetch_rows(const float* first, int64_t stride, int64_t rows, int64_t columns) {
   constexpr int64_t kLine = 16;
   for (int64_t i = 0; i < rows; ++i, first += stride) {
@@ -269,6 +276,15 @@ void multiply_any_rows(const GemmTile& tile, const GemmBlock& block) {
   }
 }
 
+// Of a tile whose rows leave some out.
+void take_pieces(const GemmTile& tile, const GemmBlock& block, const float* b, GemmCall& call) {
+  const int64_t row = call.row - block.call.row;
+  const GemmPieces pieces = pieces_of(block.inside, row, call.rows, block.call.lines);
+  call.lines = pieces.count;
+  call.a_places = block.call.a_places + pieces.first * call.a_line + row;
+  call.b = b + pieces.first * call.k * panel_floats(tile);
+}
+
 // Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
 // the rows of A pass by from L2.
 void multiply(const GemmTile& tile, const GemmBlock& block) {
@@ -285,14 +301,14 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   // of them, they bring the first bytes.
   constexpr int64_t kLine = 64;
   const int64_t calls = heights.tiles * ceil_div(block.columns, wide * tile.columns);
-  const int64_t prefetches =
-      std::max<int64_t>(1, call.lines * (call.k / 4) * tile.prefetches[heights.low]);
+  const int64_t prefetches = std::max<int64_t>(1, call.k / 4 * tile.prefetches[heights.low]);
   const int64_t bytes = block.prefetch_bytes + block.prefetch_then_bytes;
-  call.prefetch_step = std::min(kLine, ceil_div(bytes, calls * prefetches));
+  call.prefetch_step = std::min(kLine, ceil_div(bytes, calls * call.lines * prefetches));
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const float* next = block.prefetch != nullptr ? block.prefetch : call.c;
   Ahead ahead{reinterpret_cast<const char*>(next), block.prefetch_bytes,
-              call.prefetch_step * prefetches, reinterpret_cast<const char*>(block.prefetch_then)};
+              call.lines * call.prefetch_step * prefetches,
+              reinterpret_cast<const char*>(block.prefetch_then)};
   for (int64_t at = 0; at < block.columns; at += step) {
     column.put(call);
     call.a = block.call.a;
@@ -302,6 +318,10 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     const bool far = block.a_is_far && at == 0;
     for (int64_t t = 0, count = 0; t < heights.tiles; t += count) {
       call.rows = heights.of(t);
+      if (block.inside.rows > 0) {
+        take_pieces(tile, block, column.b, call);
+        ahead.each = call.lines * call.prefetch_step * prefetches;
+      }
       if (far && t == 0 && tile.once) {
         prefetch_rows(call.a, call.a_stride, call.rows, call.k);
       }

@@ -54,6 +54,18 @@ constexpr bool knows_columns(Isa isa) { return isa == Isa::avx2; }
 // Whether a tile has kernels for rows that lie anywhere.
 bool takes_scattered(const GemmTile& tile, Isa isa, int64_t columns);
 
+// Where A comes in lines: the pieces of rows [i * rows, (i + 1) * rows) that are not all zeros are
+// [first - i * step, end - i * step), as far as there are such; the others are not multiplied.
+// No rows: none is left out.
+struct GemmInside {
+  int64_t rows = 0, first = 0, end = 0, step = 0;
+};
+// The pieces that rows [row, row + rows) of a block need, one at least; `lines` in all.
+struct GemmPieces {
+  int64_t first, count;
+};
+GemmPieces pieces_of(const GemmInside& inside, int64_t row, int64_t rows, int64_t lines);
+
 // C [rows, columns] = A [rows, k] x B, where B is packed in panels of [k][tile columns].
 struct GemmBlock {
   GemmCall call;             // the first row and column; mask and prefetch are filled in here
@@ -68,6 +80,7 @@ struct GemmBlock {
   // A was written by another core a moment ago: its rows are asked for one tile ahead, since lines
   // that come from a neighbour's L2 one after the other would keep the kernel waiting.
   bool a_is_far = false;
+  GemmInside inside;  // of scattered rows
   // C is in the cache: panels are taken one by one, each with all rows, however short they are.
   bool c_is_near = false;
 };
