@@ -207,22 +207,51 @@ int64_t least_blocks(int64_t gates, int64_t panel) {
   return blocks;
 }
 
-// Multiply-adds that are worth a job with its barrier; those of a tile of one.
-constexpr int64_t kWorthJob = 48 << 10, kWorthTile = 32 << 10;
+// Multiply-adds of a step that are worth a job with its barrier, and a tile of one. A sample alone
+// waits for its weights as long as two take.
+constexpr int64_t kWorthJob = 64 << 10, kWorthTile = 32 << 10;
+constexpr int64_t kFewRows = 4;
 
-// Weights that stay in a core's L2 beside all else.
-bool weights_stay(int64_t floats) {
-  return floats * int64_t{sizeof(float)} <= this_device().l2_bytes / 4;
+// Samples of a tile that walks the whole sequence: few tiles for few samples, else full heights.
+int64_t rows_of_walk(const RecurrentArgs& args) {
+  constexpr int64_t kTiles = 4;
+  const int64_t rows = ceil_div(args.batch, ceil_div(kTiles, args.sides));
+  return std::clamp<int64_t>(rows, std::min<int64_t>(kFewRows, args.plan.tile.rows),
+                             args.plan.tile.rows);
 }
 
-// Whether tiles walk the whole sequence: each with some samples of a side.
-bool walks_whole(const RecurrentArgs& args, const RecurrentSizes& sizes, int64_t enough_rows) {
+// Whether tiles walk the whole sequence, each with some samples of a side: where a step is hardly
+// worth a barrier, or where there are many samples and the weights stay in the L2 of each core.
+bool walks_whole(const RecurrentArgs& args, const RecurrentSizes& sizes) {
   constexpr int64_t kEnoughTiles = 8;
-  const int64_t weights = args.hidden * sizes.side_columns();
   if (args.steps <= 1) return args.steps == 0;
-  const int64_t tiles = args.sides * ceil_div(args.batch, enough_rows);
-  if (tiles >= kEnoughTiles && weights_stay(weights)) return true;
-  return args.sides * args.batch * weights < kWorthJob;
+  const int64_t weights = args.hidden * sizes.side_columns();
+  const int64_t rows = rows_of_walk(args);
+  const bool stay = weights * int64_t{sizeof(float)} <= this_device().l2_bytes / 4;
+  if (stay && args.sides * ceil_div(args.batch, rows) >= kEnoughTiles) return true;
+  return weights * std::clamp<int64_t>(args.batch, 2, rows) < kWorthJob;
+}
+
+// Few samples wait for weights, which come fastest as one stream.
+jit::Stream stream_of(const RecurrentArgs& args) {
+  return args.batch <= kFewRows ? jit::Stream::alone : jit::Stream::none;
+}
+
+void cut(const RecurrentSizes& sizes, bool whole, RecurrentArgs& args) {
+  RecurrentArgs::Plan& plan = args.plan;
+  plan.group_rows = 2 * int64_t{plan.tile.rows};
+  plan.tile_rows = whole ? rows_of_walk(args) : std::max<int64_t>(args.batch, 1);
+  plan.row_tiles = ceil_div(args.batch, plan.tile_rows);
+  for (int phase = 0; phase < sizes.form.phases; ++phase) {
+    const int64_t columns = sizes.form.gates[phase] * kRecurrentUnits;
+    const int64_t least = least_blocks(sizes.form.gates[phase], plan.tile.columns);
+    const int64_t work = std::max<int64_t>(1, args.batch * args.hidden * columns);
+    plan.tile_blocks[phase] = round_up(std::max<int64_t>(kWorthTile / work, 1), least);
+    plan.group_blocks[phase] = std::max(least, kGroupColumns / columns / least * least);
+    const int64_t pitch = plan.group_blocks[phase] * columns + kRecurrentUnits;
+    plan.scratch_bytes =
+        std::max(plan.scratch_bytes, plan.group_rows * pitch * int64_t{sizeof(float)});
+  }
 }
 
 }  // namespace
@@ -232,33 +261,19 @@ std::vector<Job> plan_recurrent(const MatmulRow& row, RecurrentArgs& args) {
     throw InternalError("recurrent weights of ", args.hidden, " units for ", row.name);
   }
   const RecurrentSizes sizes(args.kind, args.hidden);
-  const RecurrentForm& form = sizes.form;
   RecurrentArgs::Plan& plan = args.plan;
-  plan.tile = tile_of(row);
+  plan.tile = tile_of(row, stream_of(args));
   const Cells cells = cells_of(row.isa);
-  plan.group_rows = 2 * int64_t{plan.tile.rows};
-  const bool whole = walks_whole(args, sizes, plan.tile.rows);
-  plan.tile_rows = whole ? plan.tile.rows : args.batch;
-  plan.row_tiles = ceil_div(args.batch, std::max<int64_t>(plan.tile_rows, 1));
-  plan.moments.clear();
-  for (int phase = 0; phase < form.phases; ++phase) {
+  for (int phase = 0; phase < sizes.form.phases; ++phase) {
     plan.cells[phase] = cell_of(cells, args.kind, phase);
-    const int64_t least = least_blocks(form.gates[phase], plan.tile.columns);
-    const int64_t columns = form.gates[phase] * kRecurrentUnits;
-    const int64_t worth = kWorthTile / std::max<int64_t>(1, args.batch * args.hidden * columns);
-    plan.group_blocks[phase] = std::max(least, kGroupColumns / columns / least * least);
-    plan.tile_blocks[phase] = round_up(std::max<int64_t>(worth, 1), least);
-    const int64_t pitch = (plan.group_blocks[phase] * columns) + kRecurrentUnits;
-    plan.scratch_bytes =
-        std::max(plan.scratch_bytes, plan.group_rows * pitch * static_cast<int64_t>(sizeof(float)));
   }
-  if (whole) {
-    plan.moments.push_back({&args, RecurrentMoment::kAllSteps, 0});
-  } else {
-    plan.moments.reserve(static_cast<size_t>(args.steps * form.phases));
-    for (int64_t step = 0; step < args.steps; ++step) {
-      for (int phase = 0; phase < form.phases; ++phase)
-        plan.moments.push_back({&args, step, phase});
+  const bool whole = walks_whole(args, sizes);
+  cut(sizes, whole, args);
+  plan.moments.clear();
+  if (whole) plan.moments.push_back({&args, RecurrentMoment::kAllSteps, 0});
+  for (int64_t step = 0; !whole && step < args.steps; ++step) {
+    for (int phase = 0; phase < sizes.form.phases; ++phase) {
+      plan.moments.push_back({&args, step, phase});
     }
   }
   std::vector<Job> jobs;
