@@ -130,6 +130,51 @@ Matrix zeros(Shape shape) {
   return {std::move(tensor), data};
 }
 
+// What becomes of the axes of the states behind the layer.
+struct AxesRead {
+  ValueId value;
+  std::vector<std::vector<int64_t>> groups;  // those that each axis of the value is made of
+
+  // Through the next Transpose or view; false: somebody else reads it.
+  bool go_on(const Graph& g) {
+    for (const NodeId reader : g.value(value).readers) {
+      const Node& n = g.node(reader);
+      if (n.is("Transpose") ? turn(n) : g.uses(value) == 1 && n.is("planck.View") && join(g, n)) {
+        value = n.outputs[0];
+        return true;
+      }
+    }
+    return false;
+  }
+
+ private:
+  bool turn(const Node& n) {
+    const std::vector<int64_t>& perm = n.as<ops::Transpose>().perm;
+    if (perm.size() != groups.size()) return false;
+    std::vector<std::vector<int64_t>> turned;
+    for (const int64_t axis : perm) turned.push_back(groups[static_cast<size_t>(axis)]);
+    groups = std::move(turned);
+    return true;
+  }
+  // [a, b, c, d] to [a, b, c * d], or to what is left without the one direction.
+  bool join(const Graph& g, const Node& n) {
+    const std::vector<Dim>&from = g.value(value).type().dims,
+          &to = g.value(n.outputs[0]).type().dims;
+    if (from.size() != 4 || to.size() != 3) return false;
+    const auto side = std::ranges::find(groups, std::vector<int64_t>{1}) - groups.begin();
+    std::vector<Dim> without = from;
+    without.erase(without.begin() + side);
+    if (from[static_cast<size_t>(side)] == Dim(1) && to == without) {
+      groups.erase(groups.begin() + side);
+      return true;
+    }
+    if (to[0] != from[0] || to[1] != from[1]) return false;
+    groups[2].insert(groups[2].end(), groups[3].begin(), groups[3].end());
+    groups.pop_back();
+    return true;
+  }
+};
+
 class RecurrentLowering {
  public:
   RecurrentLowering(Lowering& l, const Node& n, const Layer& layer)
@@ -152,12 +197,10 @@ class RecurrentLowering {
               .kernel = kernel,
               .nodes = {},
               .rejected = choice.rejected};
-    step.inputs = {project_input(),
-                   l_.make_constant(packed(name_of(kR), state_weights(), kernel)),
-                   more(),
-                   state(kH),
-                   state(kC),
-                   n_.input(kLengths) == kAbsent ? -1 : l_.dense(l_.value(n_.input(kLengths)))};
+    const int32_t sums = project_input();
+    const int32_t weights = l_.make_constant(packed(name_of(kR), state_weights(), kernel));
+    const int32_t h = state(kH, step.nodes), c = state(kC, step.nodes);
+    step.inputs = {sums, weights, more(), h, c, lengths()};
     const std::vector<Dim>& x = l_.graph.value(n_.inputs[kX]).type().dims;
     const Dim& batch = x[layer_.batch_first ? 0 : 1];
     step.outputs = {states_of_all_steps(), last(1), last(2),
@@ -263,11 +306,25 @@ class RecurrentLowering {
   }
 
   // --- states, as [sides, batch, hidden] ---
-  int32_t state(size_t i) {
-    if (n_.input(i) == kAbsent) return -1;
+  // Whether the state begins with zeros, as exporters spell it; their nodes go to `origin`.
+  bool begins_with_zeros(size_t i, Origin& origin) {
+    const Node* from = l_.graph.producer(n_.inputs[i]);
+    if (from != nullptr && !from->is("planck.Fill") && !from->is("planck.Broadcast")) return false;
+    const PlanValue& v = l_.at(l_.unbroadcast(n_.inputs[i], origin));
+    const PlanBuffer& buffer = l_.plan.buffers[static_cast<size_t>(v.buffer)];
+    if (buffer.kind != BufferKind::constant) return false;
+    const Tensor& t = l_.plan.constants[static_cast<size_t>(buffer.index)].tensor;
+    const std::span numbers(t.as<float>(), static_cast<size_t>(t.count()));
+    return std::ranges::all_of(numbers, [](float x) { return x == 0; });
+  }
+  int32_t state(size_t i, Origin& origin) {
+    if (n_.input(i) == kAbsent || begins_with_zeros(i, origin)) return -1;
     int32_t v = l_.value(n_.inputs[i]);
     if (l_.at(v).strides.back() != Dim(1)) v = l_.dense(v);
     return layer_.batch_first ? l_.permuted(v, {1, 0, 2}) : v;
+  }
+  int32_t lengths() {
+    return n_.input(kLengths) == kAbsent ? -1 : l_.dense(l_.value(n_.input(kLengths)));
   }
   int32_t last(size_t i) {
     if (!is_read(i)) return -1;
@@ -275,18 +332,18 @@ class RecurrentLowering {
     return layer_.batch_first ? l_.permuted(v, {1, 0, 2}) : v;
   }
 
-  // The order in memory of the states of all steps: that of the Transpose which reads them.
+  // The order in memory of the states of all steps: that in which the Transposes behind them read
+  // the axes, through views that join the directions to the units or leave their axis out.
   std::vector<int64_t> order_of_states() const {
     const std::vector<int64_t> plain = {0, 1, 2, 3};
-    const Value& y = l_.graph.value(n_.outputs[0]);
-    if (std::ranges::count(l_.graph.outputs, y.id) > 0) return plain;
-    for (const NodeId reader : y.readers) {
-      const Node& node = l_.graph.node(reader);
-      if (!node.is("Transpose")) continue;
-      const std::vector<int64_t>& perm = node.as<ops::Transpose>().perm;
-      if (perm.size() == plain.size() && perm.back() == 3) return perm;
+    AxesRead read{n_.outputs[0], {{0}, {1}, {2}, {3}}};
+    if (std::ranges::count(l_.graph.outputs, read.value) > 0) return plain;
+    while (read.go_on(l_.graph)) {
     }
-    return plain;
+    std::vector<int64_t> order;
+    for (const auto& axes : read.groups) order.insert(order.end(), axes.begin(), axes.end());
+    if (order.size() == 3) order.insert(order.end() - 1, 1);
+    return order.back() == 3 ? order : plain;
   }
   // Viewed as [steps, sides, batch, hidden].
   int32_t states_of_all_steps() {
