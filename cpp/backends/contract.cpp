@@ -340,6 +340,35 @@ class Contract {
     }
   }
 
+  void operator()(const RecurrentParams& p) const {
+    const RecurrentSizes sizes = p.sizes();
+    const BoundValue &x = in(0), &states = out(3);
+    f32(x), f32(states);
+    expect(x.rank() == 3 && unit_columns(x) && x.columns() == p.sides * sizes.side_columns(), x,
+           " is not what comes of the input of ", p.hidden, " units");
+    const int64_t steps = x.shape[0], batch = x.shape[1];
+    const Shape state{p.sides, batch, p.hidden};
+    if (has(2)) f32(in(2)), weights_of(2, p.sides * sizes.more_floats());
+    for (const size_t i : {size_t{3}, size_t{4}}) {
+      if (has(i)) state_of(in(i), state);
+    }
+    if (has(5)) {
+      expect(in(5).dtype == DType::s32 && in(5).shape == Shape{batch} && dense(in(5)), in(5),
+             " are no lengths of ", batch, " samples");
+    }
+    if (step_.outputs[0] >= 0) state_of(out(0), {steps, p.sides, batch, p.hidden});
+    for (const size_t i : {size_t{1}, size_t{2}}) {
+      if (step_.outputs[i] >= 0) state_of(out(i), state);
+    }
+    const Shape room{sizes.form.states, p.sides, batch, sizes.pitch()};
+    expect(states.shape == room && dense(states), states, " has no room for states of ",
+           shape_text(room));
+  }
+  void state_of(const BoundValue& v, const Shape& shape) const {
+    f32(v);
+    expect(v.shape == shape && unit_columns(v), v, " is no state of ", shape_text(shape));
+  }
+
   void operator()(const CopyParams&) const {
     const BoundValue &x = in(0), &y = out(0);
     expect(x.shape == y.shape, x, " and ", y, " differ");

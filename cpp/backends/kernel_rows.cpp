@@ -53,6 +53,7 @@ struct Isas {
     return isa_in(dynamic_quantize_rows(), name);
   }
   auto operator()(const EmbedParams&) const { return isa_in(embed_rows(), name); }
+  auto operator()(const RecurrentParams&) const { return isa_in(matmul_rows(), name); }
   auto operator()(const IntegerParams&) const { return isa_in(integer_rows(), name); }
   auto operator()(const IndexParams&) const { return isa_in(index_rows(), name); }
   auto operator()(const LaneParams&) const { return isa_in(lane_rows(), name); }

@@ -12,6 +12,7 @@
 #include "kernels/matmul/rows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
+#include "kernels/recurrent/rows.h"
 #include "plan/phases.h"
 #include "plan/view.h"
 
@@ -206,7 +207,7 @@ class Verifier {
     }
     for (size_t i = 0; i < s.outputs.size(); ++i) {
       const int32_t v = s.outputs[i];
-      if (v == -1 && reference) continue;
+      if (v == -1 && (reference || absent(s, i))) continue;
       expect(in_range(v, plan_.values), "it writes value ", v);
       const BufferKind kind = buffer_of(v).kind;
       expect(kind == BufferKind::arena || kind == BufferKind::output,
@@ -228,6 +229,10 @@ class Verifier {
     }
     if (const auto* conv = std::get_if<WinogradParams>(&s.params)) weight(s, conv->n, conv->k());
     if (std::holds_alternative<QDepthwiseParams>(s.params)) codes(s);
+    if (const auto* recurrent = std::get_if<RecurrentParams>(&s.params)) {
+      weight(s, recurrent->n(), recurrent->hidden);
+      expect(takes_recurrent(matmul_row(s.kernel)), "'", s.kernel, "' does not take its weights");
+    }
   }
 
   // bias and residual of a linear layer, the mask of attention, the residual of a norm
@@ -245,7 +250,12 @@ class Verifier {
                          std::holds_alternative<WinogradParams>(s.params);
     return (product && (i == 2 || i == 3)) ||
            (std::holds_alternative<AttentionParams>(s.params) && i == 3) ||
+           (std::holds_alternative<RecurrentParams>(s.params) && i >= 2) ||
            (std::holds_alternative<NormParams>(s.params) && (i == 1 || i == 3));
+  }
+  // Results of a recurrent layer; not the memory of its states.
+  static bool absent(const Step& s, size_t i) {
+    return std::holds_alternative<RecurrentParams>(s.params) && i < 3;
   }
 
   void weight(const Step& s, int64_t n, int64_t k) const {
@@ -398,6 +408,17 @@ class Verifier {
     expect(p.tables > 0 && p.tables <= kEmbedTables, "it has ", p.tables, " tables");
     const auto n = static_cast<int>(2 * p.tables);
     return {p.norm ? n + 1 : n, n + 2};
+  }
+  static StepArity check(const Step& s, const RecurrentParams& p) {
+    expect(p.hidden > 0 && p.hidden < kMostExtent, "it has ", p.hidden, " hidden units");
+    expect(p.sides == 1 || p.sides == 2, "it has ", p.sides, " directions");
+    const bool lstm = p.kind == RecurrentKind::lstm;
+    const auto given = [](const std::vector<int32_t>& ids, size_t i) {
+      return i < ids.size() && ids[i] != -1;
+    };
+    expect(lstm || (!given(s.inputs, 4) && !given(s.outputs, 2)), "it has a cell");
+    expect(!given(s.inputs, 2) || p.sizes().form.more > 0, "it reads what its kind does not");
+    return {6, 6, 4, 4};
   }
   StepArity check(const Step& s, const CopyParams&) const {
     expect(s.inputs.size() == 1 && s.outputs.size() == 1 && in_range(s.inputs[0], plan_.values) &&

@@ -66,6 +66,7 @@ class Reselect {
     take(choose_by_isa(dynamic_quantize_rows(), forced()));
   }
   void operator()(const EmbedParams&) { take(choose_by_isa(embed_rows(), forced())); }
+  void operator()(const RecurrentParams& p) { product(select_recurrent(p, forced())); }
   void operator()(const IntegerParams&) { take(choose_by_isa(integer_rows(), forced())); }
   void operator()(const IndexParams&) { take(choose_by_isa(index_rows(), forced())); }
   void operator()(const LaneParams&) { take(choose_by_isa(lane_rows(), forced())); }

@@ -84,6 +84,9 @@ constexpr LowerRow kLower[] = {
     {"Pad", lower_pad},
     {"Tile", lower_tile},
     {"DepthToSpace", lower_depth},
+    {"LSTM", lower_recurrent},
+    {"GRU", lower_recurrent},
+    {"RNN", lower_recurrent},
     {"SpaceToDepth", lower_depth},
 };
 

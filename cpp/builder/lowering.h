@@ -221,6 +221,7 @@ std::string lower_pad(Lowering& l, const Node& n);
 std::string lower_counted_view(Lowering& l, const Node& n);
 std::string lower_tile(Lowering& l, const Node& n);
 std::string lower_depth(Lowering& l, const Node& n);
+std::string lower_recurrent(Lowering& l, const Node& n);
 // One value reduced over axes (sorted); also what global pools are.
 std::string reduce_step(Lowering& l, const Node& n, ReduceKind kind,
                         const std::vector<int64_t>& axes);

@@ -5,6 +5,7 @@
 
 #include "backends/kernel_rows.h"
 #include "kernels/qwinograd/rows.h"
+#include "kernels/recurrent/rows.h"
 
 namespace planck {
 
@@ -75,6 +76,17 @@ Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const
       qmatmul_rows(), forced,
       [&](const QmatmulRow& r) { return why_not(r, problem, this_device()); },
       [&](const QmatmulRow& r) { return prior_cycles(r, problem); });
+}
+
+Choice<MatmulRow> select_recurrent(const RecurrentParams& params, const std::string& forced) {
+  MatmulProblem problem = product_of(params.n(), params.hidden, true);
+  return choose<MatmulRow>(
+      matmul_rows(), forced,
+      [&](const MatmulRow& r) {
+        if (!takes_recurrent(r)) return std::string("its panels are no part of a gate");
+        return why_not(r, problem, this_device());
+      },
+      [&](const MatmulRow& r) { return prior_cycles(r, problem); });
 }
 
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced) {

@@ -87,6 +87,7 @@ Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string
 Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,
                                   const PlanValue& y, const std::string& forced,
                                   int64_t rows = kTypicalRows);
+Choice<MatmulRow> select_recurrent(const RecurrentParams& params, const std::string& forced);
 Choice<AttentionRow> select_attention(int64_t heads, const std::string& forced);
 
 }  // namespace planck

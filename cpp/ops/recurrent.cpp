@@ -1,5 +1,5 @@
 // RNN, GRU and LSTM by their formulas, step by step in double precision.
-// Goals: every attribute of ONNX. Non-goals: speed; no kernel computes them yet.
+// Goals: every attribute of ONNX. Non-goals: speed (builder/lower_recurrent.cpp has the kernels).
 #include "ops/recurrent.h"
 
 #include <algorithm>

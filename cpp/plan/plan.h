@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/recurrent.h"
 #include "base/resample.h"
 #include "base/tensor.h"
 #include "base/tile_program.h"
@@ -272,6 +273,23 @@ struct EmbedParams {  // t0, id0, t1, id1, ..., gain?, bias?
     visit("epsilon", s.epsilon);
   }
 };
+// Sums that come of the input [steps, batch, sides * side_columns] (base/recurrent.h), packed
+// weights of the state, more?, h?, c?, lengths? (s32: of each sample) -> y? [steps, sides, batch,
+// hidden], last h?, last c? [sides, batch, hidden], and memory for states.
+struct RecurrentParams {
+  static constexpr std::string_view kFamily = "recurrent";
+  RecurrentKind kind = RecurrentKind::lstm;
+  int64_t hidden = 0, sides = 1;
+  bool reverse = false;  // the first side; the second goes the other way
+  static void fields(auto& s, auto& visit) {
+    visit("kind", s.kind);
+    visit("hidden", s.hidden);
+    visit("sides", s.sides);
+    visit("reverse", s.reverse);
+  }
+  RecurrentSizes sizes() const { return {kind, hidden}; }
+  int64_t n() const { return sides * sizes().side_weights(); }
+};
 struct CopyParams {  // x -> y of the same shape: strided, perhaps another dtype
   static constexpr std::string_view kFamily = "copy";
   static void fields(auto&, auto&) {}
@@ -351,8 +369,8 @@ using StepParams =
     std::variant<LinearParams, ConvParams, QProductParams, QDepthwiseParams, WinogradParams,
                  ChannelwiseParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
                  EltwiseParams, LutParams, BytePoolParams, DynamicQuantizeParams, IntegerParams,
-                 EmbedParams, CopyParams, IndexParams, ReduceParams, LaneParams, RangeParams,
-                 ResampleParams, ReferenceParams>;
+                 EmbedParams, RecurrentParams, CopyParams, IndexParams, ReduceParams, LaneParams,
+                 RangeParams, ResampleParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

@@ -189,6 +189,63 @@ TEST(Verify, PartsOfConvolutions) {
   refused([](Step& s, ConvParams&) { s.inputs[5] = 99; }, "it reads value 99");
 }
 
+// An LSTM of 5 units, 2 steps of 3 samples, both directions.
+Plan walks() {
+  Plan plan;
+  const RecurrentParams params{.kind = RecurrentKind::lstm, .hidden = 5, .sides = 2};
+  const RecurrentSizes sizes = params.sizes();
+  const int32_t x = add_value(plan, BufferKind::input, 0, DType::f32,
+                              {2, 3, params.sides * sizes.side_columns()});
+  const int32_t y = add_value(plan, BufferKind::output, 0, DType::f32, {2, 2, 3, 5});
+  plan.inputs = {{"x", DType::f32, plan.values[static_cast<size_t>(x)].shape, x}};
+  plan.outputs = {{"y", DType::f32, plan.values[static_cast<size_t>(y)].shape, y}};
+  const std::string kernel = "matmul_f32f32f32_1x16x1_portable";
+  const std::vector<float> weights(static_cast<size_t>(5 * params.n()), 0.5F);
+  const int32_t w = add_constant(plan, DType::f32, {5 * params.n()});
+  plan.constants[0] = packed("w", Tensor::of<float>(DType::f32, {5, params.n()}, weights), kernel);
+  const int32_t states =
+      add_value(plan, BufferKind::arena, 0, DType::f32, {3, 2, 3, sizes.pitch()});
+  plan.steps = {{.op = "LSTM",
+                 .params = params,
+                 .inputs = {x, w, -1, -1, -1, -1},
+                 .outputs = {y, -1, -1, states},
+                 .kernel = kernel}};
+  return plan;
+}
+
+TEST(Verify, RecurrentLayers) {
+  const Plan good = walks();
+  verify_plan(good);
+  const auto refused = [&](const auto& change, const std::string& why) {
+    Plan plan = good;
+    change(plan.steps[0], std::get<RecurrentParams>(plan.steps[0].params));
+    expect_refused(plan, why);
+  };
+  refused([](Step&, RecurrentParams& p) { p.hidden = 0; }, "it has 0 hidden units");
+  refused([](Step&, RecurrentParams& p) { p.hidden = int64_t{1} << 40; }, "hidden units");
+  refused([](Step&, RecurrentParams& p) { p.hidden = 6; }, "packed for another");
+  refused([](Step&, RecurrentParams& p) { p.sides = 3; }, "it has 3 directions");
+  refused([](Step&, RecurrentParams& p) { p.sides = 1; }, "packed for another");
+  refused([](Step&, RecurrentParams& p) { p.kind = RecurrentKind::gru; }, "packed for another");
+  refused([](Step& s, RecurrentParams& p) { p.kind = RecurrentKind::gru, s.inputs[4] = 0; },
+          "it has a cell");
+  refused([](Step& s, RecurrentParams& p) { p.kind = RecurrentKind::gru, s.inputs[2] = 0; },
+          "what its kind does not");
+  refused([](Step& s, RecurrentParams&) { s.inputs.pop_back(); }, "inputs");
+  refused([](Step& s, RecurrentParams&) { s.inputs[1] = s.inputs[0]; }, "no constant");
+  refused([](Step& s, RecurrentParams&) { s.inputs[5] = 99; }, "value 99");
+  refused([](Step& s, RecurrentParams&) { s.outputs.pop_back(); }, "outputs");
+  refused([](Step& s, RecurrentParams&) { s.outputs[3] = -1; }, "value -1");
+  refused([](Step& s, RecurrentParams&) { s.kernel = "matmul_f32f32f32_8x8x1_avx2"; },
+          "packed for another");
+  Plan plan = good;  // lanes of rows, which its columns would fill one by one
+  plan.steps[0].kernel = "matmul_f32f32f32_8x8x1_avx2";
+  const int64_t n = std::get<RecurrentParams>(plan.steps[0].params).n();
+  plan.constants[0] = packed("w", unpacked(good.constants[0]), plan.steps[0].kernel);
+  EXPECT_EQ(plan.constants[0].packing.n, n);
+  expect_refused(plan, "does not take its weights");
+}
+
 TEST(Verify, DepthwiseConvolutionsOfBytes) {
   const Plan good = convolves();
   verify_plan(good);

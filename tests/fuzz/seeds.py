@@ -311,6 +311,31 @@ def scales() -> onnx.ModelProto:
     return m.proto([port("x", F32, ["N", 3, 8, 8])], [port(y, F32, None)])
 
 
+def recurrent() -> onnx.ModelProto:
+    """Layers that walk through time: both directions, peepholes, lengths, states given and read."""
+    m = Model()
+    bias, peepholes = m.weight(2, 24), m.weight(2, 9)
+    y = m.node(
+        "LSTM", "x", m.weight(2, 12, 4), m.weight(2, 12, 3), bias, "lengths", "h", "h", peepholes,
+        outputs=3, hidden_size=3, direction="bidirectional",
+    )  # fmt: skip
+    cells = m.nodes[-1].output[2]
+    wide = m.node("Reshape", m.node("Transpose", y, perm=[0, 2, 1, 3]), m.tensor([0, 0, 6]))
+    y = m.node("GRU", wide, m.weight(1, 9, 6), m.weight(1, 9, 3), m.weight(1, 18), hidden_size=3)
+    y = m.node("Squeeze", y, m.tensor([1]))
+    linear = {"linear_before_reset": 1, "direction": "reverse"}
+    m.node("GRU", y, m.weight(1, 9, 3), m.weight(1, 9, 3), outputs=2, hidden_size=3, **linear)
+    state = m.nodes[-1].output[1]
+    m.node("RNN", y, m.weight(1, 3, 3), m.weight(1, 3, 3), "", "lengths", outputs=2, hidden_size=3)
+    y = m.node("Concat", state, m.nodes[-1].output[1], cells, axis=0)
+    inputs = [
+        port("x", F32, ["T", "N", 4]),
+        port("lengths", TensorProto.INT32, ["N"]),
+        port("h", F32, [2, "N", 3]),
+    ]
+    return m.proto(inputs, [port(y, F32, None)])
+
+
 def external(folder: Path) -> onnx.ModelProto:
     """Two weights in a file beside the model, with ranges and a checksum."""
     m = Model()
@@ -343,6 +368,7 @@ def main() -> None:
         calls,
         control,
         late,
+        recurrent,
         scales,
     )
     for make in models:

@@ -11,6 +11,7 @@
 #include "kernels/matmul/rows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
+#include "kernels/recurrent/rows.h"
 #include "kernels/simd/collapse.h"
 #include "kernels/winograd/rows.h"
 #include "plan/view.h"
@@ -381,6 +382,56 @@ BoundStep bind(const BindContext& c, const Step& step, const WinogradParams& par
   bound.scratch_bytes = scratch_bytes(args);
   bound.flops =
       2.0 * 9 * static_cast<double>(out.rows() * params.n) * static_cast<double>(params.channels);
+  return bound;
+}
+
+namespace {
+
+// A state [sides, batch, hidden], where there is one.
+auto state_args(const BindContext& c, int32_t v, auto state) {
+  if (v < 0) return state;
+  state.side = c.at(v).strides[0];
+  state.row = c.at(v).strides[1];
+  return state;
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const RecurrentParams& params) {
+  BoundStep bound;
+  const BoundValue& x = c.at(step.inputs[0]);
+  RecurrentArgs& args = bound.make<RecurrentArgs>();
+  args.kind = params.kind;
+  args.hidden = params.hidden;
+  args.sides = params.sides;
+  args.reverse = params.reverse;
+  args.steps = x.shape[0];
+  args.batch = x.shape[1];
+  args.x_step = x.strides[0];
+  args.x_row = x.strides[1];
+  args.h = state_args(c, step.inputs[3], args.h);
+  args.c = state_args(c, step.inputs[4], args.c);
+  args.last_h = state_args(c, step.outputs[1], args.last_h);
+  args.last_c = state_args(c, step.outputs[2], args.last_c);
+  if (step.outputs[0] >= 0) {
+    const std::vector<int64_t>& y = c.at(step.outputs[0]).strides;
+    args.y = {.first = nullptr, .side = y[1], .row = y[2], .step = y[0]};
+  }
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.w, step.inputs[1]);
+  bound.relocate(args.more, step.inputs[2]);
+  bound.relocate(args.h.first, step.inputs[3]);
+  bound.relocate(args.c.first, step.inputs[4]);
+  bound.relocate(args.lengths, step.inputs[5]);
+  bound.relocate(args.y.first, step.outputs[0]);
+  bound.relocate(args.last_h.first, step.outputs[1]);
+  bound.relocate(args.last_c.first, step.outputs[2]);
+  bound.relocate(args.states, step.outputs[3]);
+  bound.jobs = plan_recurrent(matmul_row(step.kernel), args);
+  bound.scratch_bytes = args.plan.scratch_bytes;
+  bound.flops = 2.0 * static_cast<double>(args.steps * args.batch * params.sides) *
+                static_cast<double>(params.hidden * params.hidden) *
+                params.sizes().form.all_gates();
   return bound;
 }
 

@@ -19,6 +19,7 @@ BoundStep bind(const BindContext& context, const Step& step, const LutParams& pa
 BoundStep bind(const BindContext& context, const Step& step, const BytePoolParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const DynamicQuantizeParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const EmbedParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const RecurrentParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const CopyParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReduceParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const IntegerParams& params);
