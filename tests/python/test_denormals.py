@@ -47,7 +47,7 @@ def product(k: int, n: int, weight: Any) -> bytes:
 
 # --- runs ----------------------------------------------------------------------------------------
 
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "result of a product": (PRODUCT, {"x": TINY, "w": 1e-10}, SUBNORMAL),
     "operand of a product": (PRODUCT, {"x": SUBNORMAL, "w": 1e10}, 1e-30),
     "operand of a sum": (SUM, {"x": SUBNORMAL, "w": 0}, SUBNORMAL),
@@ -108,10 +108,10 @@ def test_plans_of_one_process_do_not_disturb_each_other() -> None:
             found[caller].append(bool(plans[caller % 2].run(feeds)["y"].any()))
 
     callers = [threading.Thread(target=call, args=(caller,)) for caller in found]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
     for caller, any_left in found.items():
         assert any_left == [caller % 2 == 0] * 20
 
