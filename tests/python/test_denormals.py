@@ -87,6 +87,20 @@ def test_steps_by_their_reference(threads: int) -> None:
     assert not plans["flush"].run(feeds)["y"].any()
 
 
+def test_what_is_only_moved_keeps_its_bits() -> None:
+    x = np.array([[SUBNORMAL, 1, -SUBNORMAL], [0, 2e-38, 1e-45]], np.float32)
+    text = HEAD + "(float[m, n] x) => (float[n, m] y) { y = Transpose(x) }"
+    assert built(text, "flush").run({"x": x})["y"].tobytes() == x.T.tobytes()
+
+
+def test_subnormal_halves_are_normal_floats() -> None:
+    x = np.arange(1, 1024, dtype=np.uint16).view(np.float16)  # all below 2^-14
+    text = HEAD + "(float16[n] x) => (float16[n] y) { t = Mul(x, x) d = Div(t, x) y = Neg(d) }"
+    plans = [built(text, word) for word in ("compute", "flush")]
+    want, got = (plan.run({"x": x})["y"] for plan in plans)
+    assert want.any() and got.tobytes() == want.tobytes()
+
+
 def test_normal_numbers_have_the_same_bits() -> None:
     model = product(64, 96, 1e-3)
     feeds = {"x": np.random.default_rng(0).standard_normal((7, 64)).astype(np.float32)}
