@@ -18,6 +18,7 @@ else:  # the same module under its older name
 
 HERE = Path(__file__).resolve().parent
 COLD_KINDS = ("round", "run", "none")
+DENORMALS = ("compute", "flush")
 PEERS = "peers"  # the rival whose goal is written as a number alone
 Goals = dict[str, float]  # least ratio by rival
 
@@ -27,8 +28,9 @@ class Case:
     """One row of cases.toml: what is run, how, and the ratio that Planck has to reach.
 
     baseline: Planck in another form, measured beside it. reference: the engine whose outputs are
-    right; one that is not measured is run for them alone. calibrated: shape of the samples that an
-    int8 case is calibrated on, its own unless given.
+    right; one that is not measured is run for them alone. denormals: what the engines that are
+    measured do with subnormal numbers, each by its own option. calibrated: shape of the samples
+    that an int8 case is calibrated on, its own unless given.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Case:
     peers: tuple[str, ...] = ("onnxruntime", "openvino")
     baseline: str | None = None
     reference: str = "onnxruntime"
+    denormals: str = "compute"
     calibrated: tuple[int, ...] | None = None
     seed: int = 1
     goal: float | None = None
@@ -48,6 +51,8 @@ class Case:
     def __post_init__(self) -> None:
         if self.cold not in COLD_KINDS:
             raise ValueError(f"{self.id}: cold is {self.cold!r}, not one of {COLD_KINDS}")
+        if self.denormals not in DENORMALS:
+            raise ValueError(f"{self.id}: denormals is {self.denormals!r}, not one of {DENORMALS}")
         if self.runs < 1 or self.threads < 1 or not self.shape:
             raise ValueError(f"{self.id}: runs, threads and shape must not be empty or zero")
 

@@ -150,7 +150,9 @@ def prepare(case: Case) -> Problem:
     path = _cached_model(models, case)
     feeds = models.feeds(case.model, case.shape, case.seed, size=case.size)
     dims, outputs = _interface(path, {name: feed.shape for name, feed in feeds.items()})
-    problem = Problem(str(path), dict(feeds), outputs, dims, case.precision, case.threads)
+    problem = Problem(
+        str(path), dict(feeds), outputs, dims, case.precision, case.threads, case.denormals
+    )
     return _quantised(case, problem) if case.precision == "int8" else problem
 
 

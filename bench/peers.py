@@ -26,7 +26,9 @@ class Problem:
     """A model file with the feeds of one case; all that an engine needs to build and run.
 
     An int8 problem's `path` is the Q/DQ file; `forms` has the other files of the same model by name
-    ("float", "dynamic", "static"), `missing` the reasons why one could not be made.
+    ("float", "dynamic", "static"), `missing` the reasons why one could not be made. `denormals` is
+    "compute" or "flush": what engines do with subnormal numbers, but for ONNX Runtime without its
+    optimisations, which computes them.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Problem:
     dims: dict[str, int] = field(default_factory=dict)  # symbolic dimension -> its value here
     precision: str = "fp32"
     threads: int = 2
+    denormals: str = "compute"
     forms: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +75,11 @@ class Planck:
         if not hasattr(planck, "build"):
             raise RuntimeError("the planck package has no build()")
         self.version = str(getattr(planck, "__version__", "unknown"))
-        self.options = {"precision": problem.precision, "threads": problem.threads}
+        self.options = {
+            "precision": problem.precision,
+            "threads": problem.threads,
+            "denormals": problem.denormals,
+        }
         self._feeds = problem.feeds
         self._plan = planck.build(problem.path, **self.options)
 
@@ -99,11 +106,15 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         for name, value in problem.dims.items():
             options.add_free_dimension_override_by_name(name, value)
+        flush = optimized and problem.denormals == "flush"
+        if flush:  # holds in the first session of a process alone
+            options.add_session_config_entry("session.set_denormal_as_zero", "1")
         self.version = str(ort.__version__)
         self.options = {
             "intra_op_num_threads": problem.threads,
             "graph_optimization_level": "all" if optimized else "none",
             "allow_spinning": True,
+            "set_denormal_as_zero": flush,
             "dims": problem.dims,
         }
         self._feeds = problem.feeds
@@ -134,6 +145,8 @@ class OpenVino:
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[problem.precision],
         }
+        if problem.denormals == "flush":
+            self.options["CPU_DENORMALS_OPTIMIZATION"] = True
         compiled = core.compile_model(model, "CPU", self.options)
         self._feeds = problem.feeds
         self._request = compiled.create_infer_request()

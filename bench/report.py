@@ -296,9 +296,11 @@ def scaling(results: Sequence[CaseResult]) -> Table:
 
 
 def notes(results: Sequence[CaseResult]) -> list[str]:
-    """One line for each reading that is missing, wrong or disturbed."""
+    """One line for each reading that is missing, wrong or disturbed, or of flushed numbers."""
     lines = []
     for result in results:
+        if result.case.denormals == "flush":
+            lines.append(f"{result.case.id}: the engines take subnormal numbers as zeros")
         for name, engine in result.engines.items():
             where = f"{result.case.id}, {name}"
             if not engine.measured:
@@ -374,6 +376,7 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
         "shape": list(case.shape),
         "precision": case.precision,
         "threads": case.threads,
+        "denormals": case.denormals,
         "cold": case.cold,
         "runs": case.runs,
         "engines": {name: _engine_json(engine) for name, engine in result.engines.items()},

@@ -32,7 +32,7 @@ def measure(case: Case, runs: int, evict: bool) -> tuple[Any, list[list[Any]], l
     """The plan, the trace of each run, and seconds of ordinary runs between them."""
     problem = prepare(case)
     os.sched_setaffinity(0, environment.pick_cpus(case.threads))
-    plan = import_planck().build(problem.path, threads=case.threads)
+    plan = import_planck().build(problem.path, threads=case.threads, denormals=case.denormals)
     evictor = Evictor()
     traces, whole = [], []
     for turn in range(2 * runs + 6):

@@ -29,20 +29,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// All exceptions masked, round to nearest even, denormals computed.
-constexpr unsigned kDefaultFloatState = 0x1F80;
-
-class FloatState {
- public:
-  FloatState() : before_(_mm_getcsr()) { _mm_setcsr(kDefaultFloatState); }
-  ~FloatState() { _mm_setcsr(before_); }
-  FloatState(const FloatState&) = delete;
-  FloatState& operator=(const FloatState&) = delete;
-
- private:
-  unsigned before_;
-};
-
 struct Free {
   void operator()(std::byte* bytes) const { std::free(bytes); }
 };
@@ -86,8 +72,12 @@ struct Team::Impl {
 
   static constexpr int kMostParts = 16;  // each is a line to write for every step
 
-  explicit Impl(int count)
-      : others(std::min(count, kMostParts) - 1), workers(count), places(count), scratch(count) {
+  Impl(int count, Denormals numbers)
+      : denormals(numbers),
+        others(std::min(count, kMostParts) - 1),
+        workers(count),
+        places(count),
+        scratch(count) {
     for (int i = 0; i < count; ++i) workers[i] = {i, count, nullptr};
     spin = std::chrono::microseconds(std::max<int64_t>(0, knobs().spin_us));
     // A spinning thread without a core of its own robs the one that works.
@@ -97,6 +87,7 @@ struct Team::Impl {
   static constexpr std::chrono::microseconds kCrowdedSpin{5};
   static constexpr std::chrono::milliseconds kYieldAfter{1};
 
+  const Denormals denormals;
   Padded work;                 // number << 32 | tiles left, of part 0
   std::vector<Padded> others;  // the same of parts 1, 2, ...
   Padded undone;               // tiles of the step that have not ended
@@ -267,7 +258,7 @@ struct Team::Impl {
   }
 
   void thread_main(int index) {
-    _mm_setcsr(kDefaultFloatState);
+    FloatState::enter(denormals);
     places[index].starts();
     while (!stop.load(std::memory_order_relaxed)) {
       const uint32_t seen = number(work.value.load(std::memory_order_acquire));
@@ -301,9 +292,9 @@ struct Team::Impl {
   }
 };
 
-Team::Team(int workers, int64_t scratch_bytes) {
+Team::Team(int workers, int64_t scratch_bytes, Denormals denormals) {
   if (workers < 1) throw UsageError("a team needs at least one worker, not ", workers);
-  impl_ = std::make_unique<Impl>(workers);
+  impl_ = std::make_unique<Impl>(workers, denormals);
   reserve_scratch(scratch_bytes);
   for (int i = 1; i < workers; ++i) {
     impl_->threads.emplace_back([impl = impl_.get(), i] { impl->thread_main(i); });
@@ -334,7 +325,7 @@ void Team::reserve_scratch(int64_t bytes) {
 }
 
 void Team::run(std::span<const Job> steps, std::span<int64_t> ends, const Guard* guard) {
-  const FloatState state;
+  const FloatState state(impl_->denormals);
   for (const Job& job : steps) {
     if (job.tiles < 0 || job.tiles > UINT32_MAX) throw InternalError(job.tiles, " tiles in a step");
   }

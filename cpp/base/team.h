@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 
+#include "base/float_state.h"
 #include "base/guard.h"
 #include "base/job.h"
 
@@ -17,7 +18,7 @@ namespace planck {
 class Team {
  public:
   // workers counts the caller, so that Team(1) starts no thread and uses no atomics.
-  explicit Team(int workers, int64_t scratch_bytes = 0);
+  explicit Team(int workers, int64_t scratch_bytes = 0, Denormals denormals = Denormals::compute);
   ~Team();  // no run may be in progress
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -32,8 +33,8 @@ class Team {
 
   // Runs the steps in order; the tiles of one step in any order, on any worker. One run at a time:
   // a session sends its further callers to teams of their own. An exception thrown by a tile ends
-  // the run and is thrown here; the team stays usable. Tiles see the default floating-point state
-  // (nearest even, denormals computed); the caller's is restored.
+  // the run and is thrown here; the team stays usable. Tiles see the
+  // team's floating-point state, on every thread; the caller's is restored.
   // `ends` is empty, or takes when each step ended: nanoseconds from the start of the run.
   // A guard is checked before each tile, and is that of the thread while the tile runs.
   void run(std::span<const Job> steps, std::span<int64_t> ends = {}, const Guard* guard = nullptr);

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/device.h"
+#include "base/float_state.h"
 #include "builder/gather.h"
 #include "builder/lowering.h"
 #include "builder/observe.h"
@@ -103,6 +104,7 @@ class Stage {
   double done_ = 0;
   const Guard guard_;
   const GuardScope scope_;
+  const FloatState state_;  // a constant that is folded has the same bits in every host program
 };
 
 ImportOptions import_options(const BuildOptions& options) {

@@ -7,6 +7,7 @@
 #include "backends/kernel_rows.h"
 #include "backends/packing.h"
 #include "backends/verify.h"
+#include "base/float_state.h"
 #include "base/knobs.h"
 #include "builder/gather.h"
 #include "builder/select.h"
@@ -150,6 +151,7 @@ Plan loaded(const LoadOptions& options, const std::string& name, auto&& read) {
     guard_options.option = "load_timeout";
     const Guard guard(std::move(guard_options));
     const GuardScope scope(&guard);
+    const FloatState state;  // numbers that are read, or packed anew, have the bits of a build
     Plan plan = read_plan(read(), {options.verify, options.limits.plan_metadata_bytes});
     plan.report.model = name;
     fit(plan, options.repack);

@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "base/device.h"
+#include "base/float_state.h"
 #include "plan/archive.h"
 
 namespace planck {
@@ -277,6 +278,7 @@ class File {
 }  // namespace
 
 void write_plan(const Plan& plan, const ByteSink& sink) {
+  const FloatState state;  // numbers are converted, to the same bytes in every host program
   const std::vector<std::byte> metadata = write_archive(plan, places_of(plan));
   const std::span<const std::byte> graph = plan.source.graph;
   std::vector<Section> table = {section_of(kMetadata, kRequired, metadata)};

@@ -109,13 +109,13 @@ void find_bases(const Plan& plan, const Phases& phases, size_t phase, const Bind
   }
 }
 
-Context::Context(const Plan& plan, int threads, const Limits& limits)
+Context::Context(const Plan& plan, int threads, const Limits& limits, Denormals denormals)
     : plan_(plan),
       limits_(limits),
       by_reference_(std::ranges::any_of(
           plan.steps,
           [](const Step& s) { return std::holds_alternative<ReferenceParams>(s.params); })),
-      team_(threads),
+      team_(threads, 0, denormals),
       phases_(phases_of(plan)),
       arenas_(phases_.list.size()) {}
 

@@ -67,7 +67,8 @@ struct ContextStats {
 class Context {
  public:
   // `limits` outlive the context.
-  Context(const Plan& plan, int threads, const Limits& limits);
+  Context(const Plan& plan, int threads, const Limits& limits,
+          Denormals denormals = Denormals::compute);
 
   void run(std::span<const Feed> feeds, OutputSink& sink, const RunOptions& options);
   // The extents of the last run, those that it found out as well.

@@ -202,7 +202,8 @@ class Walk {
       : atlas_(atlas),
         g_(atlas.graph()),
         options_(options),
-        replay_(atlas.plan, inputs, options.threads > 0 ? options.threads : this_device().cores),
+        replay_(atlas.plan, inputs, options.threads > 0 ? options.threads : this_device().cores,
+                options.denormals),
         bindings_(replay_.bindings()) {
     if (g_.inputs.size() != inputs.size()) throw CorruptError("the source graph has other inputs");
     for (size_t i = 0; i < inputs.size(); ++i) {
@@ -391,6 +392,7 @@ class Walk {
     const bool all_held = std::ranges::all_of(
         n.outputs, [&](ValueId v) { return v == kAbsent || atlas_.held.contains(v); });
     if (all_held) return;
+    const FloatState state(options_.denormals);
     std::map<ValueId, Wide> wide;
     std::vector<const Wide*> in;
     for (const ValueId v : n.inputs) {
@@ -630,6 +632,7 @@ class Tap : public Walk {
 std::vector<TensorRow> compare_tensors(const Plan& plan, std::vector<Tensor> inputs,
                                        const ReferenceTensors* reference,
                                        const InspectOptions& options) {
+  const FloatState state;
   const Atlas atlas(plan);
   Comparison walk(atlas, std::move(inputs), reference, options);
   walk.run();
@@ -639,6 +642,7 @@ std::vector<TensorRow> compare_tensors(const Plan& plan, std::vector<Tensor> inp
 void tap_tensors(const Plan& plan, std::vector<Tensor> inputs,
                  const std::function<bool(const std::string&)>& wanted, const TapSink& sink,
                  const InspectOptions& options) {
+  const FloatState state;
   const Atlas atlas(plan);
   Tap(atlas, std::move(inputs), wanted, sink, options).run();
 }

@@ -44,6 +44,7 @@ struct TensorRow {
 struct InspectOptions {
   int threads = 0;
   bool isolated = true;
+  Denormals denormals = Denormals::compute;  // as the plan's runs have it; never in the reference
   // Called for each tensor that is done; false cancels. Fraction of the steps.
   std::function<bool(double)> progress;
 };

@@ -64,11 +64,11 @@ class Discarded : public OutputSink {
 
 // Where shapes depend on data, a whole run finds them out.
 Bindings extents_of(const Plan& plan, std::span<const Tensor> inputs, int threads,
-                    const Bindings& given) {
+                    Denormals denormals, const Bindings& given) {
   if (!phases_of(plan).late()) return given;
   Limits limits = current_limits();
   limits.max_arena_bytes = INT64_MAX;  // nor does the replay hold one
-  Context context(plan, threads, limits);
+  Context context(plan, threads, limits, denormals);
   Discarded outputs;
   context.run(feeds_of(plan, inputs), outputs, {});
   return context.extents();
@@ -76,13 +76,13 @@ Bindings extents_of(const Plan& plan, std::span<const Tensor> inputs, int thread
 
 }  // namespace
 
-Replay::Replay(const Plan& plan, std::vector<Tensor> inputs, int threads)
+Replay::Replay(const Plan& plan, std::vector<Tensor> inputs, int threads, Denormals denormals)
     : plan_(plan),
       inputs_(std::move(inputs)),
       given_(symbols_of(plan, inputs_)),
-      symbols_(extents_of(plan, inputs_, threads, given_)),
+      symbols_(extents_of(plan, inputs_, threads, denormals, given_)),
       binding_(make_binding(plan, symbols_, one_phase(plan))),
-      team_(threads, binding_->scratch_bytes) {
+      team_(threads, binding_->scratch_bytes, denormals) {
   arena_.reserve(binding_->memory.bytes);
   std::vector<const void*> given;
   std::vector<void*> results;

@@ -13,7 +13,7 @@ namespace planck {
 class Replay {
  public:
   // `inputs` in the plan's order; they stay alive as long as the replay.
-  Replay(const Plan& plan, std::vector<Tensor> inputs, int threads);
+  Replay(const Plan& plan, std::vector<Tensor> inputs, int threads, Denormals denormals);
 
   // What the inputs say; extents that depend on data are not among them.
   const Bindings& bindings() const { return given_; }

@@ -34,6 +34,7 @@ struct Session::Impl {
   std::shared_ptr<const Plan> plan;
   int threads;
   const Limits limits;
+  const Denormals denormals;
   std::mutex mutex;
   Context team;  // of the first caller
   bool team_taken = false;
@@ -44,7 +45,8 @@ struct Session::Impl {
       : plan(std::move(p)),
         threads(thread_count(options.threads)),
         limits(resolved(options.limits)),
-        team(*plan, threads, limits) {}
+        denormals(options.denormals),
+        team(*plan, threads, limits, denormals) {}
 
   Context& take() {
     const std::lock_guard lock(mutex);
@@ -53,7 +55,7 @@ struct Session::Impl {
       return team;
     }
     if (free_solo.empty()) {
-      all_solo.push_back(std::make_unique<Context>(*plan, 1, limits));
+      all_solo.push_back(std::make_unique<Context>(*plan, 1, limits, denormals));
       return *all_solo.back();
     }
     Context* context = free_solo.back();
@@ -82,6 +84,7 @@ void Session::run(std::span<const Feed> feeds, OutputSink& sink, const RunOption
     Context& context;
     ~Return() { impl.give_back(context); }
   } const give_back{*impl_, context};
+  const FloatState state;  // what is computed for new shapes is the same in every host program
   typed([&] { context.run(feeds, sink, options); });
 }
 
@@ -99,6 +102,7 @@ MemoryNeed Session::memory(std::span<const Feed> feeds) const {
 
 const Plan& Session::plan() const { return *impl_->plan; }
 int Session::threads() const { return impl_->threads; }
+Denormals Session::denormals() const { return impl_->denormals; }
 
 SessionStats Session::stats() const {
   const std::lock_guard lock(impl_->mutex);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/float_state.h"
 #include "base/guard.h"
 #include "plan/plan.h"
 
@@ -82,8 +83,9 @@ struct StepTime {
 using Trace = std::vector<StepTime>;  // in the order of the plan's steps
 
 struct SessionOptions {
-  int threads = 0;  // 0: PLANCK_THREADS, else affinity and cgroup quota
-  Limits limits;    // max_tensor_bytes, max_arena_bytes, run_timeout
+  int threads = 0;                           // 0: PLANCK_THREADS, else affinity and cgroup quota
+  Limits limits;                             // max_tensor_bytes, max_arena_bytes, run_timeout
+  Denormals denormals = Denormals::compute;  // in the steps of runs
 };
 
 struct RunOptions {
@@ -112,6 +114,7 @@ class Session {
 
   const Plan& plan() const;
   int threads() const;
+  Denormals denormals() const;
   SessionStats stats() const;
 
  private:

@@ -160,15 +160,15 @@ class Progress {
   std::exception_ptr raised_;
 };
 
-std::shared_ptr<PyPlan> built(const py::dict& given, int threads, const py::object& callback,
-                              auto&& build) {
+std::shared_ptr<PyPlan> built(const py::dict& given, int threads, bool flush,
+                              const py::object& callback, auto&& build) {
   const LogCall log_call(true);
   BuildOptions options = options_from(given);
   Progress progress(callback);
   options.progress = [&](std::string_view stage, double done) {
     return progress.go_on(stage, done);
   };
-  const SessionOptions session{threads, options.limits};
+  const SessionOptions session{threads, options.limits, denormals_of(flush)};
   return progress.run([&] { return make_py_plan(build(options), session); });
 }
 
@@ -254,20 +254,23 @@ py::tuple rows_of(const Activations& all) {
 void bind_build(py::module_& m) {
   m.def(
       "build_file",
-      [](const std::string& path, const py::dict& options, int threads,
-         const py::object& progress) {
-        return built(options, threads, progress,
+      [](const std::string& path, const py::dict& options, int threads, const py::object& progress,
+         bool flush) {
+        return built(options, threads, flush, progress,
                      [&](const BuildOptions& o) { return build_file(path, o); });
       },
-      py::arg("path"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none());
+      py::arg("path"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none(),
+      py::arg("flush") = false);
   m.def(
       "build_bytes",
-      [](const py::bytes& model, const py::dict& options, int threads, const py::object& progress) {
+      [](const py::bytes& model, const py::dict& options, int threads, const py::object& progress,
+         bool flush) {
         const auto bytes = std::as_bytes(std::span(std::string_view(model)));
-        return built(options, threads, progress,
+        return built(options, threads, flush, progress,
                      [&](const BuildOptions& o) { return build_bytes(bytes, o); });
       },
-      py::arg("model"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none());
+      py::arg("model"), py::arg("options"), py::arg("threads"), py::arg("progress") = py::none(),
+      py::arg("flush") = false);
   m.def(
       "graph_text",
       [](const std::string& path, const py::dict& given) {

@@ -30,9 +30,10 @@ std::vector<Tensor> inputs_from(const Plan& plan, const py::dict& feeds) {
   return inputs;
 }
 
-InspectOptions inspect_options(int threads, const py::object& progress) {
+InspectOptions inspect_options(const PyPlan& plan, int threads, const py::object& progress) {
   InspectOptions options;
   options.threads = threads;
+  options.denormals = plan.session().denormals();
   if (!progress.is_none()) {
     options.progress = [progress](double done) {
       const py::gil_scoped_acquire gil;
@@ -46,7 +47,7 @@ InspectOptions inspect_options(int threads, const py::object& progress) {
 py::list compare_py(const PyPlan& self, const py::dict& feeds, const py::object& reference,
                     bool isolated, int threads, const py::object& progress) {
   std::vector<Tensor> inputs = inputs_from(self.plan(), feeds);
-  InspectOptions options = inspect_options(threads, progress);
+  InspectOptions options = inspect_options(self, threads, progress);
   options.isolated = isolated;
   const ReferenceTensors fetch = [&](const std::string& name, Wide& tensor) {
     const py::gil_scoped_acquire gil;
@@ -80,7 +81,7 @@ py::dict tap_py(const PyPlan& self, const py::dict& feeds,
   std::function<bool(const std::string&)> wanted;
   if (names) wanted = [&](const std::string& name) { return names->contains(name); };
   py::dict out;
-  const InspectOptions options = inspect_options(threads, py::none());
+  const InspectOptions options = inspect_options(self, threads, py::none());
   {
     const py::gil_scoped_release release;
     tap_tensors(

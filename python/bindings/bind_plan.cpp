@@ -328,16 +328,17 @@ LoadOptions load_options(bool verify, const std::string& repack, const py::dict&
 }
 
 std::shared_ptr<PyPlan> load_file(const std::string& path, bool verify, const std::string& repack,
-                                  int threads, const py::dict& limits, std::string name) {
+                                  int threads, const py::dict& limits, bool flush,
+                                  std::string name) {
   const LogCall log_call(true);
   LoadOptions options = load_options(verify, repack, limits);
   options.name = std::move(name);
   const py::gil_scoped_release release;
-  return make_py_plan(load_plan(path, options), {threads, options.limits});
+  return make_py_plan(load_plan(path, options), {threads, options.limits, denormals_of(flush)});
 }
 
 std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std::string& repack,
-                                   int threads, const py::dict& limits) {
+                                   int threads, const py::dict& limits, bool flush) {
   const LogCall log_call(true);
   const LoadOptions options = load_options(verify, repack, limits);
   const std::string_view view = plan;
@@ -348,14 +349,14 @@ std::shared_ptr<PyPlan> load_bytes(const py::bytes& plan, bool verify, const std
   std::ranges::copy(std::as_bytes(std::span(view)), to);
   return make_py_plan(
       load_plan(Bytes{{to, view.size()}, std::make_shared<const Tensor>(copy)}, options),
-      {threads, options.limits});
+      {threads, options.limits, denormals_of(flush)});
 }
 
 void bind_loading(py::module_& m) {
   m.def("load_file", load_file, py::arg("path"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"), py::arg("name") = "");
+        py::arg("threads"), py::arg("limits"), py::arg("flush"), py::arg("name") = "");
   m.def("load_bytes", load_bytes, py::arg("plan"), py::arg("verify"), py::arg("repack"),
-        py::arg("threads"), py::arg("limits"));
+        py::arg("threads"), py::arg("limits"), py::arg("flush"));
   m.def("rehash_plan", [](const py::bytes& plan) {  // for tests that change plans
     std::string copy = plan;
     rehash_plan(std::as_writable_bytes(std::span(copy)));
@@ -403,7 +404,10 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("constant_bytes",
                              [](const PyPlan& self) { return self.plan().constant_bytes(); })
       .def_property_readonly("isa", [](const PyPlan& self) { return self.plan().isa; })
-      .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); });
+      .def_property_readonly("threads", [](PyPlan& self) { return self.session().threads(); })
+      .def_property_readonly("flushes", [](const PyPlan& self) {
+        return self.session().denormals() == Denormals::flush;
+      });
   bind_loading(m);
 }
 

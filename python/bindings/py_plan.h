@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 
+#include "base/float_state.h"
 #include "output_memory.h"
 #include "plan/plan.h"
 #include "runtime/session.h"
@@ -22,6 +23,8 @@ class PyPlan {
   std::shared_ptr<OutputMemory> output_memory_;
   std::unique_ptr<Session> session_;
 };
+
+inline Denormals denormals_of(bool flush) { return flush ? Denormals::flush : Denormals::compute; }
 
 std::shared_ptr<PyPlan> make_py_plan(Plan plan, const SessionOptions& options);
 

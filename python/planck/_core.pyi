@@ -93,12 +93,20 @@ class Plan:
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def flushes(self) -> bool: ...
 
 def load_file(
-    path: str, verify: bool, repack: str, threads: int, limits: dict[str, Any], name: str = ""
+    path: str,
+    verify: bool,
+    repack: str,
+    threads: int,
+    limits: dict[str, Any],
+    flush: bool,
+    name: str = "",
 ) -> Plan: ...
 def load_bytes(
-    plan: bytes, verify: bool, repack: str, threads: int, limits: dict[str, Any]
+    plan: bytes, verify: bool, repack: str, threads: int, limits: dict[str, Any], flush: bool
 ) -> Plan: ...
 def compare_tensors(
     plan: Plan,
@@ -118,12 +126,14 @@ def build_file(
     options: dict[str, Any],
     threads: int,
     progress: Callable[[str, float], bool] | None = None,
+    flush: bool = False,
 ) -> Plan: ...
 def build_bytes(
     model: bytes,
     options: dict[str, Any],
     threads: int,
     progress: Callable[[str, float], bool] | None = None,
+    flush: bool = False,
 ) -> Plan: ...
 def activations(
     model: str | bytes, options: dict[str, Any]

@@ -69,6 +69,18 @@ def thread_count(threads: Any) -> int:
     return count
 
 
+DENORMALS = ("compute", "flush")
+
+
+def flushes(denormals: Any) -> bool:
+    """Whether the word for what becomes of subnormal numbers is "flush"."""
+    if not isinstance(denormals, str) or denormals not in DENORMALS:
+        error = wrong(f"denormals is {denormals!r}; expected 'compute' or 'flush'")
+        error.expected, error.got = ", ".join(DENORMALS), str(denormals)
+        raise error
+    return denormals == "flush"
+
+
 def by_name(option: str, given: Any, values: str) -> dict[Any, Any]:
     """A dictionary of `values` by name; empty for None."""
     if given is None:

@@ -36,7 +36,7 @@ __all__ = [
 Array = NDArray[Any]
 
 # What `prepare` hands on to `planck.build`, and what the suite passes that changes nothing here.
-_OPTIONS = ("threads", "fallback", "precision", "limits", "external_data_dir")
+_OPTIONS = ("threads", "denormals", "fallback", "precision", "limits", "external_data_dir")
 _IGNORED = ("rtol", "atol")
 
 
@@ -86,8 +86,8 @@ class PlanckBackend:
     def prepare(cls, model: Any, device: str = "CPU", **options: Any) -> PlanckRep:
         """Builds a model: a ModelProto, the bytes of one, or the path of a file.
 
-        device: "CPU" (or "CPU:0"). options: threads, fallback, precision, limits and
-        external_data_dir, as for `planck.build`; rtol and atol are ignored.
+        device: "CPU" (or "CPU:0"). options: threads, denormals, fallback, precision,
+        limits and external_data_dir, as for `planck.build`; rtol and atol are ignored.
         Errors: those of `planck.build`; UsageError for any other option.
         """
         for name in options:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from planck import _core
-from planck.arguments import by_name, model_of, names_in, thread_count, wrong
+from planck.arguments import by_name, flushes, model_of, names_in, thread_count, wrong
 from planck.limits import LimitsLike, as_dict
 from planck.plan import Plan
 
 if TYPE_CHECKING:
-    from planck.plan import Array
+    from planck.plan import Array, Denormals
     from planck.quantization import PlacementOptions, ScalesLike
 
 Precision = Literal["graph", "fp32", "fp32-fast", "tf32", "bf16", "fp16", "int8", "fp8", "auto"]
@@ -28,6 +28,7 @@ def build(
     calibration: Any = None,
     placement: PlacementOptions | None = None,
     threads: int | None = None,
+    denormals: Denormals = "compute",
     fallback: Literal["reference", "error"] = "reference",
     disabled_passes: Sequence[str] = (),
     stop_after_patch: int = -1,
@@ -53,6 +54,11 @@ def build(
     "exclude": ["/head/*"]}; the plan is the one of the file that `planck.quantize` gives, and what
     stays float is among the refusals that `Plan.explain` lists.
     threads: of the plan's team; None takes CPU affinity and the cgroup's quota.
+    denormals: "flush" makes runs take subnormal numbers, in float32 those below 1.2e-38, as zeros
+    where steps compute: operands, weights among them, and results; "compute" does what IEEE 754
+    says, at up to 150 cycles a number. What is only moved keeps its bits. It is an option of runs,
+    as threads is: the build folds constants with subnormal numbers computed, and the plan file has
+    the same bytes.
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),
     "error" refuses. disabled_passes: names out of `planck._core.pass_names()`.
     stop_after_patch: applies only the first N graph changes (-1: all), to bisect a difference.
@@ -92,7 +98,7 @@ def build(
         "limits": as_dict(limits),
         "inspectable": inspectable,
     }
-    given, team = model_of(model), thread_count(threads)
+    given, team, flush = model_of(model), thread_count(threads), flushes(denormals)
     if scales is not None or calibration is not None or placement is not None:
         options.update(_int8_options(given, precision, scales, calibration, placement))
     if cancel is not None:
@@ -101,9 +107,9 @@ def build(
         options["external_data_dir"] = external_data_dir
     with Bar(progress) as report:
         if isinstance(given, bytes):
-            core = _core.build_bytes(given, options, team, report)
+            core = _core.build_bytes(given, options, team, report, flush)
         else:
-            core = _core.build_file(given, options, team, report)
+            core = _core.build_file(given, options, team, report, flush)
     return Plan(core)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from planck import _core
-from planck.arguments import by_name, expect_type, names_in, path_of, thread_count
+from planck.arguments import by_name, expect_type, flushes, names_in, path_of, thread_count
 from planck.limits import LimitsLike, as_dict
 
 if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # `import planck` is quick: NumPy comes with the first array
     Array = NDArray[Any]
 
 Repack = Literal["auto", "never", "best"]
+Denormals = Literal["compute", "flush"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +362,11 @@ class Plan:
         """Threads of the team, the caller's included."""
         return self._core.threads
 
+    @property
+    def denormals(self) -> Denormals:
+        """What runs do with subnormal numbers: "compute", or "flush" them to zero."""
+        return "flush" if self._core.flushes else "compute"
+
     def _repr_html_(self) -> str:
         """The plan in a notebook: a row for each of the first steps."""
         from planck.markup import table
@@ -377,11 +383,12 @@ class Plan:
         )
 
     def __repr__(self) -> str:
-        """One line: model, steps, precision."""
+        """One line: model, steps, precision, how it runs."""
         report = self.report
+        flushed = ", denormals flushed" if self._core.flushes else ""
         return (
             f"Plan({report['model']!r}: {report['onnx_nodes']} ONNX nodes, "
-            f"{len(self._core.steps)} steps, {self.precision}, {self.threads} threads)"
+            f"{len(self._core.steps)} steps, {self.precision}, {self.threads} threads{flushed})"
         )
 
 
@@ -410,6 +417,7 @@ def load(
     verify: bool = False,
     repack: Repack = "auto",
     threads: int | None = None,
+    denormals: Denormals = "compute",
     limits: LimitsLike = "default",
 ) -> Plan:
     """Loads a plan file. Safe for a plan from anyone: it gives a plan or a typed error.
@@ -419,8 +427,8 @@ def load(
     hashes the weights. expect_sha256: hexadecimal digest that the whole file must have.
     repack: for a plan of another instruction set, "auto" chooses kernels and packs weights anew if
     its kernels cannot run here, "never" refuses, "best" also where this machine has faster ones.
-    threads: of the team; None takes CPU affinity and the cgroup's quota. limits: as for
-    `planck.build`; they hold for this load and its runs, a plan file has none.
+    threads: of the team; None takes CPU affinity and the cgroup's quota. denormals, limits: as for
+    `planck.build`; a plan file has neither, and limits hold for this load and its runs.
 
     Errors: CorruptError (truncated, damaged, no plan, wrong digest), VersionError (another format),
     TargetError (another machine), LimitError, TimeoutError, FileError.
@@ -433,7 +441,7 @@ def load(
     this is not a Planck plan: it does not begin with the magic bytes
     planck.build makes a plan from an ONNX model
     """
-    team = thread_count(threads)
+    team, flush = thread_count(threads), flushes(denormals)
     expect_type("verify", verify, bool, "True or False")
     if not isinstance(expect_sha256, (str, type(None))):
         raise _core.UsageError(f"expect_sha256 is {expect_sha256!r}; expected hexadecimal text")
@@ -441,10 +449,10 @@ def load(
     if isinstance(plan, (bytes, bytearray, memoryview)):
         plan = bytes(plan)
         _check_digest(plan, expect_sha256)
-        return Plan(_core.load_bytes(plan, verify, repack, team, bounds))
+        return Plan(_core.load_bytes(plan, verify, repack, team, bounds, flush))
     path = path_of(plan, "plan")
     if expect_sha256 is None:
-        return Plan(_core.load_file(path, verify, repack, team, bounds))
+        return Plan(_core.load_file(path, verify, repack, team, bounds, flush))
     import mmap
 
     # One open file is hashed and loaded, so that nobody can swap it in between.
@@ -452,7 +460,7 @@ def load(
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             _check_digest(view, expect_sha256)
             opened = f"/proc/self/fd/{file.fileno()}"
-            return Plan(_core.load_file(opened, verify, repack, team, bounds, path))
+            return Plan(_core.load_file(opened, verify, repack, team, bounds, flush, path))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, _core.Error):
             raise

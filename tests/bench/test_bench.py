@@ -278,9 +278,22 @@ def test_bad_rows_are_refused(tmp_path: Path) -> None:
     path.write_text('[[case]]\nmodel="toy"\nsize="a"\nshape=[1]\ncold="frozen"\n')
     with pytest.raises(ValueError, match="frozen"):
         load_cases(path)
+    path.write_text('[[case]]\nmodel="toy"\nsize="a"\nshape=[1]\ndenormals="yes"\n')
+    with pytest.raises(ValueError, match="denormals is 'yes'"):
+        load_cases(path)
     path.write_text('[[case]]\nmodel="toy"\nsize="a"\nshape=[1]\ncolour="red"\n')
     with pytest.raises(TypeError, match="colour"):
         load_cases(path)
+
+
+def test_rows_that_flush_are_judged_by_an_engine_that_computes() -> None:
+    cases = load_cases()
+    flushing = [case for case in cases if case.denormals == "flush"]
+    assert flushing == [case for case in cases if case.model.startswith("ocr_")]
+    assert {case.reference for case in flushing} == {"onnxruntime-plain"}
+    toy = replace(result(readings(10, 10, 10)), case=replace(CASE, denormals="flush"))
+    assert report.to_json([toy], {}, {})["cases"][0]["denormals"] == "flush"
+    assert "toy-1x4-fp32: the engines take subnormal numbers as zeros" in report.render([toy])
 
 
 def test_cpu_classes() -> None:
@@ -408,6 +421,37 @@ def test_peers_agree_on_a_real_model(tmp_path: Path) -> None:
     assert found.verdict() == "not measured"
 
 
+@pytest.mark.parametrize("denormals", ["compute", "flush"])
+def test_engines_flush_what_a_case_says(denormals: str, tmp_path: Path) -> None:
+    for name in ("onnx", "onnxruntime", "openvino", "planck"):
+        pytest.importorskip(name)
+    import onnx
+
+    path = tmp_path / "toy.onnx"
+    onnx.save(onnx.parser.parse_model(TINY_MODEL), path)
+    feeds = {"x": np.full((64, 4), 1e-25, np.float32)}
+    problem = Problem(str(path), feeds, ("y",), {"batch": 64}, denormals=denormals)
+    engines = ("planck", "onnxruntime", "openvino")
+    case = replace(CASE, peers=engines, reference="onnxruntime-plain", denormals=denormals)
+    (found,) = models.run_cases([case], engines, 1, make_problem=lambda case: problem)
+    assert {name: engine.failure for name, engine in found.engines.items()} == dict.fromkeys(
+        engines
+    )
+    for engine in found.engines.values():  # 1e-40 everywhere, or nothing of it
+        assert engine.error == (1.0 if denormals == "flush" else pytest.approx(0, abs=1e-3))
+
+
+def test_steps_are_those_of_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "planck"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(models, "CACHE", tmp_path)
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
+    case = Case("bert_encoder", "mini", (1, 4), denormals="flush", threads=1)
+    plan, traces, _ = steps.measure(case, 1, False)
+    assert (plan.denormals, plan.threads) == ("flush", 1)
+    assert len(traces[0]) == len(plan.steps)
+
+
 @pytest.fixture
 def int8_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Problem:
     """The mini encoder with all of its int8 forms."""
@@ -493,6 +537,12 @@ toy (float[batch, 4] x) => (float[batch, 4] y, float[batch, 4] z) {
   y = Tanh(x)
   z = Exp(y)
 }
+"""
+
+
+TINY_MODEL = """
+<ir_version: 8, opset_import: ["": 13]>
+toy (float[batch, 4] x) => (float[batch, 4] y) <float w = {1e-15}> { y = Mul(x, w) }
 """
 
 

@@ -200,19 +200,51 @@ TEST_P(TeamSizes, ScratchIsPrivateAndAligned) {
   team.run({&job, 1});
 }
 
+constexpr unsigned kControl = 0xFFC0;  // all of MXCSR but the flags
+constexpr unsigned kFlush = 0x8040;    // flush to zero, denormals are zero
+
+// Throws unless both a subnormal operand and a subnormal result are what `args` says.
+void expect_denormals(const void* args, int64_t, const Worker&) {
+  const bool flush = *static_cast<const Denormals*>(args) == Denormals::flush;
+  const volatile float subnormal = 1e-39F, small = 1e-30F;
+  if ((subnormal * 1e10F == 0) != flush) throw RunError("a subnormal operand");
+  if ((small * 1e-10F == 0) != flush) throw RunError("a subnormal result");
+  if ((_mm_getcsr() & kControl) != (flush ? 0x1F80 | kFlush : 0x1F80)) throw RunError("the state");
+}
+
 TEST_P(TeamSizes, FloatStateIsOursInsideAndTheCallersOutside) {
-  Team team(GetParam());
   const unsigned before = _mm_getcsr();
-  const unsigned odd = before | 0x8040 | 0x6000;  // flush to zero, denormals are zero, truncate
-  _mm_setcsr(odd);
-  const TileFn check = [](const void*, int64_t, const Worker&) {
-    volatile float tiny = 1e-39F;
-    if (tiny * 1.0F == 0 || (_mm_getcsr() & 0xFFC0) != 0x1F80) throw RunError("flushed");
-  };
-  const Job job{check, nullptr, 64};
-  EXPECT_NO_THROW(team.run({&job, 1}));
-  EXPECT_EQ(_mm_getcsr() & 0xFFC0, odd & 0xFFC0);
+  for (const Denormals denormals : {Denormals::compute, Denormals::flush}) {
+    Team team(GetParam(), 0, denormals);
+    const Job jobs[] = {{expect_denormals, &denormals, 1}, {expect_denormals, &denormals, 64}};
+    for (const unsigned odd : {before, before | kFlush | 0x6000}) {  // as usual; and truncating
+      _mm_setcsr(odd);
+      EXPECT_NO_THROW(team.run(jobs));
+      EXPECT_EQ(_mm_getcsr(), odd);
+    }
+  }
   _mm_setcsr(before);
+}
+
+TEST_P(TeamSizes, FloatStateIsRestoredAfterAnError) {
+  const unsigned before = _mm_getcsr();
+  Team team(GetParam(), 0, Denormals::flush);
+  const TileFn fail = [](const void*, int64_t, const Worker&) { throw RunError("no"); };
+  const Job job{fail, nullptr, 8};
+  EXPECT_THROW(team.run({&job, 1}), RunError);
+  EXPECT_EQ(_mm_getcsr(), before);
+}
+
+// Teams of one process, one beside the other and in turns.
+TEST_P(TeamSizes, FloatStatesOfTwoTeamsAreTheirOwn) {
+  constexpr Denormals kBoth[] = {Denormals::compute, Denormals::flush};
+  Team computing(GetParam(), 0, kBoth[0]), flushing(GetParam(), 0, kBoth[1]);
+  for (int run = 0; run < 50; ++run) {
+    for (Team* team : {&computing, &flushing}) {
+      const Job job{expect_denormals, &kBoth[team == &flushing ? 1 : 0], 16};
+      EXPECT_NO_THROW(team->run({&job, 1}));
+    }
+  }
 }
 
 // Tiles along memory are each handed out once too, beside steps without parts, however many.

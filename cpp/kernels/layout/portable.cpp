@@ -22,14 +22,16 @@ inline float float_of_bits(uint32_t bits) {
 }
 
 // Exponent and mantissa move to their places in fp32; a product with a power of two mends the
-// exponent, of subnormal numbers too.
+// exponent. A subnormal half, which is no subnormal float, is as many units of 2^-24.
 inline float float_of_half(uint16_t bits) {
   const uint32_t sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
   const uint32_t moved = magnitude << 13;
   if (magnitude >= 0x7c00) {  // infinity, and NaN made quiet
     return float_of_bits(sign | 0x7f800000u | moved | (magnitude > 0x7c00 ? 0x400000u : 0));
   }
-  return float_of_bits(sign | bits_of_float(float_of_bits(moved) * 0x1p112f));
+  const float units = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
+  const float value = magnitude < 0x400 ? units : float_of_bits(moved) * 0x1p112f;
+  return float_of_bits(sign | bits_of_float(value));
 }
 
 inline uint16_t half_of_float(float x) {

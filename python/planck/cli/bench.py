@@ -23,7 +23,14 @@ from planck.cli.feeds import add_feed_options, make_feeds
 from planck.cli.measure import STATISTICS, Latency, batch_of, measure
 from planck.cli.peers import PEERS
 from planck.cli.show import Block, Facts, Result, Table, Verdict, shape_text
-from planck.cli.source import Source, add_source_options, open_source, whole
+from planck.cli.source import (
+    Source,
+    add_run_options,
+    add_source_options,
+    how_it_runs,
+    open_source,
+    whole,
+)
 
 HELP = "measure latencies, alone or beside peers"
 
@@ -31,6 +38,7 @@ HELP = "measure latencies, alone or beside peers"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Source, feeds, peers, rounds, gate."""
     add_source_options(parser, optional=True)
+    add_run_options(parser)
     add_feed_options(parser)
     tables.add_options(parser)
     parser.add_argument(
@@ -70,6 +78,7 @@ def run(options: argparse.Namespace) -> Result:
         "device": planck.device(),
         "isa": source.plan.isa,
         "threads": source.plan.threads,
+        "denormals": source.plan.denormals,
         "precision": source.plan.precision,
         "batch": batch,
         "rounds": options.rounds,
@@ -134,7 +143,6 @@ def _difference(latency: Latency, reference: Latency) -> float:
 
 def _blocks(data: dict[str, Any], source: Source, ok: bool) -> list[Block]:
     shapes = ", ".join(f"{n}{shape_text(f['shape'])}" for n, f in data["feeds"].items())
-    threads = f"{data['threads']} threads, {data['precision']}, kernels for {data['isa']}"
     rows = [
         (
             row["engine"],
@@ -148,7 +156,7 @@ def _blocks(data: dict[str, Any], source: Source, ok: bool) -> list[Block]:
     ]
     header = ("engine, ms", *STATISTICS, "rows/s", "runs", "ratio", "diff")
     facts = [("source", data["source"]), ("feeds", shapes)]
-    facts += [("machine", data["device"]["cpu"]), ("plan", threads)]
+    facts += [("machine", data["device"]["cpu"]), ("plan", how_it_runs(source.plan))]
     blocks: list[Block] = [Facts(facts), Table(header, rows, "latency")]
     if gate := data["gate"]:
         text = f"{gate['statistic']} {gate['reached_ms']:.3f} ms, limit {gate['limit_ms']:g} ms"

@@ -21,7 +21,14 @@ from planck.cli.feeds import add_feed_options, make_feeds, read_npz, symbol_size
 from planck.cli.measure import Latency, batch_of, measure
 from planck.cli.peers import Problem
 from planck.cli.show import Block, Facts, Result, Table, Verdict, write_text
-from planck.cli.source import Source, add_source_options, is_plan, open_source, whole
+from planck.cli.source import (
+    Source,
+    add_run_options,
+    add_source_options,
+    is_plan,
+    open_source,
+    whole,
+)
 from planck.compare import HEADER, CompareReport
 
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ td:first-child, th:first-child {{ text-align: left; font-family: monospace }}</s
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Source, feeds, reference, limit."""
     add_source_options(parser)
+    add_run_options(parser)
     add_feed_options(parser)
     parser.add_argument(
         "--reference",
@@ -128,7 +136,7 @@ def problem_of(source: Source, feeds: dict[str, Array]) -> Problem:
     plan = source.plan
     sizes = symbol_sizes(plan.inputs, {name: array.shape for name, array in feeds.items()})
     outputs = tuple(port.name for port in plan.outputs)
-    return Problem(source.model or "", feeds, sizes, outputs, plan.threads)
+    return Problem(source.model or "", feeds, sizes, outputs, plan.threads, plan.denormals)
 
 
 def _outputs(report: CompareReport) -> list[dict[str, Any]]:

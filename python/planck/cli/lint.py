@@ -19,7 +19,7 @@ from planck.cli.compare import PAGE
 from planck.cli.errors import usage
 from planck.cli.feeds import add_feed_options, make_feeds
 from planck.cli.show import Block, Facts, Result, Table, Verdict, write_text
-from planck.cli.source import add_source_options, is_plan, open_source, whole
+from planck.cli.source import add_run_options, add_source_options, is_plan, open_source, whole
 from planck.int8_report import HEADER, PARTS, Int8Report
 
 HELP = "say why int8 is not faster"
@@ -28,6 +28,7 @@ HELP = "say why int8 is not faster"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Source, feeds, what to show."""
     add_source_options(parser)
+    add_run_options(parser)
     parser.add_argument("--int8", action="store_true", help="the same as --precision int8")
     parser.add_argument("--calib", metavar="FILE", help="scales or calibration of an int8 build")
     add_feed_options(parser)
@@ -72,6 +73,7 @@ def _plan(options: argparse.Namespace) -> planck.Plan:
         scales=scales,
         limits=options.limits or "default",
         threads=options.threads,
+        denormals=options.denormals,
         progress=options.progress,
     )
 

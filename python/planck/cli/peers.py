@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A model file, feeds, sizes of its symbols, names of its outputs, threads."""
+    """A model file, feeds, sizes of its symbols, names of its outputs, threads, denormals.
+
+    What Planck flushes its peers flush too, where they can; REFERENCE computes it.
+    """
 
     path: str
     feeds: Arrays
     sizes: Mapping[str, int]
     outputs: tuple[str, ...]
     threads: int
+    denormals: Literal["compute", "flush"] = "compute"
 
 
 Call = Callable[["Arrays"], "Arrays"]
@@ -40,6 +44,8 @@ def _onnxruntime(problem: Problem, optimised: bool = True) -> tuple[str, Call]:
     options.intra_op_num_threads = problem.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if optimised and problem.denormals == "flush":
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     for name, size in problem.sizes.items():
         options.add_free_dimension_override_by_name(name, size)
     session = ort.InferenceSession(problem.path, options, providers=["CPUExecutionProvider"])
@@ -61,6 +67,8 @@ def _openvino(problem: Problem) -> tuple[str, Call]:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
+    if problem.denormals == "flush":
+        options["CPU_DENORMALS_OPTIMIZATION"] = True
     compiled = core.compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     names = [

@@ -20,7 +20,7 @@ import planck
 from planck.cli.errors import usage
 from planck.cli.feeds import add_feed_options, make_feeds
 from planck.cli.show import Block, Facts, Result, Table, Verdict, shape_text
-from planck.cli.source import add_source_options, open_source, whole
+from planck.cli.source import add_run_options, add_source_options, open_source, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +33,7 @@ HELP = "run a model or plan, show its outputs"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Source, feeds, where outputs go, how often to run."""
     add_source_options(parser)
+    add_run_options(parser)
     add_feed_options(parser)
     parser.add_argument("--out", metavar="OUT.npz", help="save the outputs by name")
     parser.add_argument(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import planck
+from planck.arguments import DENORMALS
 from planck.cli.errors import usage
 
 MAGIC = b"\x89PLAN\r\n\x1a"
@@ -64,20 +65,37 @@ def add_source_options(parser: argparse.ArgumentParser, optional: bool = False) 
     add_build_options(parser)
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How a plan runs, for commands that run one."""
+    parser.add_argument(
+        "--denormals",
+        choices=DENORMALS,
+        default="compute",
+        help="flush: subnormal numbers count as zeros (default: compute)",
+    )
+
+
+def how_it_runs(plan: planck.Plan) -> str:
+    """Threads, precision, instruction set, and whether subnormal numbers are flushed."""
+    text = f"{plan.threads} threads, {plan.precision}, kernels for {plan.isa}"
+    return text + (", denormals flushed" if plan.denormals == "flush" else "")
+
+
 def open_source(options: argparse.Namespace) -> Source:
     """Loads a plan, or builds one from a model. Errors: those of planck.load and planck.build."""
     path: str = options.source
+    how = {"threads": options.threads, "denormals": getattr(options, "denormals", "compute")}
     model: str | None = getattr(options, "model", None)
     if is_plan(path):
         for name in ("precision", "limits"):
             if getattr(options, name) is not None:
                 raise usage(f"--{name} is decided when a plan is built, and '{path}' is a plan")
-        return Source(planck.load(path, threads=options.threads), path, True, model)
+        return Source(planck.load(path, **how), path, True, model)
     plan = planck.build(
         path,
         precision=options.precision or "graph",
         limits=options.limits or "default",
-        threads=options.threads,
         progress=options.progress,
+        **how,
     )
     return Source(plan, path, False, model or path)

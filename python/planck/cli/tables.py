@@ -22,7 +22,7 @@ from planck.cli.errors import require, usage
 from planck.cli.measure import Engine, Here, Latency, race, worker
 from planck.cli.peers import PEERS, REFERENCE, Problem
 from planck.cli.show import Block, Facts, Result, Table, Verdict, note
-from planck.cli.source import Source, whole
+from planck.cli.source import Source, how_it_runs, whole
 
 if TYPE_CHECKING:
     from planck.models._report import Arrays, Gate, Shape
@@ -125,6 +125,7 @@ def _part(
         precision=options.precision or "graph",
         limits=options.limits or "default",
         threads=options.threads,
+        denormals=options.denormals,
         progress=options.progress,
     )
     part = Part(name, plan, gate)
@@ -209,6 +210,7 @@ def _data(parts: Sequence[Part], options: argparse.Namespace) -> dict[str, Any]:
         "device": planck.device(),
         "isa": parts[0].plan.isa,
         "threads": parts[0].plan.threads,
+        "denormals": parts[0].plan.denormals,
         "precision": parts[0].plan.precision,
         "rounds": options.rounds,
         "models": [
@@ -239,7 +241,7 @@ def _column(gate: Gate, column: Column) -> dict[str, Any]:
 
 def _blocks(parts: Sequence[Part], options: argparse.Namespace, good: bool) -> list[Block]:
     plan = parts[0].plan
-    facts = f"{plan.threads} threads, {plan.precision}, kernels for {plan.isa}"
+    facts = how_it_runs(plan)
     blocks: list[Block] = [
         Facts([("machine", str(planck.device()["cpu"])), ("plan", facts), ("size", options.size)])
     ]

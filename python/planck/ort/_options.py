@@ -72,8 +72,9 @@ class SessionOptions(_Options):
 
     graph_optimization_level, intra_op_num_threads (up to 0: affinity and quota), enable_profiling
     with profile_file_prefix, free dimension overrides, initializers and optimized_model_filepath
-    (a name ending in .plan, see `planck.load`) do what they say; so does the configuration entry
-    session.model_external_initializers_file_folder_path. The others are taken and change nothing:
+    (a name ending in .plan, see `planck.load`) do what they say; so do the configuration entries
+    session.model_external_initializers_file_folder_path and session.set_denormal_as_zero ("1" or
+    "0"; it holds in runs of the session alone). The others are taken and change nothing:
     steps run one after another, runs are deterministic, memory is planned when shapes are first
     met, and what is logged is a matter of `logging.getLogger("planck")`.
     Errors: AttributeError for an unknown name, TypeError for a value of another type.

@@ -310,7 +310,8 @@ class _Source:
     ) -> tuple[Plan | ValuePlans, ModelFacts]:
         model = self.model
         if self.is_plan:
-            return load(model, threads=self.options["threads"]), ModelFacts()
+            how = {name: self.options[name] for name in ("threads", "denormals")}
+            return load(model, **how), ModelFacts()
         plan = self._built(fed_initializers)
         if isinstance(model, bytes):
             return plan, _model.read_bytes(model)
@@ -363,12 +364,24 @@ def _build_options(model: str | bytes, options: SessionOptions) -> dict[str, Any
     folder = options._entries.get("session.model_external_initializers_file_folder_path")
     return {
         "threads": max(options.intra_op_num_threads, 0) or None,
+        "denormals": _denormals(options),
         "disabled_passes": [name for name in _core.pass_names() if name not in kept],
         "dims": dict(options._dims),
         "initializers": dict(options._initializers),
         "external_data_dir": folder if isinstance(model, bytes) else None,
         "cancel": options._cancel,
     }
+
+
+def _denormals(options: SessionOptions) -> str:
+    """Errors: UsageError for an entry that is neither "0" nor "1"."""
+    key = "session.set_denormal_as_zero"
+    given = options._entries.get(key, "0")
+    if given not in ("0", "1"):
+        error = _core.UsageError(f"{key} is {given!r}; expected '0' or '1'")
+        error.expected, error.got = "0, 1", given
+        raise error
+    return "flush" if given == "1" else "compute"
 
 
 def _head(path: str) -> bytes:
