@@ -158,7 +158,7 @@ std::vector<Case> cases_of(const MatmulRow& row) {
   cases.push_back({.m = 1153, .n = 2 * tn + 5, .k = 19, .bias = true});
   cases.push_back({.m = 1200, .n = tn, .k = 40, .residual = true, .relu = true});
   // Rows of A in the same sets of L1.
-  cases.push_back({.m = 53, .n = 2 * tn + 5, .k = 1024, .bias = true, .residual = true});
+  cases.push_back({.m = 53, .n = tn + 5, .k = 1024, .bias = true, .residual = true});
   cases.push_back({.m = 0, .n = 4, .k = 4});
   cases.push_back({.m = 4, .n = 0, .k = 4});
   return cases;

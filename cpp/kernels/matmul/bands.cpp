@@ -38,13 +38,14 @@ int64_t band_bytes(const MatmulArgs& args, int64_t rows) {
   return checked_mul(checked_mul(band.lines, band.pitch, "lines"), int64_t{sizeof(float)}, "lines");
 }
 int64_t band_room() { return this_device().l2_bytes / 2; }
-// Equal parts of `count`, the longer ones first.
+
+// Nearly equal parts of `count`; so are halves and quarters of them, which workers take.
 struct Part {
   int64_t first, count;
 };
 Part part_of(int64_t count, int64_t parts, int64_t index) {
-  const int64_t low = count / parts, longer = count % parts;
-  return {index * low + std::min(index, longer), low + (index < longer)};
+  const int64_t first = part_begin(count, index, parts);
+  return {first, part_begin(count, index + 1, parts) - first};
 }
 
 // Few groups, since each makes the band anew; as many as divide the panels equally, if they are
@@ -91,7 +92,8 @@ void find_inner(MatmulArgs& args) {
 }
 
 // About as many rows of A as a panel's way through L2 pays for, and so many that few lines are
-// copied twice; the band takes half of L2 at most.
+// copied twice; the band takes half of L2 at most. An even number of bands, for two workers to end
+// together.
 void cut_bands(MatmulArgs& args) {
   constexpr int64_t kRows = 96, kLines = 4;
   MatmulArgs::Plan& plan = args.plan;
@@ -100,12 +102,13 @@ void cut_bands(MatmulArgs& args) {
   plan.in_place = !plan.tile.pairs && lies_in_place(w);
   find_inner(args);
   const bool copies = !plan.in_place && plan.inner_from == plan.inner_to;
-  const int64_t least = copies && images * w.y.out >= kLines * kFewTiles ? kLines : 1;
+  const int64_t least = copies ? std::clamp<int64_t>(images * w.y.out / kFewTiles, 1, kLines) : 1;
   plan.band_rows = std::min(std::max(kRows / w.x.out, least), w.y.out);
   while (plan.band_rows > 1 && copies && band_bytes(args, plan.band_rows) > band_room()) {
     plan.band_rows = ceil_div(plan.band_rows, 2);
   }
   plan.bands = ceil_div(w.y.out, plan.band_rows);
+  if (plan.bands > 1) plan.bands = std::min(round_up(plan.bands, 2), w.y.out);
   plan.band_rows = ceil_div(w.y.out, plan.bands);
   if (!plan.in_place) plan.scratch_bytes = round_up(scratch_of_band(args), 64);
   plan.m_blocks = checked_mul(images, plan.bands, "rows of windows");
