@@ -242,6 +242,16 @@ def test_the_placement() -> None:
     assert all(step.kernel.startswith("matmul_f32f32f32") for step in plan.steps)
 
 
+@pytest.mark.parametrize(("op", "attributes"), KINDS)
+def test_weights_are_stored_once_and_found_again(op: str, attributes: dict[str, Any]) -> None:
+    data, feeds = layer(op, (3, 2, 96), **twice(attributes))
+    plan = planck.build(data)
+    weights = 4 * 2 * GATES[op] * 96 * (7 + 96)
+    assert plan.constant_bytes < 1.2 * weights
+    report = planck.compare(planck.load(plan.to_bytes()), "double", feeds)
+    assert report.ok and len(report.rows) == (3 if op == "LSTM" else 2)
+
+
 def exported(first: bool, both: bool) -> bytes:
     """Two LSTM layers and a product as exporters write them; `first`: batch first."""
     random = np.random.default_rng(9)
