@@ -27,8 +27,29 @@ Tensor window(const Tensor& matrix, const SourceWeight& w, int64_t width) {
   return out;
 }
 
+bool is_recurrent(WeightForm form) {
+  return form == WeightForm::recurrent_input || form == WeightForm::recurrent_state;
+}
+
+Tensor rows_of_layer(const Tensor& matrix, const SourceWeight& w) {
+  const auto columns = RecurrentColumns::of(w.form, w.offset, w.shape, matrix.shape());
+  const int64_t k = matrix.shape()[0], n = matrix.shape()[1];
+  std::byte* bytes = nullptr;
+  Tensor out = Tensor::make(DType::f32, w.shape, &bytes);
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (int64_t row = 0; row < w.shape[0] * w.shape[1]; ++row) {
+    const float* from = matrix.as<float>() + columns->at(row);
+    for (int64_t i = 0; i < k; ++i) to[row * k + i] = from[i * n];
+  }
+  return out;
+}
+
 bool inside(const Tensor& whole, const SourceWeight& w, int64_t count) {
   if (w.offset < 0 || w.constant < 0) return false;
+  if (is_recurrent(w.form)) {
+    return whole.dtype() == DType::f32 && whole.rank() == 2 &&
+           RecurrentColumns::of(w.form, w.offset, w.shape, whole.shape()).has_value();
+  }
   if (w.form == WeightForm::flat) return w.offset <= whole.count() - count;
   if (whole.rank() != 2 || whole.dtype() != DType::f32 || whole.shape()[0] == 0) return false;
   const int64_t k = whole.shape()[0];
@@ -49,6 +70,28 @@ bool is_subnormal(float x) { return x != 0 && std::fabs(x) < 0x1p-126F; }
 int64_t transposed_place(const Shape& shape, int64_t row) {
   const int64_t channels = shape[1], taps = checked_count(std::span(shape).subspan(2));
   return row % channels * taps + row / channels;
+}
+
+std::optional<RecurrentColumns> RecurrentColumns::of(WeightForm form, int64_t kind,
+                                                     const Shape& shape, const Shape& matrix) {
+  constexpr auto kLast = static_cast<int64_t>(RecurrentKind::lstm);
+  if (kind < 0 || kind > kLast || shape.size() != 3 || matrix.size() != 2) return std::nullopt;
+  const auto known = static_cast<RecurrentKind>(kind);
+  const int64_t gates = recurrent_form(known).all_gates();
+  const bool rows = (shape[0] == 1 || shape[0] == 2) && shape[1] > 0 && shape[1] <= matrix[1] &&
+                    shape[1] % gates == 0;
+  if (!rows || shape[2] != matrix[0]) return std::nullopt;
+  const RecurrentSizes sizes(known, shape[1] / gates);
+  const bool input = form == WeightForm::recurrent_input;
+  const int64_t n = shape[0] * (input ? sizes.side_columns() : sizes.side_weights());
+  if (n != matrix[1]) return std::nullopt;
+  return RecurrentColumns(form, sizes, shape[1]);
+}
+
+int64_t RecurrentColumns::at(int64_t row) const {
+  const int64_t side = row / rows_, inside = row % rows_;
+  return form_ == WeightForm::recurrent_input ? sizes_.input_column(side, inside)
+                                              : sizes_.state_column(side, inside);
 }
 
 Tensor unpacked(const PlanConstant& c) {
@@ -111,6 +154,7 @@ Tensor source_weight(const Plan& plan, const SourceWeight& w) {
                        plan.constants[static_cast<size_t>(w.constant)].name, "'");
   }
   const auto stored = [&] {
+    if (is_recurrent(w.form)) return rows_of_layer(whole, w);
     if (w.form != WeightForm::flat) return window(whole, w, count / whole.shape()[0]);
     const std::byte* data = whole.data() + w.offset * size_of(whole.dtype());
     return Tensor(whole.dtype(), w.shape, data, std::make_shared<const Tensor>(whole));

@@ -1,5 +1,6 @@
 #pragma once
 // Constants between the form of a kernel and row-major.
+#include <optional>
 #include <span>
 #include <string>
 
@@ -27,6 +28,22 @@ PlanConstant packed_codes(const std::string& name, std::span<const int8_t> matri
 // Where row `row` of a transpose lies in its initializer [n, c, taps..], whose first axis is the
 // columns: elements from the start of a column.
 int64_t transposed_place(const Shape& shape, int64_t row);
+
+// Where the rows of an initializer [sides, gates * hidden, k] are columns of a recurrent layer's
+// matrix [k, n]; nothing where no layer of the kind has such weights.
+class RecurrentColumns {
+ public:
+  static std::optional<RecurrentColumns> of(WeightForm form, int64_t kind, const Shape& shape,
+                                            const Shape& matrix);
+  int64_t at(int64_t row) const;  // of all sides
+
+ private:
+  RecurrentColumns(WeightForm form, RecurrentSizes sizes, int64_t rows)
+      : form_(form), sizes_(sizes), rows_(rows) {}
+  WeightForm form_;
+  RecurrentSizes sizes_;
+  int64_t rows_;  // of a side
+};
 
 // The initializer that the weight stands for, in its own type and shape. CorruptError where the
 // weight does not lie inside its constant.

@@ -38,10 +38,12 @@ constexpr RecurrentForm recurrent_form(RecurrentKind kind) {
 
 struct RecurrentSizes {
   RecurrentForm form;
-  int64_t blocks;
+  int64_t hidden, blocks;
 
   RecurrentSizes(RecurrentKind kind, int64_t hidden)
-      : form(recurrent_form(kind)), blocks((hidden + kRecurrentUnits - 1) / kRecurrentUnits) {}
+      : form(recurrent_form(kind)),
+        hidden(hidden),
+        blocks((hidden + kRecurrentUnits - 1) / kRecurrentUnits) {}
 
   // Units with those that fill the last block.
   int64_t units() const { return blocks * kRecurrentUnits; }
@@ -58,6 +60,30 @@ struct RecurrentSizes {
   // sets.
   int64_t pitch() const { return units() % 256 == 0 ? units() + kRecurrentUnits : units(); }
   int64_t more_floats() const { return units() * form.more; }
+
+  // Where a row of the model's weights [sides, gates * hidden, ..] is a column: of what comes of
+  // the input, and of the weights of the state.
+  int64_t input_column(int64_t side, int64_t row) const {
+    const Column c = column(row);
+    return side * side_columns() + (c.phase == 1 ? columns(0) : 0) + c.at;
+  }
+  int64_t state_column(int64_t side, int64_t row) const {
+    const Column c = column(row);
+    return side * side_weights() + (c.phase == 1 ? weight_columns(0) : 0) + c.at;
+  }
+
+ private:
+  struct Column {
+    int phase;
+    int64_t at;  // among those of the phase
+  };
+  Column column(int64_t row) const {
+    const int64_t gate = row / hidden, unit = row % hidden;
+    const int phase = gate < form.gates[0] ? 0 : 1;
+    const int64_t behind = phase == 1 ? gate - form.gates[0] : gate;
+    const int64_t block = unit / kRecurrentUnits;
+    return {phase, (block * form.gates[phase] + behind) * kRecurrentUnits + unit % kRecurrentUnits};
+  }
 };
 
 }  // namespace planck

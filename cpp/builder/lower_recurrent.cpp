@@ -98,26 +98,6 @@ std::string why_no_kernel(const Lowering& l, const Node& n, const Layer& layer) 
   return all ? "" : "its weights do not fit each other";
 }
 
-// Walks the columns of what comes of the input and of the weights of the state: use(side, phase,
-// row of the ONNX weights, column among those of the phase).
-void for_columns(const RecurrentParams& p, const auto& use) {
-  const RecurrentSizes sizes = p.sizes();
-  for (int64_t side = 0; side < p.sides; ++side) {
-    int64_t first_gate = 0;
-    for (int phase = 0; phase < sizes.form.phases; ++phase) {
-      const int64_t gates = sizes.form.gates[phase];
-      for (int64_t gate = 0; gate < gates; ++gate) {
-        for (int64_t unit = 0; unit < p.hidden; ++unit) {
-          const int64_t block = unit / kRecurrentUnits;
-          use(side, phase, (first_gate + gate) * p.hidden + unit,
-              (block * gates + gate) * kRecurrentUnits + unit % kRecurrentUnits);
-        }
-      }
-      first_gate += gates;
-    }
-  }
-}
-
 struct Matrix {
   Tensor tensor;
   float* data;
@@ -220,28 +200,24 @@ class RecurrentLowering {
   int64_t onnx_rows() const { return sizes_.form.all_gates() * params_.hidden; }
 
   // --- weights ---
-  Tensor input_weights() const {
-    const Tensor& w = *constant_of(l_, n_, kW);
-    const int64_t k = w.shape()[2], n = params_.sides * sizes_.side_columns();
+  // Rows of the model's weights [sides, rows, k] as columns of a matrix [k, n].
+  Tensor transposed(const Tensor& weights, int64_t n, const auto& column) const {
+    const int64_t k = weights.shape()[2], rows = onnx_rows();
     const Matrix out = zeros({k, n});
-    for_columns(params_, [&](int64_t side, int phase, int64_t row, int64_t column) {
-      const float* from = w.as<float>() + (side * onnx_rows() + row) * k;
-      float* to = out.data + side * sizes_.side_columns() + (phase == 1 ? sizes_.columns(0) : 0);
-      for (int64_t i = 0; i < k; ++i) to[i * n + column] = from[i];
-    });
+    for (int64_t row = 0; row < params_.sides * rows; ++row) {
+      const float* from = weights.as<float>() + row * k;
+      float* to = out.data + column(row / rows, row % rows);
+      for (int64_t i = 0; i < k; ++i) to[i * n] = from[i];
+    }
     return out.tensor;
   }
+  Tensor input_weights() const {
+    return transposed(*constant_of(l_, n_, kW), params_.sides * sizes_.side_columns(),
+                      [&](int64_t side, int64_t row) { return sizes_.input_column(side, row); });
+  }
   Tensor state_weights() const {
-    const Tensor& r = *constant_of(l_, n_, kR);
-    const int64_t k = params_.hidden, n = params_.n();
-    const Matrix out = zeros({k, n});
-    for_columns(params_, [&](int64_t side, int phase, int64_t row, int64_t column) {
-      const float* from = r.as<float>() + (side * onnx_rows() + row) * k;
-      float* to =
-          out.data + side * sizes_.side_weights() + (phase == 1 ? sizes_.weight_columns(0) : 0);
-      for (int64_t i = 0; i < k; ++i) to[i * n + column] = from[i];
-    });
-    return out.tensor;
+    return transposed(*constant_of(l_, n_, kR), params_.n(),
+                      [&](int64_t side, int64_t row) { return sizes_.state_column(side, row); });
   }
   // Both halves of the bias, but for a gate whose second half the reset multiplies.
   bool adds_later(int64_t row) const {
@@ -251,11 +227,13 @@ class RecurrentLowering {
     const Tensor* bias = constant_of(l_, n_, kBias);
     if (bias == nullptr) return -1;
     const Matrix out = zeros({params_.sides * sizes_.side_columns()});
-    for_columns(params_, [&](int64_t side, int phase, int64_t row, int64_t column) {
-      const float* from = bias->as<float>() + side * 2 * onnx_rows() + row;
-      const int64_t first = side * sizes_.side_columns() + (phase == 1 ? sizes_.columns(0) : 0);
-      out.data[first + column] = adds_later(row) ? from[0] : from[0] + from[onnx_rows()];
-    });
+    for (int64_t side = 0; side < params_.sides; ++side) {
+      for (int64_t row = 0; row < onnx_rows(); ++row) {
+        const float* from = bias->as<float>() + side * 2 * onnx_rows() + row;
+        out.data[sizes_.input_column(side, row)] =
+            adds_later(row) ? from[0] : from[0] + from[onnx_rows()];
+      }
+    }
     return l_.make_constant({name_of(kBias), out.tensor, {}});
   }
   int32_t more() const {

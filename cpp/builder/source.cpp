@@ -71,6 +71,32 @@ bool find_columns(const Tensor& whole, Wanted& w) {
   return false;
 }
 
+// Rows of a recurrent layer's weights, in the order of its kernels.
+bool find_layer(const Tensor& whole, Wanted& w) {
+  const Tensor& t = w.compared;
+  if (whole.rank() != 2 || whole.dtype() != DType::f32 || t.dtype() != DType::f32) return false;
+  const auto same_rows = [&](const RecurrentColumns& columns) {
+    const int64_t k = whole.shape()[0], n = whole.shape()[1];
+    for (int64_t row = 0; row < t.shape()[0] * t.shape()[1]; ++row) {
+      const float* from = whole.as<float>() + columns.at(row);
+      for (int64_t i = 0; i < k; ++i) {
+        if (!same(from + i * n, t.as<float>() + row * k + i, 4)) return false;
+      }
+    }
+    return true;
+  };
+  for (const WeightForm form : {WeightForm::recurrent_input, WeightForm::recurrent_state}) {
+    for (auto kind = static_cast<int64_t>(RecurrentKind::lstm); kind >= 0; --kind) {
+      const auto columns = RecurrentColumns::of(form, kind, t.shape(), whole.shape());
+      if (!columns || !same_rows(*columns)) continue;
+      w.place.form = form;
+      w.place.offset = kind;
+      return true;
+    }
+  }
+  return false;
+}
+
 void find_all(const Plan& plan, std::vector<Wanted>& wanted) {
   for (size_t c = 0; c < plan.constants.size(); ++c) {
     const int64_t count = plan.constants[c].tensor.count();
@@ -82,7 +108,7 @@ void find_all(const Plan& plan, std::vector<Wanted>& wanted) {
     for (Wanted& w : wanted) {
       if (w.place.constant >= 0 || w.compared.count() > whole.count()) continue;
       check_guard();
-      if (find_flat(whole, w) || find_columns(whole, w)) {
+      if (find_flat(whole, w) || find_columns(whole, w) || find_layer(whole, w)) {
         w.place.constant = static_cast<int32_t>(c);
         w.compared = {};
       }

@@ -27,7 +27,8 @@ constexpr std::string_view kChannelwiseKinds[] = {"depthwise", "max", "average"}
 constexpr std::string_view kRecurrentKinds[] = {"rnn_tanh", "rnn_relu", "gru", "gru_linear",
                                                 "lstm"};
 constexpr std::string_view kBroadcasts[] = {"none", "per_column", "per_row", "scalar"};
-constexpr std::string_view kWeightForms[] = {"flat", "columns", "transposed"};
+constexpr std::string_view kWeightForms[] = {"flat", "columns", "transposed", "recurrent_input",
+                                             "recurrent_state"};
 
 template <class E>
 std::string_view enum_name(E value) {

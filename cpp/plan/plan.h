@@ -453,12 +453,13 @@ struct BuildReport {
 
 // Where an initializer of the model lies in the constants of the plan. The matrix of a packed
 // constant is what its unpacking gives: [k, n]. A transpose may be a convolution's [n, c, taps..],
-// whose element [j, c, t] lies in row t * c's extent + c.
-enum class WeightForm : uint8_t { flat, columns, transposed };
+// whose element [j, c, t] lies in row t * c's extent + c. Weights of a recurrent layer, of its
+// input or of its state, are the columns that base/recurrent.h says.
+enum class WeightForm : uint8_t { flat, columns, transposed, recurrent_input, recurrent_state };
 struct SourceWeight {
   int32_t constant = -1;
   WeightForm form = WeightForm::flat;
-  int64_t offset = 0;        // flat: elements; columns, transposed: first column
+  int64_t offset = 0;  // flat: elements; columns, transposed: first column; recurrent: its kind
   DType dtype = DType::f32;  // of the initializer; half types lie in an f32 constant exactly
   std::vector<int64_t> shape;
   static void fields(auto& s, auto& visit) {

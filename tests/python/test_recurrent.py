@@ -242,6 +242,68 @@ def test_the_placement() -> None:
     assert all(step.kernel.startswith("matmul_f32f32f32") for step in plan.steps)
 
 
+@pytest.mark.parametrize(("op", "attributes"), KINDS)
+def test_weights_are_stored_once_and_found_again(op: str, attributes: dict[str, Any]) -> None:
+    data, feeds = layer(op, (3, 2, 96), **twice(attributes))
+    plan = planck.build(data)
+    weights = 4 * 2 * GATES[op] * 96 * (7 + 96)
+    assert plan.constant_bytes < 1.2 * weights
+    report = planck.compare(planck.load(plan.to_bytes()), "double", feeds)
+    assert report.ok and len(report.rows) == (3 if op == "LSTM" else 2)
+
+
+def exported(first: bool, both: bool) -> bytes:
+    """Two LSTM layers and a product as exporters write them; `first`: batch first."""
+    random = np.random.default_rng(9)
+    nodes: list[Any] = []
+    stored: list[Any] = []
+
+    def weight(values: Any, dtype: Any = np.float32) -> str:
+        stored.append(onnx.numpy_helper.from_array(np.asarray(values, dtype), f"w{len(stored)}"))
+        return str(stored[-1].name)
+
+    def node(op: str, *inputs: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [f"v{len(nodes)}"], **attributes))
+        return str(nodes[-1].output[0])
+
+    sides, hidden, width = 1 + both, 20, 7
+    x = node("Transpose", "x", perm=[1, 0, 2]) if first else "x"
+    batch = node("Gather", node("Shape", x), weight([1], np.int64))
+    ends = [weight([sides], np.int64), batch, weight([hidden], np.int64)]
+    zeros = node("ConstantOfShape", node("Concat", *ends, axis=0))
+    for _ in range(2):
+        shapes = [(sides, 4 * hidden, width), (sides, 4 * hidden, hidden), (sides, 8 * hidden)]
+        weights = [weight(random.normal(scale=0.3, size=shape)) for shape in shapes]
+        direction = "bidirectional" if both else "forward"
+        y = node("LSTM", x, *weights, "", zeros, zeros, hidden_size=hidden, direction=direction)
+        if both:
+            y = node("Transpose", y, perm=[0, 2, 1, 3])
+            x = node("Reshape", y, weight([0, 0, -1], np.int64))
+        else:
+            x = node("Squeeze", y, weight([1], np.int64))
+        width = sides * hidden
+    x = node("Transpose", x, perm=[1, 0, 2]) if first else x
+    x = node("MatMul", x, weight(random.normal(size=(width, 5))))
+    port = helper.make_tensor_value_info("x", 1, ["a", "b", 7])
+    result = helper.make_tensor_value_info(x, 1, None)
+    graph = helper.make_graph(nodes, "exported", [port], [result], stored)
+    opsets = [helper.make_opsetid("", 14)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_what_exporters_write_has_no_copies(first: bool, both: bool) -> None:
+    data = exported(first, both)
+    plan = planck.build(data, fallback="error")
+    assert [s.family for s in plan.steps] == ["linear", "recurrent"] * 2 + ["linear"]
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(2).standard_normal((6, 3, 7)).astype(np.float32)
+    (want,) = session.run(None, {"x": x})
+    (got,) = plan.run({"x": x}).values()
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=5e-6)
+
+
 @pytest.mark.parametrize(
     ("op", "attributes", "why"),
     [

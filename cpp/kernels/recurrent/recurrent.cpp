@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/guard.h"
 #include "kernels/recurrent/rows.h"
 
 namespace planck {
@@ -191,6 +192,7 @@ void run_tile(const void* raw, int64_t tile, const Worker& worker) {
   }
   check_lengths(args, part);
   for (int64_t step = 0; step < std::max<int64_t>(args.steps, 1); ++step) {
+    check_guard();
     for (int phase = args.steps == 0 ? sizes.form.phases - 1 : 0; phase < sizes.form.phases;
          ++phase) {
       Walk(args, sizes, step, phase).run(part, sums);
