@@ -496,6 +496,23 @@ TEST(MatmulRows, PairsAreForNarrowConvolutions) {
   EXPECT_THROW(plan_matmul(pairs, args), InternalError);
 }
 
+// One vector of columns: for more than half a vector, where 512 bits are faster than 256.
+TEST(MatmulRows, OneVectorIsForUpToSixteenColumns) {
+  const auto cost = [](std::string_view tile, int64_t n) {
+    const MatmulProblem problem{.m = 128, .n = n, .k = 48};
+    return prior_cycles(matmul_row("matmul_f32f32f32_" + std::string(tile)), problem);
+  };
+  for (const int64_t n : {9, 12, 16}) {
+    EXPECT_LT(cost("12x16x1_avx512", n), cost("12x32x1_avx512", n));
+    EXPECT_LT(cost("12x16x1_avx512", n), cost("8x48x1_avx512", n));
+    EXPECT_EQ(cost("12x16x1_avx512", n) < cost("6x16x1_avx2", n), !halves_512());
+  }
+  EXPECT_LT(cost("14x8x1_avx512", 8), cost("12x16x1_avx512", 8));
+  for (const int64_t n : {17, 32, 80}) {
+    EXPECT_LT(cost("12x32x1_avx512", n), cost("12x16x1_avx512", n));
+  }
+}
+
 // Columns in groups that lie apart are those of a plain product, and so is what a program makes
 // of them.
 TEST(MatmulGroups, LieWhereTheyAreTold) {
