@@ -51,12 +51,14 @@ class Contract {
     if (y.dtype != DType::f32) rows(a), rows(y);
   }
 
-  // A few columns in groups that lie apart, on an axis before the last one: those of one panel.
+  // Columns in groups that lie apart, on an axis before the last one: parts of one panel, or whole
+  // panels each.
   void grouped(const LinearParams& p) const {
     constexpr int64_t kMost = 8;
     const BoundValue &a = in(0), &y = out(0);
     const size_t groups = y.shape.size() - 2;
-    expect(y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3) && p.n <= kMost &&
+    const bool panels = p.n <= kMost || groups_panels(matmul_row(step_.kernel), y.columns());
+    expect(y.rank() > 2 && unit_columns(y) && y.dtype == DType::f32 && !has(3) && panels &&
                y.columns() > 0 && checked_mul(y.shape[groups], y.columns()) == p.n,
            y, " does not have ", p.n, " columns");
     expect(a.columns() == p.k && a.rows() == checked_count(std::span(y.shape).first(groups)),

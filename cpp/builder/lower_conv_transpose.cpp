@@ -157,7 +157,7 @@ class TransposedLowering {
   void run(const TileProgram& tail, const Origin& origin) {
     const ValueId source = p_.integers ? p_.input.node->inputs[0] : n_.inputs[0];
     const int32_t x = readable(l_.permuted(l_.value(source), order_));
-    if (writes_groups(x)) return product_of_groups(x, tail, origin);
+    if (writes_groups(x)) return product_of_groups(x, p_.matrix.shape()[1], tail, origin);
     if (writes_lines(x)) return products_of_lines(x, tail, origin);
     std::vector<Dim> places{l_.at(x).shape[0]};
     for (const PhaseAxis& a : p_.axes) places.push_back(a.places);
@@ -185,8 +185,10 @@ class TransposedLowering {
     return p_.axes.size() <= 2 && p_.matrix.shape()[1] <= kMostColumns && writes_places(x);
   }
 
-  // [N, places.., phase of the axis before the last, phase of the last and M].
-  void product_of_groups(int32_t x, const TileProgram& tail, const Origin& origin) {
+  // [N, places.., phase of the axis before the last, phase of the last and M]. The kernel is one
+  // for so many columns.
+  void product_of_groups(int32_t x, int64_t columns, const TileProgram& tail,
+                         const Origin& origin) {
     const int32_t y = l_.make_permuted_output(last_, 0, order_);
     const int32_t bias_row = bias(p_.phases);
     const std::vector<Dim> steps = l_.at(y).strides;
@@ -198,7 +200,11 @@ class TransposedLowering {
       view.shape.insert(view.shape.end() - 1, Dim(count));
       view.strides.insert(view.strides.end() - 1, steps[1]);
     }
-    add_product(x, groups, p_.matrix, bias_row, tail, origin);
+    add_product(x, groups, p_.matrix, bias_row, choice_for(columns), tail, origin);
+  }
+
+  Choice<MatmulRow> choice_for(int64_t columns) const {
+    return select_matmul(columns, p_.matrix.shape()[0], true, l_.forced());
   }
 
   // Whether each line of all phases is written where it belongs, by a product for each phase of the
@@ -209,13 +215,18 @@ class TransposedLowering {
            p_.matrix.shape()[1] / columns_in_line() <= kMostProducts;
   }
 
+  // One product, where the panels of its kernel end with the lines: x is read once.
   void products_of_lines(int32_t x, const TileProgram& tail, const Origin& origin) {
     const int64_t columns = columns_in_line(), products = p_.matrix.shape()[1] / columns;
+    const Choice<MatmulRow> choice = choice_for(columns);
+    if (p_.axes.size() == 2 && groups_panels(*choice.row, columns)) {
+      return product_of_groups(x, columns, tail, origin);
+    }
     const int32_t y = l_.make_permuted_output(last_, 0, order_);
     const int32_t bias_row = bias(columns / weights_.shape()[1]);
     for (int64_t product = 0; product < products; ++product) {
       const Tensor part = columns_of(p_.matrix, product * columns, columns);
-      add_product(x, line_view(y, product), part, bias_row, tail, origin);
+      add_product(x, line_view(y, product), part, bias_row, choice, tail, origin);
     }
   }
 
@@ -270,13 +281,12 @@ class TransposedLowering {
   }
 
   void product(int32_t x, int32_t y, const TileProgram& tail, const Origin& origin) {
-    add_product(x, y, p_.matrix, bias(p_.phases), tail, origin);
+    add_product(x, y, p_.matrix, bias(p_.phases), choice_for(p_.matrix.shape()[1]), tail, origin);
   }
 
   void add_product(int32_t x, int32_t y, const Tensor& matrix, int32_t bias_row,
-                   const TileProgram& tail, const Origin& origin) {
+                   const Choice<MatmulRow>& choice, const TileProgram& tail, const Origin& origin) {
     const int64_t k = matrix.shape()[0], columns = matrix.shape()[1];
-    const auto choice = select_matmul(columns, k, true, l_.forced());
     const std::string kernel(choice.row->name);
     const std::string& name = l_.graph.value(n_.inputs[1]).name;
     Step step{.op = "",

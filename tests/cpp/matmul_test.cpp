@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -503,6 +504,23 @@ TEST(MatmulRows, PairsAreForNarrowConvolutions) {
   EXPECT_THROW(plan_matmul(pairs, args), InternalError);
 }
 
+// One vector of columns: for more than half a vector, where 512 bits are faster than 256.
+TEST(MatmulRows, OneVectorIsForUpToSixteenColumns) {
+  const auto cost = [](std::string_view tile, int64_t n) {
+    const MatmulProblem problem{.m = 128, .n = n, .k = 48};
+    return prior_cycles(matmul_row("matmul_f32f32f32_" + std::string(tile)), problem);
+  };
+  for (const int64_t n : {9, 12, 16}) {
+    EXPECT_LT(cost("12x16x1_avx512", n), cost("12x32x1_avx512", n));
+    EXPECT_LT(cost("12x16x1_avx512", n), cost("8x48x1_avx512", n));
+    EXPECT_EQ(cost("12x16x1_avx512", n) < cost("6x16x1_avx2", n), !halves_512());
+  }
+  EXPECT_LT(cost("14x8x1_avx512", 8), cost("12x16x1_avx512", 8));
+  for (const int64_t n : {17, 32, 80}) {
+    EXPECT_LT(cost("12x32x1_avx512", n), cost("12x16x1_avx512", n));
+  }
+}
+
 // Columns in groups that lie apart are those of a plain product, and so is what a program makes
 // of them.
 TEST(MatmulGroups, LieWhereTheyAreTold) {
@@ -535,6 +553,39 @@ TEST(MatmulGroups, LieWhereTheyAreTold) {
             ASSERT_EQ(apart[place], plain.out[i * n + j]) << i << ", " << j;
           }
         }
+      }
+    }
+  }
+}
+
+// What kernels with rows in lanes make of a sigmoid is what a pass over C would.
+TEST(MatmulSigmoid, IsThatOfThePassOverC) {
+  TileProgram text;
+  text.operands = {Broadcast::none};
+  text.apply(TileOp::sigmoid, text.operand(0));
+  const EltProgram program = compile(text);
+  for (const MatmulRow& row : matmul_rows()) {
+    if (!this_device().has(row.isa) || row.lanes != Lanes::rows) continue;
+    for (int64_t n = 1; n <= row.tile_n; ++n) {
+      SCOPED_TRACE(testing::Message() << row.name << " n=" << n);
+      const Case c{.m = 5 * row.tile_m + 3, .n = n, .k = 30, .bias = true};
+      Problem fused(c), apart(c);
+      const float edges[] = {-1, 1e9F, -100, 90, NAN, -INFINITY, INFINITY, -1e9F};
+      MatmulArgs args = apart.args(row);
+      args.epilogue.bias = edges;
+      const Job plain = plan_matmul(row, args);
+      Team team(2, scratch_bytes(args));
+      team.run({&plain, 1});
+      const EltOperand operand{apart.out.data(), n, 1};
+      eltwise_strip(row.isa)(program, {&operand, apart.out.data(), n, c.m, n});
+      args = fused.args(row);
+      args.epilogue.bias = edges;
+      args.epilogue.program = &program;
+      const Job job = plan_matmul(row, args);
+      EXPECT_EQ(args.plan.strip, nullptr);
+      team.run({&job, 1});
+      for (int64_t i = 0; i < c.m * n; ++i) {
+        ASSERT_EQ(std::bit_cast<uint32_t>(fused.out[i]), std::bit_cast<uint32_t>(apart.out[i]));
       }
     }
   }

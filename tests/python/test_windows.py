@@ -304,10 +304,19 @@ CASES = [
     ),
     Case(
         "up, in lines",
-        Chain("N", 6, "H", "W").conv(9, 6, 1, 1).up(9, 8, 2, 2).then("Relu").conv(3, 8, 1, 1),
+        Chain("N", 6, "H", "W").conv(9, 6, 1, 1).up(9, 10, 2, 2).then("Relu").conv(3, 10, 1, 1),
         [(1, 6, 5, 4), (2, 6, 1, 3), (2, 6, 3, 1)],
         {"matmul": 4, "copy": 2},
     ),
+    *[
+        Case(
+            f"up, in lines of {panels} panels",
+            Chain("N", 6, "H", "W").conv(9, 6, 1, 1).up(9, 8 * panels, 2, 2).then("Sigmoid"),
+            [(1, 6, 5, 4), (2, 6, 1, 3), (2, 6, 3, 1), (1, 6, 3, 130)],
+            {"matmul": 2, "copy": 2},
+        )
+        for panels in [1, 3]
+    ],
     Case("up, in one line", Chain("N", 6, "T").up(6, 8, 3), [(2, 6, 5)], {"matmul": 1, "copy": 2}),
     Case(
         "pyramid",

@@ -129,7 +129,8 @@ void batch_lines(const BoundValue& y, size_t lines, MatmulArgs& args) {
 }
 
 // Columns in groups that lie apart: [..., groups, columns of one]. Kernels whose lanes are columns
-// take them as a batch of products, whose panels are made in the run.
+// take them as a batch of products; where a group is not made of whole panels, it has its own made
+// in the run.
 void group_columns(const BoundValue& y, const MatmulRow& row, MatmulArgs& args) {
   const size_t groups = y.shape.size() - 2;  // the axis
   batch_lines(y, groups - 1, args);
@@ -141,9 +142,10 @@ void group_columns(const BoundValue& y, const MatmulRow& row, MatmulArgs& args) 
     return;
   }
   if (args.batch_rank == kMaxMatmulBatch) throw UnsupportedError("lines of rank ", groups);
-  args.batch[args.batch_rank++] = {y.shape[groups], 0, columns, y.strides[groups], 0};
+  args.b_packed = groups_panels(row, columns);
+  const int64_t b_step = args.b_packed ? columns * args.k : columns;
+  args.batch[args.batch_rank++] = {y.shape[groups], 0, b_step, y.strides[groups], 0};
   args.n = columns;
-  args.b_packed = false;
   args.b_row_stride = row.tile_n;
 }
 

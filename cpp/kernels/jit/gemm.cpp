@@ -238,10 +238,11 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     }
   }
 
-  Xbyak::Address a_address(int row, int step) const {
-    if (r_.scattered) return ptr[a_rows[row] + a_way + 4 * step];
-    return ptr[based(a_bases, a_stride, row) + a_bytes() * step];
+  Xbyak::RegExp a_place(int row, int step) const {
+    if (r_.scattered) return a_rows[row] + a_way + 4 * step;
+    return based(a_bases, a_stride, row) + a_bytes() * step;
   }
+  Xbyak::Address a_address(int row, int step) const { return ptr[a_place(row, step)]; }
   Xbyak::Address b_address(int column, int step) const {
     const int in_panel = column % r_.vectors * vector_bytes();
     if (r_.strided) return ptr[b_bases[0] + in_panel];  // the base moves with every k
@@ -252,8 +253,15 @@ class GemmGenerator : public Xbyak::CodeGenerator {
     r_.pairs ? vbroadcastsd(Xbyak::Zmm(to.getIdx()), from) : vbroadcastss(to, from);
   }
 
+  // Each value of A is for one vector of B: an operand of that sum, and needs no register.
+  bool a_is_operand() const { return b_resident() && columns_ == 1 && evex_ && !r_.pairs; }
+
   void one_k(int step) {
-    if (b_resident()) {
+    if (a_is_operand()) {
+      const Xbyak::Xmm b = input(0);
+      vmovups(b, b_address(0, step));
+      for (int i = 0; i < r_.rows; ++i) vfmadd231ps(sum(i, 0), b, ptr_b[a_place(i, step)]);
+    } else if (b_resident()) {
       for (int j = 0; j < columns_; ++j) vmovups(input(j), b_address(j, step));
       for (int i = 0; i < r_.rows; ++i) {
         // Two scratch registers where there are two: the broadcast need not wait for the last use.
@@ -937,10 +945,12 @@ ExecutableCode generate(const GemmRecipe& recipe) {
 
 }  // namespace
 
-// Half of the lines that it reads: a block of rows that does not fit one tile has two at least.
+// Half of the lines of B that it reads: a block of rows that does not fit one tile has two at
+// least. Or as many as it reads of A, where B is narrow and the rows are many.
 int prefetches(const GemmRecipe& r) {
-  const int lines = kUnroll * r.vectors * r.panels * vector_floats(r) * 4 / 64;
-  return r.once ? 0 : std::max(1, lines / 2);
+  const auto lines = [](int floats) { return (kUnroll * floats * 4 + 63) / 64; };
+  const int of_b = lines(r.vectors * r.panels * vector_floats(r)), of_a = lines(r.rows);
+  return r.once ? 0 : std::max({1, of_b / 2, of_a});
 }
 
 GemmFn gemm_kernel(const GemmRecipe& recipe) {

@@ -55,6 +55,7 @@ enum GemmFlag : int64_t {
   kRelu = 2,
   kGelu = 4,      // by erf; not in the portable kernel
   kEpilogue = 8,  // of the recipe; not in the portable kernel
+  kSigmoid = 16,  // in kernels with rows in lanes alone
 };
 
 inline constexpr int kScatteredRows = 6;

@@ -1,15 +1,12 @@
-#include <immintrin.h>
-
 #include "kernels/matmul/narrow.h"
-
-#define PLANCK_INLINE inline __attribute__((always_inline))
+#include "kernels/simd/vec_avx2.h"
 
 namespace planck {
 namespace {
 
 using jit::GemmCall;
 
-constexpr int kRows = 8;
+constexpr int kRows = 8, kTogether = 2;
 using Lanes = __m256;
 
 PLANCK_INLINE Lanes zero() { return _mm256_setzero_ps(); }
@@ -18,6 +15,15 @@ PLANCK_INLINE Lanes add(Lanes x, Lanes y) { return _mm256_add_ps(x, y); }
 PLANCK_INLINE Lanes fma(Lanes x, Lanes y, Lanes z) { return _mm256_fmadd_ps(x, y, z); }
 // NaN and -0 stay what they are.
 PLANCK_INLINE Lanes positive(Lanes x) { return _mm256_max_ps(zero(), x); }
+template <int kCount>
+PLANCK_INLINE void apply_sigmoid(Lanes (&x)[kCount]) {
+  for (int i = 0; i < kCount; i += 2) {
+    const bool both = i + 1 < kCount;
+    const F16 y = sigmoid(F16{x[i], x[both ? i + 1 : i]});
+    x[i] = y.a;
+    if (both) x[i + 1] = y.b;
+  }
+}
 PLANCK_INLINE Lanes load_lanes(const float* p) { return _mm256_load_ps(p); }
 PLANCK_INLINE void store_lanes(float* p, Lanes x) { _mm256_storeu_ps(p, x); }
 

@@ -1,18 +1,13 @@
-// See simd/vec_avx512.h.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
-
 #include "kernels/matmul/narrow.h"
-
-#define PLANCK_INLINE inline __attribute__((always_inline))
+#include "kernels/simd/vec_avx512.h"
 
 namespace planck {
 namespace {
 
 using jit::GemmCall;
 
-constexpr int kRows = 16;
+// Values of B come with the sums for nothing.
+constexpr int kRows = 16, kTogether = 1;
 using Lanes = __m512;
 
 PLANCK_INLINE Lanes zero() { return _mm512_setzero_ps(); }
@@ -21,6 +16,10 @@ PLANCK_INLINE Lanes add(Lanes x, Lanes y) { return _mm512_add_ps(x, y); }
 PLANCK_INLINE Lanes fma(Lanes x, Lanes y, Lanes z) { return _mm512_fmadd_ps(x, y, z); }
 // NaN and -0 stay what they are.
 PLANCK_INLINE Lanes positive(Lanes x) { return _mm512_max_ps(zero(), x); }
+template <int kCount>
+PLANCK_INLINE void apply_sigmoid(Lanes (&x)[kCount]) {
+  for (Lanes& lanes : x) lanes = sigmoid(F16{lanes}).a;
+}
 PLANCK_INLINE Lanes load_lanes(const float* p) { return _mm512_load_ps(p); }
 PLANCK_INLINE void store_lanes(float* p, Lanes x) { _mm512_storeu_ps(p, x); }
 

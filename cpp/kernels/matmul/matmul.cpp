@@ -43,17 +43,23 @@ int64_t longest_k(int64_t rows, int64_t a_floats) {
   return std::max<int64_t>(a_floats / rows, 128);
 }
 
+// Whether the weights of all items stay in every core's L2.
+bool has_few_weights(const MatmulArgs& args) {
+  int64_t columns = round_up(args.n, args.plan.tile.columns);
+  for (int axis = 0; axis < args.batch_rank; ++axis) {
+    if (args.batch[axis].b != 0) columns = checked_mul(columns, args.batch[axis].extent);
+  }
+  return args.b_packed && args.k > 0 && columns <= this_device().l2_bytes / 4 / args.k;
+}
+
 // Many rows over few weights: each core keeps all weights in its L2 and works on rows of its own,
 // the next of which are on their way meanwhile. As many blocks as divide equally among most teams.
 bool has_own_rows(const MatmulArgs& args) {
   constexpr int64_t kFewestRows = 48;
   const MatmulCut& cut = args.cut;
-  const jit::GemmTile& tile = args.plan.tile;
-  const Device& device = this_device();
-  return cut.m_block == 0 && cut.k_block == 0 && cut.panels == 0 && args.b_packed &&
-         args.windows == nullptr && args.a_stride == args.k && args.k > 0 &&
-         args.m >= kEnoughTiles * kFewestRows && args.k <= longest_k(128, room_for_a(device)) &&
-         round_up(args.n, tile.columns) <= device.l2_bytes / 4 / args.k;
+  return cut.m_block == 0 && cut.k_block == 0 && cut.panels == 0 && args.windows == nullptr &&
+         args.a_stride == args.k && args.m >= kEnoughTiles * kFewestRows &&
+         args.k <= longest_k(128, room_for_a(this_device())) && has_few_weights(args);
 }
 
 MatmulCut cut_by_rows(const MatmulArgs& args) {
@@ -340,7 +346,9 @@ Job plan_matmul(const MatmulRow& row, MatmulArgs& args) {
   plan.n_groups = ceil_div(plan.n_panels, args.cut.panels);
   plan.m_blocks = ceil_div(args.m, args.cut.m_block);
   const bool whole_rows = plan.along && args.windows == nullptr && plan.n_groups == 1;
-  plan.next_rows = plan.own_rows || (whole_rows && operand_of_rows(args) > 0);
+  // Rows of A lie close together, or are not worth asking for all that lies between them.
+  const bool close = args.a_stride <= 2 * args.k && has_few_weights(args);
+  plan.next_rows = plan.own_rows || (whole_rows && (close || operand_of_rows(args) > 0));
   if (!args.b_packed) {
     const int64_t floats = checked_mul(args.cut.panels * row.tile_n, args.k, "packed panels");
     plan.scratch_bytes = round_up(checked_mul(floats, sizeof(float), "packed panels"), 64);

@@ -9,7 +9,7 @@ namespace planck {
 inline constexpr int kNarrowColumns = 8;  // of a panel of B, [k][kNarrowColumns]
 
 // By how many columns of the panel exist, 1 to kNarrowColumns. A call takes any number of rows and
-// knows lines, kLoadC and kRelu; `tiles` is 1, and rows are not scattered.
+// knows lines, kLoadC, kRelu and kSigmoid; `tiles` is 1, and rows are not scattered.
 const jit::GemmFn* narrow_kernels_avx512();
 const jit::GemmFn* narrow_kernels_avx2();
 

@@ -4,6 +4,9 @@
 //   Quads: four neighbouring floats of kRows rows, in four Lanes. Part q of `Lanes` i is row
 //     4 q + i, so that transposing 4 x 4 inside of parts turns rows into columns and back.
 //   load_parts, transpose, store_part.
+//   apply_sigmoid: to each of an array.
+//   kTogether: vectors of rows that share the values of B and hide each other's latency, where
+//     columns are few.
 #include <cstdint>
 
 #include "kernels/matmul/narrow.h"
@@ -21,70 +24,79 @@ struct VectorRows;
 
 template <>
 struct VectorRows<true> {
-  VectorRows(const float* first, int64_t stride, int64_t) : stride(stride) {
+  void begin(const float* first, int64_t step, int64_t) {
+    stride = step;
     for (int64_t part = 0; part < kParts; ++part) at[part] = first + kQuad * part * stride;
   }
   const float* row(int i) const { return at[i / kQuad] + i % kQuad * stride; }
   void advance(int64_t k) {
     for (const float*& part : at) part += k;
   }
-  int64_t stride;
-  const float* at[kParts];
+  int64_t stride = 0;
+  const float* at[kParts] = {};
 };
 
 template <>
 struct VectorRows<false> {
-  VectorRows(const float* first, int64_t stride, int64_t rows) {
+  void begin(const float* first, int64_t stride, int64_t rows) {
     for (int i = 0; i < kRows; ++i) at[i] = first + (i < rows ? i : rows - 1) * stride;
   }
   const float* row(int i) const { return at[i]; }
   void advance(int64_t k) {
     for (const float*& row : at) row += k;
   }
-  const float* at[kRows];
+  const float* at[kRows] = {};
 };
 
-// The next kCount columns of A times those rows of B.
-template <int kColumns, int kCount, bool kWhole>
-PLANCK_INLINE void add_products(const VectorRows<kWhole>& a, const float* b,
-                                Lanes (&sums)[kColumns]) {
-  Lanes columns[kQuad];
-  for (int i = 0; i < kQuad; ++i) {
-    columns[i] = load_parts<kCount>([&](int part) __attribute__((always_inline)) {
-      return a.row(kQuad * part + i);
-    });
+// The next kCount columns of A, of each vector of rows, times those rows of B.
+template <int kCount, int kColumns, bool kWhole, int kVectors>
+PLANCK_INLINE void add_products(const VectorRows<kWhole> (&a)[kVectors], const float* b,
+                                Lanes (&sums)[kVectors][kColumns]) {
+  Lanes columns[kVectors][kQuad];
+  for (int v = 0; v < kVectors; ++v) {
+    for (int i = 0; i < kQuad; ++i) {
+      columns[v][i] = load_parts<kCount>([&](int part) __attribute__((always_inline)) {
+        return a[v].row(kQuad * part + i);
+      });
+    }
+    transpose(columns[v]);
   }
-  transpose(columns);
   for (int i = 0; i < kCount; ++i) {
     for (int j = 0; j < kColumns; ++j) {
-      sums[j] = fma(columns[i], all(b[i * kNarrowColumns + j]), sums[j]);
+      const Lanes x = all(b[i * kNarrowColumns + j]);
+      for (int v = 0; v < kVectors; ++v) sums[v][j] = fma(columns[v][i], x, sums[v][j]);
     }
   }
 }
 
-// What the tile after the next one reads, a line for each four floats of four rows: where rows lie
-// one behind the other, all of it.
+// What the next tile reads, a line for each four floats of four rows: where rows lie one behind the
+// other, all of it.
+template <int64_t kFloats>
 PLANCK_INLINE void prefetch_ahead(const float* ahead) {
   constexpr int64_t kLine = 16;
-  for (int i = 0; i < kParts; ++i) _mm_prefetch(ahead + i * kLine, _MM_HINT_T0);
+  for (int64_t i = 0; i < kFloats; i += kLine) _mm_prefetch(ahead + i, _MM_HINT_T0);
 }
 
-template <int kColumns, bool kWhole>
+template <int kColumns, bool kWhole, int kVectors>
 PLANCK_INLINE void sum_up(const GemmCall& call, const float* first, int64_t rows,
-                          Lanes (&sums)[kColumns]) {
+                          Lanes (&sums)[kVectors][kColumns]) {
+  constexpr int64_t kAll = int64_t{kVectors} * kRows;
   const float* b = call.b;
   for (int64_t line = 0; line < call.lines; ++line, first += call.a_line) {
-    const float* ahead = first + int64_t{2} * kRows * call.a_stride;
-    VectorRows<kWhole> a(first, call.a_stride, rows);
-    int64_t left = call.k;
-    for (; left >= kQuad; left -= kQuad, b += kPanelQuad, ahead += kRows) {
-      if (kWhole) prefetch_ahead(ahead);
-      add_products<kColumns, kQuad>(a, b, sums);
-      a.advance(kQuad);
+    const float* ahead = first + kAll * call.a_stride;
+    VectorRows<kWhole> a[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) {
+      a[v].begin(first + v * kRows * call.a_stride, call.a_stride, rows);
     }
-    if (left == 1) add_products<kColumns, 1>(a, b, sums);
-    if (left == 2) add_products<kColumns, 2>(a, b, sums);
-    if (left == 3) add_products<kColumns, 3>(a, b, sums);
+    int64_t left = call.k;
+    for (; left >= kQuad; left -= kQuad, b += kPanelQuad, ahead += kAll) {
+      if (kWhole) prefetch_ahead<kAll>(ahead);
+      add_products<kQuad>(a, b, sums);
+      for (VectorRows<kWhole>& v : a) v.advance(kQuad);
+    }
+    if (left == 1) add_products<1>(a, b, sums);
+    if (left == 2) add_products<2>(a, b, sums);
+    if (left == 3) add_products<3>(a, b, sums);
     b += left * kNarrowColumns;
   }
 }
@@ -136,8 +148,10 @@ PLANCK_INLINE void finish(const GemmCall& call, int64_t row, int64_t rows,
       for (int i = 0; i < count; ++i) sums[j + i] = add(sums[j + i], more[i]);
     }
   }
-  if ((call.flags & jit::kRelu) == 0) return;
-  for (int j = 0; j < kColumns; ++j) sums[j] = positive(sums[j]);
+  if ((call.flags & jit::kRelu) != 0) {
+    for (int j = 0; j < kColumns; ++j) sums[j] = positive(sums[j]);
+  }
+  if ((call.flags & jit::kSigmoid) != 0) apply_sigmoid(sums);
 }
 
 // Hands what lies side by side in C to `use`: its first column, and how many at most kQuad.
@@ -175,19 +189,23 @@ PLANCK_INLINE void store_sums(const GemmCall& call, int64_t row, int64_t rows,
   });
 }
 
-template <int kColumns, bool kWhole>
+template <int kColumns, bool kWhole, int kVectors>
 PLANCK_INLINE void run_tile(const GemmCall& call, int64_t row, int64_t rows) {
-  Lanes sums[kColumns];
-  load_sums(call, row, rows, sums);
+  Lanes sums[kVectors][kColumns];
+  for (int64_t v = 0; v < kVectors; ++v) load_sums(call, row + v * kRows, rows, sums[v]);
   sum_up<kColumns, kWhole>(call, call.a + row * call.a_stride, rows, sums);
-  store_sums(call, row, rows, sums);
+  for (int64_t v = 0; v < kVectors; ++v) store_sums(call, row + v * kRows, rows, sums[v]);
 }
 
 template <int kColumns>
 void multiply_narrow(GemmCall* call) {
+  constexpr int kVectors = kColumns <= kQuad ? kTogether : 1;
+  constexpr int64_t kAll = int64_t{kVectors} * kRows;
   int64_t row = 0;
-  for (; row + kRows <= call->rows; row += kRows) run_tile<kColumns, true>(*call, row, kRows);
-  if (row < call->rows) run_tile<kColumns, false>(*call, row, call->rows - row);
+  for (; row + kAll <= call->rows; row += kAll)
+    run_tile<kColumns, true, kVectors>(*call, row, kRows);
+  for (; row + kRows <= call->rows; row += kRows) run_tile<kColumns, true, 1>(*call, row, kRows);
+  if (row < call->rows) run_tile<kColumns, false, 1>(*call, row, call->rows - row);
 }
 
 constexpr jit::GemmFn kKernels[kNarrowColumns + 1] = {nullptr,

@@ -155,6 +155,10 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   return row.pairs() ? sums + copy_cycles(p) : sums;
 }
 
+bool groups_panels(const MatmulRow& row, int64_t columns) {
+  return row.lanes == Lanes::columns && columns > 0 && columns % row.tile_n == 0;
+}
+
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k) {
   return checked_mul(round_up(n, row.tile_n) * (row.pairs() ? 2 : 1), k, "packed weights");
 }

@@ -54,6 +54,9 @@ jit::GemmTile tile_of(const MatmulRow& row, jit::Stream stream = jit::Stream::no
 // Time by arithmetic alone: tile-padded work over peak, in units of (cycles of one core).
 double prior_cycles(const MatmulRow& row, const MatmulProblem& problem);
 
+// Whether groups of so many columns are whole panels, of which a product can store each apart.
+bool groups_panels(const MatmulRow& row, int64_t columns);
+
 // Packed B: [ceil(n / tile_n)][k][tile_n], zeros where n ends, and for pairs each element twice;
 // 64-byte aligned by the caller.
 int64_t packed_floats(const MatmulRow& row, int64_t n, int64_t k);
@@ -138,7 +141,7 @@ struct MatmulArgs {
     bool scattered = false;      // kernels take windows of several rows of outputs, by their places
     int64_t places_offset = 0;   // bytes; where the places lie in scratch
     EltStripFn strip = nullptr;  // runs the program, unless the kernel itself ends in it
-    bool gelu = false, relu = false;
+    bool gelu = false, relu = false, sigmoid = false;
     bool epilogue = false;   // the kernels of the tile end in the program
     bool along = false;      // the next tile is this worker's too
     bool own_rows = false;   // each tile has all columns, and weights stay in L2

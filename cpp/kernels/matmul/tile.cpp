@@ -97,7 +97,8 @@ void plan_kernels(const MatmulRow& row, MatmulArgs& args, const jit::GemmSource&
   } else if (program != nullptr) {
     plan.relu = is_only(*program, EltOp::relu);
     plan.gelu = made && is_only(*program, EltOp::gelu_erf);
-    const bool flag = plan.relu || plan.gelu;
+    plan.sigmoid = row.lanes == Lanes::rows && is_only(*program, EltOp::sigmoid);
+    const bool flag = plan.relu || plan.gelu || plan.sigmoid;
     if (made && !flag && (!plan.tile.pairs || only_columns(args))) {
       epilogue = jit::generated(*program, args.epilogue.operands).value_or(jit::Epilogue{});
     }
@@ -144,6 +145,7 @@ int64_t last_flags(const MatmulArgs& args) {
   int64_t flags = 0;
   if (args.epilogue.relu || plan.relu) flags |= jit::kRelu;
   if (plan.gelu) flags |= jit::kGelu;
+  if (plan.sigmoid) flags |= jit::kSigmoid;
   if (plan.epilogue) flags |= jit::kEpilogue;
   return flags;
 }
