@@ -24,6 +24,7 @@ constexpr std::string_view kIndexKinds[] = {"gather",           "gather_elements
                                             "scatter_elements", "scatter_nd",      "one_hot"};
 constexpr std::string_view kLaneKinds[] = {"sum", "top", "arg"};
 constexpr std::string_view kChannelwiseKinds[] = {"depthwise", "max", "average"};
+constexpr std::string_view kSamplePaddings[] = {"zeros", "border", "reflection"};
 constexpr std::string_view kBroadcasts[] = {"none", "per_column", "per_row", "scalar"};
 constexpr std::string_view kWeightForms[] = {"flat", "columns", "transposed"};
 
@@ -38,6 +39,7 @@ std::string_view enum_name(E value) {
   if constexpr (std::is_same_v<E, IndexKind>) return kIndexKinds[index];
   if constexpr (std::is_same_v<E, LaneKind>) return kLaneKinds[index];
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return kChannelwiseKinds[index];
+  if constexpr (std::is_same_v<E, SamplePadding>) return kSamplePaddings[index];
   if constexpr (std::is_same_v<E, Broadcast>) return kBroadcasts[index];
   if constexpr (std::is_same_v<E, WeightForm>) return kWeightForms[index];
 }
@@ -52,6 +54,7 @@ size_t enum_size() {
   if constexpr (std::is_same_v<E, IndexKind>) return std::size(kIndexKinds);
   if constexpr (std::is_same_v<E, LaneKind>) return std::size(kLaneKinds);
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return std::size(kChannelwiseKinds);
+  if constexpr (std::is_same_v<E, SamplePadding>) return std::size(kSamplePaddings);
   if constexpr (std::is_same_v<E, Broadcast>) return std::size(kBroadcasts);
   if constexpr (std::is_same_v<E, WeightForm>) return std::size(kWeightForms);
 }

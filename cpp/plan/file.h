@@ -16,7 +16,7 @@
 
 namespace planck {
 
-inline constexpr int kPlanMajor = 1, kPlanMinor = 5;
+inline constexpr int kPlanMajor = 1, kPlanMinor = 6;
 
 struct PlanReadOptions {
   bool verify = false;                                    // hash the weights too
