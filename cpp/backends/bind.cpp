@@ -17,6 +17,12 @@ int64_t BoundValue::row_stride() const {
   return columns();
 }
 
+bool BoundValue::has_planes() const {
+  if (rank() != 4) return false;
+  const bool columns_fit = shape[2] == 1 || strides[2] == 1;
+  return columns_fit && (shape[1] == 1 || strides[1] == shape[2]);
+}
+
 void BindContext::expect_broadcast(const Step& step, int32_t id,
                                    std::span<const int64_t> shape) const {
   if (id < 0) return;

@@ -27,6 +27,9 @@ struct BoundValue {
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   int64_t rows() const;
   int64_t row_stride() const;
+  // Of [images, rows, columns, channels]: whether the places of an image are neighbours, one
+  // channel after the other.
+  bool has_planes() const;
   // Whether the elements of a row lie apart.
   bool has_gaps() const { return !shape.empty() && shape.back() > 1 && strides.back() != 1; }
 };

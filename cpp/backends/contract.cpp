@@ -410,6 +410,19 @@ class Contract {
     expect(x.columns() == y.columns(), x, " and ", y, " differ in their channels");
   }
 
+  void operator()(const GridSampleParams&) const {
+    const BoundValue &x = in(0), &grid = in(1), &y = out(0);
+    f32_inputs();
+    expect(x.rank() == 4 && grid.rank() == 4 && y.rank() == 4 && x.shape[0] == y.shape[0] &&
+               x.columns() == y.columns(),
+           "places of ", x, " do not give ", y);
+    const Shape want{y.shape[0], y.shape[1], y.shape[2], 2};
+    expect(grid.shape == want, "the grid is ", grid, " for ", y);
+    expect(y.count() == 0 || x.count() > 0, "there is nothing to sample in ", x);
+    const bool fits = y.has_planes() || (unit_columns(x) && has_rows(y));
+    expect(y.count() == 0 || fits, y, " does not lie beside ", x);
+  }
+
   void operator()(const ReferenceParams&) const {
     for (const auto* ids : {&step_.inputs, &step_.outputs}) {
       for (const int32_t v : *ids) {

@@ -8,6 +8,7 @@
 #include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
+#include "kernels/grid_sample/rows.h"
 #include "kernels/index/rows.h"
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
@@ -60,6 +61,7 @@ struct Isas {
   auto operator()(const ReduceParams&) const { return isa_in(reduce_rows(), name); }
   auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
   auto operator()(const ResampleParams&) const { return isa_in(resample_rows(), name); }
+  auto operator()(const GridSampleParams&) const { return isa_in(grid_sample_rows(), name); }
   auto operator()(const CopyParams&) const {
     return converts ? isa_in(convert_rows(), name) : isa_in(copy_rows(), name);
   }

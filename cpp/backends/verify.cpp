@@ -470,6 +470,7 @@ class Verifier {
     }
     return {1, 1};
   }
+  static StepArity check(const Step&, const GridSampleParams&) { return {2, 2}; }
   static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
 
   const Plan& plan_;

@@ -16,6 +16,7 @@
 #include "kernels/dynamic_quantize/rows.h"
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
+#include "kernels/grid_sample/rows.h"
 #include "kernels/index/rows.h"
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
@@ -74,6 +75,7 @@ class Reselect {
   void operator()(const ReduceParams&) { take(choose_by_isa(reduce_rows(), forced())); }
   void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
   void operator()(const ResampleParams&) { take(choose_by_isa(resample_rows(), forced())); }
+  void operator()(const GridSampleParams&) { take(choose_by_isa(grid_sample_rows(), forced())); }
   void operator()(const CopyParams&) {
     if (converts(plan_, step_)) {
       take(choose_by_isa(convert_rows(), forced()));

@@ -44,6 +44,7 @@ constexpr LowerRow kLower[] = {
     {"GlobalMaxPool", lower_global_pool},
     {"Concat", lower_concat},
     {"Resize", lower_resize},
+    {"GridSample", lower_grid_sample},
     {"planck.Embedding", lower_embedding},
     {"DynamicQuantizeLinear", lower_dynamic_quantize},
     {"ReduceSum", lower_reduce},

@@ -193,6 +193,7 @@ std::string lower_concat(Lowering& l, const Node& n);
 // Copies each part to its place, in the order in which the first one lies in memory.
 void write_joined(Lowering& l, const Node& concat, const std::vector<Lowering::ConcatPart>& parts);
 std::string lower_resize(Lowering& l, const Node& n);
+std::string lower_grid_sample(Lowering& l, const Node& n);
 // The ONNX nodes of a Resize that becomes no step of its own.
 Origin origin_of_repeated(const Lowering& l, const Node& resize);
 // Writes what a Resize repeats, each place `factors` times, to its own memory.

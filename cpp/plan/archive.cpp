@@ -26,6 +26,7 @@ constexpr std::string_view kLaneKinds[] = {"sum", "top", "arg"};
 constexpr std::string_view kChannelwiseKinds[] = {"depthwise", "max", "average"};
 constexpr std::string_view kRecurrentKinds[] = {"rnn_tanh", "rnn_relu", "gru", "gru_linear",
                                                 "lstm"};
+constexpr std::string_view kSamplePaddings[] = {"zeros", "border", "reflection"};
 constexpr std::string_view kBroadcasts[] = {"none", "per_column", "per_row", "scalar"};
 constexpr std::string_view kWeightForms[] = {"flat", "columns", "transposed", "recurrent_input",
                                              "recurrent_state"};
@@ -42,6 +43,7 @@ std::string_view enum_name(E value) {
   if constexpr (std::is_same_v<E, LaneKind>) return kLaneKinds[index];
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return kChannelwiseKinds[index];
   if constexpr (std::is_same_v<E, RecurrentKind>) return kRecurrentKinds[index];
+  if constexpr (std::is_same_v<E, SamplePadding>) return kSamplePaddings[index];
   if constexpr (std::is_same_v<E, Broadcast>) return kBroadcasts[index];
   if constexpr (std::is_same_v<E, WeightForm>) return kWeightForms[index];
 }
@@ -57,6 +59,7 @@ size_t enum_size() {
   if constexpr (std::is_same_v<E, LaneKind>) return std::size(kLaneKinds);
   if constexpr (std::is_same_v<E, ChannelwiseKind>) return std::size(kChannelwiseKinds);
   if constexpr (std::is_same_v<E, RecurrentKind>) return std::size(kRecurrentKinds);
+  if constexpr (std::is_same_v<E, SamplePadding>) return std::size(kSamplePaddings);
   if constexpr (std::is_same_v<E, Broadcast>) return std::size(kBroadcasts);
   if constexpr (std::is_same_v<E, WeightForm>) return std::size(kWeightForms);
 }

@@ -161,6 +161,19 @@ struct ResampleParams {
     visit("axes", s.axes);
   }
 };
+enum class SamplePadding : uint8_t { zeros, border, reflection };
+// x, grid [images, rows, columns, 2]: x at these places, linearly or from the nearest element, as
+// the ONNX op GridSample says. Channels are the last axis of x and of the output, in memory or not.
+struct GridSampleParams {
+  static constexpr std::string_view kFamily = "grid_sample";
+  bool nearest = false, align_corners = false;
+  SamplePadding padding = SamplePadding::zeros;
+  static void fields(auto& s, auto& visit) {
+    visit("nearest", s.nearest);
+    visit("align_corners", s.align_corners);
+    visit("padding", s.padding);
+  }
+};
 // Stored: clamp(rne(float(sum) * multiplier [+ bias]) + zero, low, high).
 struct Requantize {
   bool on = false;
@@ -370,7 +383,7 @@ using StepParams =
                  ChannelwiseParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
                  EltwiseParams, LutParams, BytePoolParams, DynamicQuantizeParams, IntegerParams,
                  EmbedParams, RecurrentParams, CopyParams, IndexParams, ReduceParams, LaneParams,
-                 RangeParams, ResampleParams, ReferenceParams>;
+                 RangeParams, ResampleParams, GridSampleParams, ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

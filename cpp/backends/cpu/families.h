@@ -27,6 +27,7 @@ BoundStep bind(const BindContext& context, const Step& step, const IndexParams& 
 BoundStep bind(const BindContext& context, const Step& step, const LaneParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const RangeParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ResampleParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const GridSampleParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams& params);
 
 }  // namespace planck

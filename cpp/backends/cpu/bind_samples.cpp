@@ -1,0 +1,44 @@
+// Pictures read at places that a run computes.
+#include "backends/cpu/families.h"
+#include "kernels/grid_sample/rows.h"
+#include "plan/view.h"
+
+namespace planck {
+namespace {
+
+template <class Row, class Args>
+void add_job(BoundStep& bound, const Row& row, const Args& args) {
+  bound.jobs.push_back(row.job(args));
+  bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
+}
+
+}  // namespace
+
+BoundStep bind(const BindContext& c, const Step& step, const GridSampleParams& params) {
+  BoundStep bound;
+  const BoundValue &x = c.at(step.inputs[0]), &grid = c.at(step.inputs[1]);
+  const BoundValue& out = c.at(step.outputs[0]);
+  GridSampleArgs& args = bound.make<GridSampleArgs>();
+  args.nearest = params.nearest;
+  args.align_corners = params.align_corners;
+  args.padding = static_cast<GridPadding>(params.padding);
+  args.images = x.shape[0], args.rows = x.shape[1];
+  args.columns = x.shape[2], args.channels = x.shape[3];
+  args.image_step = x.strides[0], args.row_step = x.strides[1];
+  args.column_step = x.strides[2], args.channel_step = x.strides[3];
+  args.out_rows = grid.shape[1], args.out_columns = grid.shape[2];
+  args.grid_image = grid.strides[0], args.grid_row = grid.strides[1];
+  args.grid_column = grid.strides[2], args.axis_step = grid.strides[3];
+  const bool channels = (x.columns() <= 1 || x.strides[3] == 1) && has_rows(out);
+  args.planes = out.has_planes() && (!channels || x.columns() <= 1);
+  args.out_image = out.strides[0], args.out_channel = out.strides[3];
+  args.out_place = args.planes ? 1 : out.row_stride();
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.grid, step.inputs[1]);
+  bound.relocate(args.out, step.outputs[0]);
+  plan_grid_sample(args);
+  add_job(bound, grid_sample_row(step.kernel), args);
+  return bound;
+}
+
+}  // namespace planck

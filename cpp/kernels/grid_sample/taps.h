@@ -1,0 +1,20 @@
+#pragma once
+// What a tile in planes knows of its places: worked out once, read for each channel.
+#include "kernels/grid_sample/grid_sample.h"
+
+namespace planck {
+
+// Instead of the offset of an element, which a flipped picture may have below zero.
+inline constexpr int64_t kNowhere = INT64_MIN;
+
+struct PlaneTaps {
+  // Where the four elements around a place are neighbours: the first of them, else kNowhere.
+  int64_t first[kGridPlaces];
+  float weights[kGridPlaces][4];
+  // The other places, by their elements; kNowhere reads zero.
+  int32_t outside;
+  int32_t place[kGridPlaces];
+  int64_t at[kGridPlaces][4];
+};
+
+}  // namespace planck
