@@ -267,11 +267,12 @@ class ConvolutionLowering {
   static constexpr int64_t kFewPlanes = 4;
 
   int32_t last(ValueId v) { return l_.permuted(l_.value(v), order_); }
-  // Kernels read neighbouring channels.
-  int32_t readable(int32_t x) {
+  bool has_planes(int32_t x) const {
     const PlanValue& v = l_.at(x);
-    return v.strides.back() == Dim(1) || v.shape.back() == Dim(1) ? x : l_.dense(x);
+    return v.strides.back() != Dim(1) && v.shape.back() != Dim(1);
   }
+  // Kernels read neighbouring channels.
+  int32_t readable(int32_t x) { return has_planes(x) ? l_.dense(x) : x; }
 
   // Three times fewer products, a little less exact. Where the picture is so small that weights,
   // four times as many, come from memory for few products, nothing is won.
@@ -317,7 +318,7 @@ class ConvolutionLowering {
     const bool pointwise = is_pointwise(geometry_, conv_);
     ConvParams params{count, channels, geometry_.windows, then_, repeats_};
     const auto choice = pointwise ? select_matmul(count, channels, true, l_.forced())
-                                  : select_convolution(params, l_.forced());
+                                  : select_convolution(params, l_.forced(), has_planes(x));
     Step step{.op = "",
               .params = std::move(params),
               .inputs = {},

@@ -45,8 +45,11 @@ Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced)
   return select_for({kFewRows, kTypicalRows}, product_of(n, k, true), forced);
 }
 
-Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string& forced) {
-  return select_for({kTypicalRows}, problem_of(params), forced);
+Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string& forced,
+                                     bool planes) {
+  MatmulProblem problem = problem_of(params);
+  problem.planes = planes;
+  return select_for({kTypicalRows}, problem, forced);
 }
 
 namespace {

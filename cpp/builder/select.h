@@ -81,7 +81,9 @@ inline constexpr int64_t kFewRows = 32;
 
 Choice<MatmulRow> select_matmul(int64_t n, int64_t k, bool constant, const std::string& forced);
 Choice<MatmulRow> select_linear(int64_t n, int64_t k, const std::string& forced);  // constant B
-Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string& forced);
+// `planes`: each channel of the picture lies by itself.
+Choice<MatmulRow> select_convolution(const ConvParams& params, const std::string& forced,
+                                     bool planes = false);
 // `codes` are the weights [k, n], `y` what the step writes, `rows` what is known of M; more than
 // kTypicalRows change nothing.
 Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const int8_t> codes,

@@ -504,6 +504,19 @@ TEST(MatmulRows, PairsAreForNarrowConvolutions) {
   EXPECT_THROW(plan_matmul(pairs, args), InternalError);
 }
 
+// Colours in planes would have to be copied for all rows but pairs.
+TEST(MatmulRows, PairsReadPlanes) {
+  const MatmulRow& pairs = matmul_row("matmul_f32f32f32_24x16x1_avx512");
+  const MatmulRow& plain = matmul_row("matmul_f32f32f32_12x16x1_avx512");
+  const WindowSteps axis{.kernel = 3, .stride = 2, .begin = 1};
+  MatmulProblem problem{.m = 128, .n = 16, .k = 27, .windows = MatmulWindows{axis, axis, 3, 0}};
+  const double dense = prior_cycles(plain, problem), copied = prior_cycles(pairs, problem);
+  problem.planes = true;
+  EXPECT_GT(prior_cycles(plain, problem), dense);
+  EXPECT_EQ(prior_cycles(pairs, problem), copied);
+  EXPECT_EQ(prior_cycles(pairs, problem) < prior_cycles(plain, problem), !halves_512());
+}
+
 // One vector of columns: for more than half a vector, where 512 bits are faster than 256.
 TEST(MatmulRows, OneVectorIsForUpToSixteenColumns) {
   const auto cost = [](std::string_view tile, int64_t n) {

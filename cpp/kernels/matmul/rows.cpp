@@ -68,12 +68,13 @@ jit::PanelShape panels_of(const MatmulRow& row, int64_t n, int64_t k) {
   return {n, k, row.tile_n, row.pairs() ? 2 : 1};
 }
 
-// Cycles that the copy of pairs takes: every place of a picture, some lines more than once.
-double copy_cycles(const MatmulProblem& p) {
-  constexpr double kEach = 0.4;  // float
+// Cycles that it takes to copy what windows read: for pairs every place of a picture, some lines
+// more than once; for others planes, which go through memory.
+double copy_cycles(const MatmulRow& row, const MatmulProblem& p) {
+  if (!p.windows || (!row.pairs() && !p.planes)) return 0;
+  const double each = row.pairs() ? 0.4 : 2;
   const WindowSteps &y = p.windows->y, &x = p.windows->x;
-  const int64_t floats = p.m * y.stride * x.stride * p.windows->channels;
-  return kEach * static_cast<double>(floats);
+  return each * static_cast<double>(p.m * y.stride * x.stride * p.windows->channels);
 }
 
 }  // namespace
@@ -152,7 +153,7 @@ double prior_cycles(const MatmulRow& row, const MatmulProblem& p) {
   const double halves = wide && halves_512() ? 2 : 1;
   const double sums = 2 * halves * products * static_cast<double>(p.batch) /
                       (row.ops_per_cycle * low_tile * (leaves_l2(row, p) ? kFromL3 : 1));
-  return row.pairs() ? sums + copy_cycles(p) : sums;
+  return sums + copy_cycles(row, p);
 }
 
 bool groups_panels(const MatmulRow& row, int64_t columns) {

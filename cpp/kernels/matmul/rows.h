@@ -23,6 +23,7 @@ struct MatmulProblem {
   bool b_is_constant = true;  // packed once, when the plan is built
   // Of a convolution; extents may be those of any picture.
   std::optional<MatmulWindows> windows = {};
+  bool planes = false;  // each channel lies by itself; only pairs read it so
 };
 
 // What the lanes of a vector are: columns of C, rows, or columns of two outputs of a line (as pairs
