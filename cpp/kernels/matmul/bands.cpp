@@ -215,11 +215,11 @@ const float* const* places_of(const MatmulArgs& args, const Band& band, int64_t 
   return places;
 }
 
-// The lines of taps that lie in the picture, for outputs from line `first` of an image on.
-jit::GemmInside taps_inside(const MatmulWindows& w, int64_t first) {
-  if (!reaches_over(w.y)) return {};
-  const int64_t above = w.y.begin - first * w.y.stride;
-  return {w.x.out, above, w.y.in + above, w.y.stride};
+// The lines of taps that lie in the picture, for such lines of outputs of an image.
+jit::GemmInside taps_inside(const MatmulWindows& w, const Part& rows) {
+  const int64_t above = w.y.begin - rows.first * w.y.stride, end = w.y.in + above;
+  if (above <= 0 && end - (rows.count - 1) * w.y.stride >= w.y.kernel) return {};
+  return {w.x.out, above, end, w.y.stride};
 }
 
 jit::GemmBlock band_block(const MatmulArgs& args, const MatmulArea& area, const Band& band,
@@ -362,7 +362,7 @@ void run_band_tile(const void* raw, int64_t tile, const Worker& worker) {
     const MatmulArea panel{all.row, column + at, all.rows, std::min(width, all.columns - at)};
     jit::GemmBlock product = band_block(args, panel, band, {c.first + at, c.stride});
     product.call.a_places = places;
-    product.inside = taps_inside(w, rows.first);
+    product.inside = taps_inside(w, rows);
     prefetch_panel(args, tile, worker, at + width >= all.columns, panel, product);
     prefetch_residual(args, tile, worker, panel, product);
     multiply_rows(args, product, band);
