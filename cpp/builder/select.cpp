@@ -82,7 +82,9 @@ Choice<QmatmulRow> select_qmatmul(const QProductParams& product, std::span<const
 }
 
 Choice<MatmulRow> select_recurrent(const RecurrentParams& params, const std::string& forced) {
+  constexpr int64_t kTypicalSamples = 8;
   MatmulProblem problem = product_of(params.n(), params.hidden, true);
+  problem.m = kTypicalSamples;
   return choose<MatmulRow>(
       matmul_rows(), forced,
       [&](const MatmulRow& r) {

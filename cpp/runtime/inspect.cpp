@@ -156,6 +156,21 @@ class Atlas {
     }
   }
 
+  // The step after which all inputs of the node are there. Equal computations of shapes become one,
+  // so that a step may cover nodes that the model has behind later ones.
+  int32_t ready(const Node& n) const {
+    int32_t step = -1;
+    for (const ValueId v : n.inputs) {
+      if (v == kAbsent) continue;
+      if (const auto held = finished_.find(v); held != finished_.end()) {
+        step = std::max(step, held->second);
+      } else if (const auto it = step_of.find(graph().value(v).producer); it != step_of.end()) {
+        step = std::max(step, it->second);
+      }
+    }
+    return step;
+  }
+
   void find_steps() {
     std::map<int32_t, int32_t> first;  // ONNX node -> step
     for (size_t s = 0; s < plan.steps.size(); ++s) {
@@ -167,6 +182,7 @@ class Atlas {
       for (const int32_t o : n.origin) {
         if (const auto it = first.find(o); it != first.end()) step = std::max(step, it->second);
       }
+      if (step >= 0) step = std::max(step, ready(n));
       step_of[n.id] = step;
       nodes_of[step < 0 ? plan.steps.size() : static_cast<size_t>(step)].push_back(n.id);
     }

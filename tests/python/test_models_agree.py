@@ -25,6 +25,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "wenet_decoder": (2, 16),
     "dab_detr": (1, 128, 160),
     "resnet50": (2, 64, 64),
+    "crnn": (2, 32, 48),
     "magika": (2,),
     "ocr_det": (1, 64, 96),
     "ocr_rec": (2, 48, 64),

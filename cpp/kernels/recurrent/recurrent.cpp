@@ -234,9 +234,11 @@ bool walks_whole(const RecurrentArgs& args, const RecurrentSizes& sizes) {
   return weights * std::clamp<int64_t>(args.batch, 2, rows) < kWorthJob;
 }
 
-// Few samples wait for weights, which come fastest as one stream.
-jit::Stream stream_of(const RecurrentArgs& args) {
-  return args.batch <= kFewRows ? jit::Stream::alone : jit::Stream::none;
+// Few samples wait for weights: from beyond L2 these come fastest as one stream.
+jit::Stream stream_of(const RecurrentArgs& args, const RecurrentSizes& sizes) {
+  const int64_t floats = args.sides * args.hidden * sizes.side_columns();
+  const bool far = floats * int64_t{sizeof(float)} > this_device().l2_bytes;
+  return far && args.batch <= kFewRows ? jit::Stream::alone : jit::Stream::none;
 }
 
 void cut(const RecurrentSizes& sizes, bool whole, RecurrentArgs& args) {
@@ -248,7 +250,7 @@ void cut(const RecurrentSizes& sizes, bool whole, RecurrentArgs& args) {
     const int64_t columns = sizes.form.gates[phase] * kRecurrentUnits;
     const int64_t least = least_blocks(sizes.form.gates[phase], plan.tile.columns);
     const int64_t work = std::max<int64_t>(1, args.batch * args.hidden * columns);
-    plan.tile_blocks[phase] = round_up(std::max<int64_t>(kWorthTile / work, 1), least);
+    plan.tile_blocks[phase] = std::max(least, kWorthTile / work / least * least);
     plan.group_blocks[phase] = std::max(least, kGroupColumns / columns / least * least);
     const int64_t pitch = plan.group_blocks[phase] * columns + kRecurrentUnits;
     plan.scratch_bytes =
@@ -264,7 +266,7 @@ std::vector<Job> plan_recurrent(const MatmulRow& row, RecurrentArgs& args) {
   }
   const RecurrentSizes sizes(args.kind, args.hidden);
   RecurrentArgs::Plan& plan = args.plan;
-  plan.tile = tile_of(row, stream_of(args));
+  plan.tile = tile_of(row, stream_of(args, sizes));
   const Cells cells = cells_of(row.isa);
   for (int phase = 0; phase < sizes.form.phases; ++phase) {
     plan.cells[phase] = cell_of(cells, args.kind, phase);

