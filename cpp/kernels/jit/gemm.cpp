@@ -946,10 +946,12 @@ ExecutableCode generate(const GemmRecipe& recipe) {
 }  // namespace
 
 // Half of the lines of B that it reads: a block of rows that does not fit one tile has two at
-// least. Or as many as it reads of A, where B is narrow and the rows are many.
+// least. Or as many as it reads of A, where B is narrow, the rows are many, and memory has to be
+// asked.
 int prefetches(const GemmRecipe& r) {
   const auto lines = [](int floats) { return (kUnroll * floats * 4 + 63) / 64; };
-  const int of_b = lines(r.vectors * r.panels * vector_floats(r)), of_a = lines(r.rows);
+  const int of_b = lines(r.vectors * r.panels * vector_floats(r));
+  const int of_a = streams_unasked() ? 0 : lines(r.rows);
   return r.once ? 0 : std::max({1, of_b / 2, of_a});
 }
 
