@@ -50,6 +50,13 @@ PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
   }
 }
 
+PLANCK_INLINE F16 load_pairs(const float* p, const int64_t* at) {
+  PLANCK_LANES(F16, p[at[i / 2] + i % 2]);
+}
+PLANCK_INLINE F16 add_pairs(F16 x, F16 y) {
+  PLANCK_LANES(F16, i < 8 ? x.v[2 * i] + x.v[2 * i + 1] : y.v[2 * i - 16] + y.v[2 * i - 15]);
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] + y.v[i]); }
 PLANCK_INLINE F16 operator-(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] - y.v[i]); }
 PLANCK_INLINE F16 operator*(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] * y.v[i]); }
