@@ -78,24 +78,24 @@ PLANCK_INLINE void mean(const float* x, const RoiTaps& rows, const RoiTaps& colu
                         int64_t lanes, float* out) {
   F16 sum[kVectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) sum[v] = zero16();
+  for (int64_t v = 0; v < kVectors; ++v) sum[v] = zero16();
   for (int64_t i = 0; i < rows.count; ++i) {
     F16 line[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) line[v] = zero16();
+    for (int64_t v = 0; v < kVectors; ++v) line[v] = zero16();
     for (int64_t j = 0; j < columns.count; ++j) {
       const float* at = x + rows.taps[i].at + columns.taps[j].at;
       const F16 weight = set1(columns.taps[j].weight);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
+      for (int64_t v = 0; v < kVectors; ++v) {
         line[v] = fma(load_lanes(at + 16 * v, lanes), weight, line[v]);
       }
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[v] = fma(line[v], set1(rows.taps[i].weight), sum[v]);
+    for (int64_t v = 0; v < kVectors; ++v) sum[v] = fma(line[v], set1(rows.taps[i].weight), sum[v]);
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) store_lanes(out + 16 * v, sum[v] * set1(scale), lanes);
+  for (int64_t v = 0; v < kVectors; ++v) store_lanes(out + 16 * v, sum[v] * set1(scale), lanes);
 }
 
 // NaN is never the largest.
@@ -144,10 +144,10 @@ void turn(const RoiAlignArgs& a, const float* from, int64_t count, float* out) {
       for (int i = 0; i < 4; ++i) x[i] = load(from + i * a.channels + c);
       transpose_quads(x);
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
+      for (int64_t i = 0; i < 4; ++i) {
         float quads[16];
         store(quads, x[i]);
-        for (int q = 0; q < 4; ++q) {
+        for (int64_t q = 0; q < 4; ++q) {
           float* to = out + (c + 4 * q + i) * a.out_channel + cell;
           __builtin_memcpy(to, quads + 4 * q, 4 * sizeof(float));
         }
