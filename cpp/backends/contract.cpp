@@ -423,6 +423,27 @@ class Contract {
     expect(y.count() == 0 || fits, y, " does not lie beside ", x);
   }
 
+  void operator()(const RoiAlignParams&) const {
+    const BoundValue &x = in(0), &regions = in(1), &pictures = in(2), &y = out(0);
+    f32(x), f32(regions), f32(y);
+    expect(x.rank() == 4 && y.rank() == 4 && x.columns() == y.columns(), "cells of ", x,
+           " do not give ", y);
+    neighbours(x);
+    expect(regions.shape == Shape{y.shape[0], 4} && dense(regions) &&
+               pictures.shape == Shape{y.shape[0]} && dense(pictures) &&
+               pictures.dtype == DType::s64,
+           "the regions are ", regions, " with pictures ", pictures, " for ", y);
+    expect(y.count() == 0 || x.count() > 0, "there is nothing to sample in ", x);
+    expect(y.count() == 0 || y.has_planes() || has_rows(y), y, " does not lie in cells");
+  }
+
+  void operator()(const LrnParams& p) const {
+    f32_inputs();
+    all_dense();
+    expect(in(0).shape == out(0).shape && axis_in(in(0), p.axis), in(0), " and ", out(0),
+           " differ, or have no axis ", p.axis);
+  }
+
   void operator()(const ReferenceParams&) const {
     for (const auto* ids : {&step_.inputs, &step_.outputs}) {
       for (const int32_t v : *ids) {

@@ -13,6 +13,7 @@
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lrn/rows.h"
 #include "kernels/lut/rows.h"
 #include "kernels/matmul/rows.h"
 #include "kernels/norm/rows.h"
@@ -21,6 +22,7 @@
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/resample/rows.h"
+#include "kernels/roi_align/rows.h"
 #include "kernels/softmax/rows.h"
 
 namespace planck {
@@ -62,6 +64,8 @@ struct Isas {
   auto operator()(const RangeParams&) const { return isa_in(range_rows(), name); }
   auto operator()(const ResampleParams&) const { return isa_in(resample_rows(), name); }
   auto operator()(const GridSampleParams&) const { return isa_in(grid_sample_rows(), name); }
+  auto operator()(const RoiAlignParams&) const { return isa_in(roi_align_rows(), name); }
+  auto operator()(const LrnParams&) const { return isa_in(lrn_rows(), name); }
   auto operator()(const CopyParams&) const {
     return converts ? isa_in(convert_rows(), name) : isa_in(copy_rows(), name);
   }

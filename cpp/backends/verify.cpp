@@ -13,6 +13,7 @@
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/qmatmul/rows.h"
 #include "kernels/recurrent/rows.h"
+#include "kernels/roi_align/roi_align.h"
 #include "plan/phases.h"
 #include "plan/view.h"
 
@@ -471,6 +472,15 @@ class Verifier {
     return {1, 1};
   }
   static StepArity check(const Step&, const GridSampleParams&) { return {2, 2}; }
+  static StepArity check(const Step&, const RoiAlignParams& p) {
+    expect(p.samples >= 0 && p.samples <= kRoiSamples, "it takes ", p.samples, " samples");
+    return {3, 3};
+  }
+  static StepArity check(const Step&, const LrnParams& p) {
+    axis(p.axis);
+    expect(p.size >= 1 && p.size < kMostExtent, "it reads ", p.size, " channels");
+    return {1, 1};
+  }
   static StepArity check(const Step&, const ReferenceParams&) { return {0, -1, 1, -1}; }
 
   const Plan& plan_;

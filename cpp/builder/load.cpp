@@ -21,12 +21,14 @@
 #include "kernels/integer/rows.h"
 #include "kernels/lane/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lrn/rows.h"
 #include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/qdepthwise/rows.h"
 #include "kernels/range/rows.h"
 #include "kernels/reduce/rows.h"
 #include "kernels/resample/rows.h"
+#include "kernels/roi_align/rows.h"
 #include "kernels/softmax/rows.h"
 
 namespace planck {
@@ -76,6 +78,8 @@ class Reselect {
   void operator()(const RangeParams&) { take(choose_by_isa(range_rows(), forced())); }
   void operator()(const ResampleParams&) { take(choose_by_isa(resample_rows(), forced())); }
   void operator()(const GridSampleParams&) { take(choose_by_isa(grid_sample_rows(), forced())); }
+  void operator()(const RoiAlignParams&) { take(choose_by_isa(roi_align_rows(), forced())); }
+  void operator()(const LrnParams&) { take(choose_by_isa(lrn_rows(), forced())); }
   void operator()(const CopyParams&) {
     if (converts(plan_, step_)) {
       take(choose_by_isa(convert_rows(), forced()));

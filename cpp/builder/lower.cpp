@@ -45,6 +45,8 @@ constexpr LowerRow kLower[] = {
     {"Concat", lower_concat},
     {"Resize", lower_resize},
     {"GridSample", lower_grid_sample},
+    {"RoiAlign", lower_roi_align},
+    {"LRN", lower_lrn},
     {"planck.Embedding", lower_embedding},
     {"DynamicQuantizeLinear", lower_dynamic_quantize},
     {"ReduceSum", lower_reduce},

@@ -194,6 +194,8 @@ std::string lower_concat(Lowering& l, const Node& n);
 void write_joined(Lowering& l, const Node& concat, const std::vector<Lowering::ConcatPart>& parts);
 std::string lower_resize(Lowering& l, const Node& n);
 std::string lower_grid_sample(Lowering& l, const Node& n);
+std::string lower_roi_align(Lowering& l, const Node& n);
+std::string lower_lrn(Lowering& l, const Node& n);
 // The ONNX nodes of a Resize that becomes no step of its own.
 Origin origin_of_repeated(const Lowering& l, const Node& resize);
 // Writes what a Resize repeats, each place `factors` times, to its own memory.

@@ -174,6 +174,34 @@ struct GridSampleParams {
     visit("padding", s.padding);
   }
 };
+// x, regions [count, 4], pictures [count] (s64): cells of regions, [count, rows, columns, channels]
+// as the ONNX op RoiAlign says. Channels are neighbours in x.
+struct RoiAlignParams {
+  static constexpr std::string_view kFamily = "roi_align";
+  bool largest = false, half_pixel = true;
+  int64_t samples = 0;  // along each axis of a cell; 0: as many as it has elements
+  double scale = 1;     // from coordinates of regions to those of x
+  static void fields(auto& s, auto& visit) {
+    visit("largest", s.largest);
+    visit("half_pixel", s.half_pixel);
+    visit("samples", s.samples);
+    visit("scale", s.scale);
+  }
+};
+// x / (bias + alpha / size * sum of squares)^beta, over `size` channels around each one: those of
+// an axis of x, which is dense.
+struct LrnParams {
+  static constexpr std::string_view kFamily = "lrn";
+  int64_t axis = 1, size = 1;
+  double alpha = 1e-4, beta = 0.75, bias = 1;
+  static void fields(auto& s, auto& visit) {
+    visit("axis", s.axis);
+    visit("size", s.size);
+    visit("alpha", s.alpha);
+    visit("beta", s.beta);
+    visit("bias", s.bias);
+  }
+};
 // Stored: clamp(rne(float(sum) * multiplier [+ bias]) + zero, low, high).
 struct Requantize {
   bool on = false;
@@ -383,7 +411,8 @@ using StepParams =
                  ChannelwiseParams, MatmulParams, AttentionParams, NormParams, SoftmaxParams,
                  EltwiseParams, LutParams, BytePoolParams, DynamicQuantizeParams, IntegerParams,
                  EmbedParams, RecurrentParams, CopyParams, IndexParams, ReduceParams, LaneParams,
-                 RangeParams, ResampleParams, GridSampleParams, ReferenceParams>;
+                 RangeParams, ResampleParams, GridSampleParams, RoiAlignParams, LrnParams,
+                 ReferenceParams>;
 
 // A kernel that could have run the step, and why it does not.
 struct Rejected {

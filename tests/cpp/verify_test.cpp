@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "builder/one_op.h"
 #include "kernels/qmatmul/rows.h"
+#include "passes/tools.h"
 
 namespace planck {
 namespace {
@@ -272,6 +273,42 @@ TEST(Verify, DepthwiseConvolutionsOfBytes) {
   plan = good;
   plan.steps[0].kernel = "qmatmul_u8s8s32_1x16x4_portable";
   expect_refused(plan, "no kernel of its family");
+}
+
+TEST(Verify, SamplesOfPictures) {
+  const Tensor x = filled(DType::f32, {1, 2, 4, 4}, 1);
+  const Plan grid =
+      plan_one_op("GridSample", Json::object(), {x, filled(DType::f32, {1, 3, 3, 2}, 0)}, 1, "");
+  ASSERT_EQ(family(grid.steps.at(0).params), "grid_sample");
+  verify_plan(grid);
+  Plan plan = grid;
+  plan.steps[0].inputs.pop_back();
+  expect_refused(plan, "it has 1 inputs");
+  plan = grid;
+  plan.steps[0].inputs[1] = -1;
+  expect_refused(plan, "reads value -1");
+  plan = grid;
+  plan.steps[0].kernel = "resample_f32_portable";
+  expect_refused(plan, "no kernel of its family");
+  const Plan regions =
+      plan_one_op("RoiAlign", Json::object(),
+                  {x, filled(DType::f32, {3, 4}, 0), filled(DType::s64, {3}, 0)}, 1, "");
+  ASSERT_EQ(family(regions.steps.back().params), "roi_align");
+  for (const int64_t samples : {int64_t{-1}, int64_t{65}, INT64_MAX}) {
+    plan = regions;
+    std::get<RoiAlignParams>(plan.steps.back().params).samples = samples;
+    expect_refused(plan, cat("it takes ", samples, " samples"));
+  }
+  const Plan lrn = plan_one_op("LRN", Json{{"size", 3}}, {x}, 1, "");
+  ASSERT_EQ(family(lrn.steps.at(0).params), "lrn");
+  for (const int64_t bad : {int64_t{-1}, int64_t{0}, INT64_MAX}) {
+    plan = lrn;
+    std::get<LrnParams>(plan.steps[0].params).size = bad;
+    expect_refused(plan, cat("it reads ", bad, " channels"));
+  }
+  plan = lrn;
+  std::get<LrnParams>(plan.steps[0].params).axis = -1;
+  expect_refused(plan, "along axis -1");
 }
 
 // A 3x3 convolution of 5 channels by a kernel of pairs, which takes neither other windows nor

@@ -135,7 +135,7 @@ def shapes() -> onnx.ModelProto:
 
 
 def windows() -> onnx.ModelProto:
-    """Convolutions, pools, rearranged pixels."""
+    """Convolutions, pools, rearranged pixels, samples."""
     m = Model()
     y = m.node("Conv", "x", m.weight(4, 2, 3, 3), m.weight(4), pads=[1, 1, 1, 1], strides=[2, 1])
     y = m.node("MaxPool", m.node("Relu", y), kernel_shape=[2, 2], ceil_mode=1)
@@ -146,6 +146,10 @@ def windows() -> onnx.ModelProto:
     deep = m.node("DepthToSpace", m.node("Concat", y, y, axis=1), blocksize=2)
     y = m.node("SpaceToDepth", deep, blocksize=1)
     y = m.node("LpPool", y, kernel_shape=[1, 2], p=1)
+    grid = m.node("Transpose", "x", perm=[0, 2, 3, 1])
+    y = m.node("GridSample", y, grid, padding_mode="reflection")
+    regions = m.tensor([[0, 0, 3, 3], [1, 1, 2, 4]], np.float32)
+    y = m.node("RoiAlign", y, regions, m.tensor([0, 0]), output_height=2, output_width=3)
     return m.proto([port("x", F32, ["N", 2, 6, 7])], [port(y, F32, None)])
 
 

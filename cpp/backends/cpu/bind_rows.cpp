@@ -8,6 +8,7 @@
 #include "kernels/eltwise/rows.h"
 #include "kernels/embed/rows.h"
 #include "kernels/layout/rows.h"
+#include "kernels/lrn/rows.h"
 #include "kernels/lut/rows.h"
 #include "kernels/norm/rows.h"
 #include "kernels/range/rows.h"
@@ -305,6 +306,25 @@ BoundStep bind(const BindContext& c, const Step& step, const ResampleParams& par
   bound.relocate(args.out, step.outputs[0]);
   plan_resample(args);
   add_job(bound, resample_row(step.kernel), args);
+  return bound;
+}
+
+BoundStep bind(const BindContext& c, const Step& step, const LrnParams& params) {
+  BoundStep bound;
+  const Shape& shape = c.at(step.inputs[0]).shape;
+  const auto axis = static_cast<size_t>(params.axis);
+  LrnArgs& args = bound.make<LrnArgs>();
+  args.outer = checked_count(std::span(shape).first(axis));
+  args.channels = shape[axis];
+  args.inner = checked_count(std::span(shape).subspan(axis + 1));
+  args.before = (params.size - 1) / 2, args.after = params.size / 2;
+  args.alpha = static_cast<float>(params.alpha / static_cast<double>(params.size));
+  args.beta = static_cast<float>(params.beta), args.bias = static_cast<float>(params.bias);
+  bound.relocate(args.x, step.inputs[0]);
+  bound.relocate(args.out, step.outputs[0]);
+  plan_lrn(args);
+  bound.jobs.push_back(lrn_row(step.kernel).job(args));
+  bound.scratch_bytes = scratch_bytes(args);
   return bound;
 }
 

@@ -28,6 +28,8 @@ BoundStep bind(const BindContext& context, const Step& step, const LaneParams& p
 BoundStep bind(const BindContext& context, const Step& step, const RangeParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ResampleParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const GridSampleParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const RoiAlignParams& params);
+BoundStep bind(const BindContext& context, const Step& step, const LrnParams& params);
 BoundStep bind(const BindContext& context, const Step& step, const ReferenceParams& params);
 
 }  // namespace planck

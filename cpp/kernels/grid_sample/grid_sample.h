@@ -18,12 +18,12 @@ enum class GridPadding : uint8_t { zeros, border, reflection };
 struct GridSampleArgs {
   const float *x, *grid;
   float* out;
-  int64_t images, channels, rows, columns;         // of x
-  int64_t image_step, channel_step;                // of x
-  int64_t row_step, column_step;                   // of x
+  int64_t images, channels, rows, columns;               // of x
+  int64_t image_step, channel_step;                      // of x
+  int64_t row_step, column_step;                         // of x
   int64_t grid_image, grid_row, grid_column, axis_step;  // steps of the grid
-  int64_t out_rows, out_columns;                   // of the grid
-  int64_t out_image, out_channel, out_place;       // steps of out
+  int64_t out_rows, out_columns;                         // of the grid
+  int64_t out_image, out_channel, out_place;             // steps of out
   bool nearest, align_corners;
   GridPadding padding;
   // The form: channels are neighbours in x and out, or columns in x and places in out.

@@ -182,8 +182,16 @@ void run_channels(const GridSampleArgs& a, int64_t image, int64_t first, int64_t
 
 // Whether the corners are two neighbours of two neighbouring rows.
 PLANCK_INLINE bool is_square(const GridSampleArgs& a, const Corners& c) {
-  return c.all && c.at[1] - c.at[0] == a.row_step &&
-         c.at[2] - c.at[0] == a.column_step && c.at[3] - c.at[2] == a.row_step;
+  return c.all && c.at[1] - c.at[0] == a.row_step && c.at[2] - c.at[0] == a.column_step &&
+         c.at[3] - c.at[2] == a.row_step;
+}
+
+void fill_nearest(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last,
+                  PlaneTaps& taps) {
+  const Grid grid = grid_of(a, image);
+  for_places(a, grid, first, last, [&](int64_t place, const float* at) {
+    taps.first[place - first] = nearest_of(a, grid, at).at[0];
+  });
 }
 
 void fill(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last, PlaneTaps& taps) {
@@ -191,35 +199,51 @@ void fill(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last, P
   int32_t outside = 0;
   for_places(a, grid, first, last, [&](int64_t place, const float* at) {
     const int64_t i = place - first;
-    const Corners c = a.nearest ? nearest_of(a, grid, at) : corners_of(a, grid, at);
-    for (int64_t k = 0; k < 4; ++k) taps.weights[i][k] = c.weight[k];
-    const bool plain = a.nearest || is_square(a, c);
-    taps.first[i] = plain ? c.at[0] : kNowhere;
-    if (plain) return;
+    const Corners c = corners_of(a, grid, at);
+    taps.up[i][0] = c.weight[0], taps.low[i][0] = c.weight[1];
+    taps.up[i][1] = c.weight[2], taps.low[i][1] = c.weight[3];
+    const bool square = is_square(a, c);
+    taps.first[i] = square ? c.at[0] : 0;
+    if (square) return;
     for (int64_t k = 0; k < 4; ++k) taps.at[outside][k] = c.at[k];
     taps.place[outside++] = static_cast<int32_t>(i);
   });
   taps.outside = outside;
 }
 
-PLANCK_INLINE float mixed(float x0, float x1, float x2, float x3, const float* weight) {
-  return __builtin_fmaf(x1, weight[1], x0 * weight[0]) +
-         __builtin_fmaf(x3, weight[3], x2 * weight[2]);
+PLANCK_INLINE float mixed(const float (&x)[4], const PlaneTaps& taps, int64_t i) {
+  return __builtin_fmaf(x[1], taps.low[i][0], x[0] * taps.up[i][0]) +
+         __builtin_fmaf(x[3], taps.low[i][1], x[2] * taps.up[i][1]);
+}
+
+// Eight places, of which each pair of lanes has the sums of one.
+PLANCK_INLINE F16 weighed_pairs(const PlaneTaps& taps, const float* plane, int64_t row_step,
+                                int64_t i) {
+  const F16 up = load_pairs(plane, taps.first + i) * load(taps.up[i]);
+  return fma(load_pairs(plane + row_step, taps.first + i), load(taps.low[i]), up);
+}
+
+void weigh_squares(const GridSampleArgs& a, const PlaneTaps& taps, const float* plane,
+                   int64_t count, float* out) {
+  int64_t i = 0;
+  for (; a.column_step == 1 && i + 16 <= count; i += 16) {
+    store(out + i, add_pairs(weighed_pairs(taps, plane, a.row_step, i),
+                             weighed_pairs(taps, plane, a.row_step, i + 8)));
+  }
+  for (; i < count; ++i) {
+    const float *x = plane + taps.first[i], *low = x + a.row_step;
+    out[i] = mixed({x[0], low[0], x[a.column_step], low[a.column_step]}, taps, i);
+  }
 }
 
 void weigh_plane(const GridSampleArgs& a, const PlaneTaps& taps, const float* plane, int64_t count,
                  float* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (taps.first[i] == kNowhere) continue;
-    const float* x = plane + taps.first[i];
-    const float* low = x + a.row_step;
-    out[i] = mixed(x[0], low[0], x[a.column_step], low[a.column_step], taps.weights[i]);
-  }
+  if (taps.outside < count) weigh_squares(a, taps, plane, count, out);
   const auto value = [&](int64_t at) { return at == kNowhere ? 0.0F : plane[at]; };
   for (int32_t k = 0; k < taps.outside; ++k) {
     const int64_t* at = taps.at[k];
     const int32_t i = taps.place[k];
-    out[i] = mixed(value(at[0]), value(at[1]), value(at[2]), value(at[3]), taps.weights[i]);
+    out[i] = mixed({value(at[0]), value(at[1]), value(at[2]), value(at[3])}, taps, i);
   }
 }
 
@@ -231,7 +255,11 @@ void copy_plane(const PlaneTaps& taps, const float* plane, int64_t count, float*
 
 void run_planes(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last, int64_t group,
                 PlaneTaps& taps) {
-  fill(a, image, first, last, taps);
+  if (a.nearest) {
+    fill_nearest(a, image, first, last, taps);
+  } else {
+    fill(a, image, first, last, taps);
+  }
   const int64_t begin = group * a.group;
   const int64_t end = begin + a.group < a.channels ? begin + a.group : a.channels;
   for (int64_t channel = begin; channel < end; ++channel) {

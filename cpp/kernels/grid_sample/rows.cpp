@@ -41,12 +41,17 @@ void plan_grid_sample(GridSampleArgs& args) {
     args.places = std::clamp<int64_t>(kSteps / (channels + kCoordinates), 8, 512);
     return;
   }
-  // A tile computes its taps once for all its channels: as few groups as give work to many workers.
-  constexpr int64_t kTiles = 32, kFewest = 8;
-  args.places = kGridPlaces;
-  const int64_t blocks = std::max<int64_t>(args.images * pieces(args), 1);
-  if (blocks >= kTiles) return;
-  args.group = std::max(ceil_div(channels, ceil_div(kTiles, blocks)), std::min(kFewest, channels));
+  // A tile works out its taps once for all its channels: where there are too few tiles for many
+  // workers, places are cut before channels are.
+  constexpr int64_t kTiles = 16, kFewestPlaces = 256, kFewestChannels = 32;
+  const int64_t count = std::max<int64_t>(args.out_rows * args.out_columns, 1);
+  const int64_t images = std::max<int64_t>(args.images, 1);
+  const int64_t cut = std::clamp(ceil_div(kTiles, images), ceil_div(count, kGridPlaces),
+                                 ceil_div(count, kFewestPlaces));
+  args.places = round_up(ceil_div(count, cut), 16);
+  if (images * cut >= kTiles) return;
+  const int64_t groups = ceil_div(kTiles, images * cut);
+  args.group = std::max(ceil_div(channels, groups), std::min(kFewestChannels, channels));
 }
 
 }  // namespace planck

@@ -8,9 +8,10 @@ namespace planck {
 inline constexpr int64_t kNowhere = INT64_MIN;
 
 struct PlaneTaps {
-  // Where the four elements around a place are neighbours: the first of them, else kNowhere.
+  // Where the four elements around a place are neighbours: the first of them. Else any that may be
+  // read so, as long as one place has them. Of nearest elements: the element, or kNowhere.
   int64_t first[kGridPlaces];
-  float weights[kGridPlaces][4];
+  float up[kGridPlaces][2], low[kGridPlaces][2];  // weights, of both columns
   // The other places, by their elements; kNowhere reads zero.
   int32_t outside;
   int32_t place[kGridPlaces];

@@ -88,6 +88,28 @@ PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
   transpose_quads(x[0].b, x[1].b, x[2].b, x[3].b);
 }
 
+// Two neighbours at each of eight offsets.
+PLANCK_INLINE __m256 four_pairs(const float* p, const int64_t* at) {
+  const auto pair = [&](int i) __attribute__((always_inline)) {
+    return reinterpret_cast<const __m64*>(p + at[i]);
+  };
+  const __m128 none = _mm_setzero_ps();
+  const __m128 low = _mm_loadh_pi(_mm_loadl_pi(none, pair(0)), pair(1));
+  const __m128 high = _mm_loadh_pi(_mm_loadl_pi(none, pair(2)), pair(3));
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+PLANCK_INLINE F16 load_pairs(const float* p, const int64_t* at) {
+  return {four_pairs(p, at), four_pairs(p, at + 4)};
+}
+// The sums of neighbours: those of x, then those of y.
+PLANCK_INLINE F16 add_pairs(F16 x, F16 y) {
+  const auto sums = [](__m256 a, __m256 b) __attribute__((always_inline)) {
+    const __m256d halves = _mm256_castps_pd(_mm256_hadd_ps(a, b));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(halves, 0b11'01'10'00));
+  };
+  return {sums(x.a, x.b), sums(y.a, y.b)};
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) {
   return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
 }

@@ -59,6 +59,28 @@ PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
   x[3].a = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
 }
 
+// Two neighbours at each of eight offsets.
+PLANCK_INLINE __m256 four_pairs(const float* p, const int64_t* at) {
+  const auto pair = [&](int i) __attribute__((always_inline)) {
+    return reinterpret_cast<const __m64*>(p + at[i]);
+  };
+  const __m128 none = _mm_setzero_ps();
+  const __m128 low = _mm_loadh_pi(_mm_loadl_pi(none, pair(0)), pair(1));
+  const __m128 high = _mm_loadh_pi(_mm_loadl_pi(none, pair(2)), pair(3));
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+PLANCK_INLINE F16 load_pairs(const float* p, const int64_t* at) {
+  const __m512 low = _mm512_castps256_ps512(four_pairs(p, at));
+  return {_mm512_insertf32x8(low, four_pairs(p, at + 4), 1)};
+}
+// The sums of neighbours: those of x, then those of y.
+PLANCK_INLINE F16 add_pairs(F16 x, F16 y) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+  return {
+      _mm512_add_ps(_mm512_permutex2var_ps(x.a, even, y.a), _mm512_permutex2var_ps(x.a, odd, y.a))};
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) { return {_mm512_add_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 operator-(F16 x, F16 y) { return {_mm512_sub_ps(x.a, y.a)}; }
 PLANCK_INLINE F16 operator*(F16 x, F16 y) { return {_mm512_mul_ps(x.a, y.a)}; }

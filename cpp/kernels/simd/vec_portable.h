@@ -50,6 +50,18 @@ PLANCK_INLINE void transpose_quads(F16 (&x)[4]) {
   }
 }
 
+PLANCK_INLINE F16 load_pairs(const float* p, const int64_t* at) {
+  PLANCK_LANES(F16, p[at[i / 2] + i % 2]);
+}
+PLANCK_INLINE F16 add_pairs(F16 x, F16 y) {
+  F16 out;
+  for (int64_t i = 0; i < 8; ++i) {
+    out.v[i] = x.v[2 * i] + x.v[2 * i + 1];
+    out.v[i + 8] = y.v[2 * i] + y.v[2 * i + 1];
+  }
+  return out;
+}
+
 PLANCK_INLINE F16 operator+(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] + y.v[i]); }
 PLANCK_INLINE F16 operator-(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] - y.v[i]); }
 PLANCK_INLINE F16 operator*(F16 x, F16 y) { PLANCK_LANES(F16, x.v[i] * y.v[i]); }
