@@ -276,13 +276,41 @@ void multiply_any_rows(const GemmTile& tile, const GemmBlock& block) {
   }
 }
 
-// Of a tile whose rows leave some out.
-void take_pieces(const GemmTile& tile, const GemmBlock& block, const float* b, GemmCall& call) {
-  const int64_t row = call.row - block.call.row;
-  const GemmPieces pieces = pieces_of(block.inside, row, call.rows, block.call.lines);
-  call.lines = pieces.count;
-  call.a_places = block.call.a_places + pieces.first * call.a_line + row;
-  call.b = b + pieces.first * call.k * panel_floats(tile);
+// The part of the block from `row` on with so many rows, which needs these pieces of scattered rows
+// alone, and its share of what is prefetched.
+GemmBlock part_of(const GemmTile& tile, const GemmBlock& block, int64_t row, int64_t rows,
+                  const GemmPieces& pieces) {
+  GemmBlock part = block;
+  part.inside = {};
+  part.rows = rows;
+  part.call.lines = pieces.count;
+  part.call.a_places += pieces.first * block.call.a_line + row;
+  part.call.b += pieces.first * block.call.k * panel_floats(tile);
+  part.call.c += row * block.call.c_stride;
+  part.call.row += row;
+  if (block.call.residual != nullptr) part.call.residual += row * block.call.residual_stride;
+  const auto share = [&](const float*& from, int64_t& bytes) {
+    const auto before = [&](int64_t end) { return bytes * end / block.rows / 4; };  // floats
+    if (from != nullptr) from += before(row);
+    bytes = (before(row + rows) - before(row)) * 4;
+  };
+  share(part.prefetch, part.prefetch_bytes);
+  share(part.prefetch_then, part.prefetch_then_bytes);
+  return part;
+}
+
+// Runs of tiles that need the same pieces. The block has as few tiles as there can be, and so has
+// each run: the heights are those of the block.
+void multiply_inside(const GemmTile& tile, const GemmBlock& block) {
+  const Heights heights(block.rows, tile.rows);
+  for (int64_t t = 0, row = 0, rows = 0; t < heights.tiles; row += rows) {
+    const auto pieces = [&](int64_t from) {
+      return pieces_of(block.inside, from, heights.of(t), block.call.lines);
+    };
+    const GemmPieces now = pieces(row);
+    for (rows = 0; t < heights.tiles && pieces(row + rows) == now; ++t) rows += heights.of(t);
+    multiply(tile, part_of(tile, block, row, rows, now));
+  }
 }
 
 // Panels outside, rows inside: a panel of B (or the few that a low tile needs) stays in L1 while
@@ -290,6 +318,7 @@ void take_pieces(const GemmTile& tile, const GemmBlock& block, const float* b, G
 void multiply(const GemmTile& tile, const GemmBlock& block) {
   if (block.rows <= 0 || block.columns <= 0) return;
   if (tile.any_rows != nullptr) return multiply_any_rows(tile, block);
+  if (block.inside.rows > 0) return multiply_inside(tile, block);
   const Heights heights(block.rows, tile.rows);
   const int64_t wide = tile.panels[heights.low];
   const int64_t step = columns_in_l1(tile, block, wide);
@@ -301,14 +330,14 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
   // of them, they bring the first bytes.
   constexpr int64_t kLine = 64;
   const int64_t calls = heights.tiles * ceil_div(block.columns, wide * tile.columns);
-  const int64_t prefetches = std::max<int64_t>(1, call.k / 4 * tile.prefetches[heights.low]);
+  const int64_t prefetches =
+      std::max<int64_t>(1, call.lines * (call.k / 4) * tile.prefetches[heights.low]);
   const int64_t bytes = block.prefetch_bytes + block.prefetch_then_bytes;
-  call.prefetch_step = std::min(kLine, ceil_div(bytes, calls * call.lines * prefetches));
+  call.prefetch_step = std::min(kLine, ceil_div(bytes, calls * prefetches));
   // Without a wish prefetch what is there: an address that is not mapped costs a page walk.
   const float* next = block.prefetch != nullptr ? block.prefetch : call.c;
   Ahead ahead{reinterpret_cast<const char*>(next), block.prefetch_bytes,
-              call.lines * call.prefetch_step * prefetches,
-              reinterpret_cast<const char*>(block.prefetch_then)};
+              call.prefetch_step * prefetches, reinterpret_cast<const char*>(block.prefetch_then)};
   for (int64_t at = 0; at < block.columns; at += step) {
     column.put(call);
     call.a = block.call.a;
@@ -318,10 +347,6 @@ void multiply(const GemmTile& tile, const GemmBlock& block) {
     const bool far = block.a_is_far && at == 0;
     for (int64_t t = 0, count = 0; t < heights.tiles; t += count) {
       call.rows = heights.of(t);
-      if (block.inside.rows > 0) {
-        take_pieces(tile, block, column.b, call);
-        ahead.each = call.lines * call.prefetch_step * prefetches;
-      }
       if (far && t == 0 && tile.once) {
         prefetch_rows(call.a, call.a_stride, call.rows, call.k);
       }

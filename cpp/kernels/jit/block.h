@@ -63,6 +63,7 @@ struct GemmInside {
 // The pieces that rows [row, row + rows) of a block need, one at least; `lines` in all.
 struct GemmPieces {
   int64_t first, count;
+  bool operator==(const GemmPieces&) const = default;
 };
 GemmPieces pieces_of(const GemmInside& inside, int64_t row, int64_t rows, int64_t lines);
 
