@@ -188,7 +188,7 @@ class Product {
     args.cut = s_.cut;
     const Job job = plan_matmul(row_, args);
     if (program != nullptr) {
-      const bool own = args.plan.gelu || args.plan.relu;
+      const bool own = args.plan.gelu || args.plan.relu || args.plan.sigmoid;
       EXPECT_EQ(args.plan.epilogue || own, generated);
       EXPECT_EQ(args.plan.strip == nullptr, args.plan.epilogue || own);
     }
@@ -253,8 +253,9 @@ void check_row(const MatmulRow& row) {
   // Whole tiles, masked ones, several panels at once (few rows), two heights in a block, K blocks.
   const Shape all_kinds{tm + 2, 2 * tn + 5, 20, {.m_block = tm + 1, .k_block = 8}};
   for (const Named& named : programs()) {
-    // A lone relu is a flag of the portable kernel too.
-    check(row, all_kinds, named, generated || named.name == "relu");
+    // A lone relu is a flag of the portable kernel too, a lone sigmoid one of rows in lanes.
+    const bool flag = named.name == "relu" || (row.lanes == Lanes::rows && named.name == "sigmoid");
+    check(row, all_kinds, named, generated || flag);
     if (testing::Test::HasFatalFailure()) return;
   }
   const std::vector<Named> some = chains();
