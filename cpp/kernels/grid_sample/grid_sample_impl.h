@@ -80,6 +80,10 @@ struct Corners {
   float weight[4];
 };
 
+const float* image_of(const GridSampleArgs& a, int64_t image) {
+  return a.x + image / a.run * a.run_step + image % a.run * a.image_step;
+}
+
 struct Grid {
   SampledAxis y, x;
   const float* at;  // of one image
@@ -158,7 +162,7 @@ PLANCK_INLINE void copy(const float* x, int64_t channels, float* out) {
 }
 
 void run_channels(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last) {
-  const float* picture = a.x + image * a.image_step;
+  const float* picture = image_of(a, image);
   float* out = a.out + image * a.out_image;
   const Grid grid = grid_of(a, image);
   if (a.nearest) {
@@ -263,7 +267,7 @@ void run_planes(const GridSampleArgs& a, int64_t image, int64_t first, int64_t l
   const int64_t begin = group * a.group;
   const int64_t end = begin + a.group < a.channels ? begin + a.group : a.channels;
   for (int64_t channel = begin; channel < end; ++channel) {
-    const float* plane = a.x + image * a.image_step + channel * a.channel_step;
+    const float* plane = image_of(a, image) + channel * a.channel_step;
     float* out = a.out + image * a.out_image + channel * a.out_channel + first;
     if (a.nearest) {
       copy_plane(taps, plane, last - first, out);
