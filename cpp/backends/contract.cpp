@@ -413,7 +413,9 @@ class Contract {
   void operator()(const GridSampleParams&) const {
     const BoundValue &x = in(0), &grid = in(1), &y = out(0);
     f32_inputs();
-    expect(x.rank() == 4 && grid.rank() == 4 && y.rank() == 4 && x.shape[0] == y.shape[0] &&
+    const bool ranks = (x.rank() == 4 || x.rank() == 5) && grid.rank() == 4 && y.rank() == 4;
+    const auto batch = static_cast<size_t>(x.rank() - 3);
+    expect(ranks && checked_count(std::span(x.shape).first(batch)) == y.shape[0] &&
                x.columns() == y.columns(),
            "places of ", x, " do not give ", y);
     const Shape want{y.shape[0], y.shape[1], y.shape[2], 2};

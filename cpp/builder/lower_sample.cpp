@@ -11,20 +11,50 @@
 #include "kernels/roi_align/rows.h"
 #include "ops/pool.h"
 #include "ops/sample.h"
+#include "passes/tools.h"
 
 namespace planck {
 
-std::string lower_grid_sample(Lowering& l, const Node& n) {
-  const auto& op = n.as<ops::GridSample>();
-  if (l.graph.value(n.inputs[0]).type().rank() != 4)
-    return "only pictures of two axes have kernels";
+namespace {
+
+std::string why_no_grid_kernel(const Lowering& l, const Node& n) {
+  const bool plane = l.graph.value(n.inputs[0]).type().rank() == 4;
+  if (!plane) return "only pictures of two axes have kernels";
   if (!all_f32(l, n)) return "only fp32 pictures have kernels";
-  if (op.mode == "cubic") return "the mode cubic has no kernel";
+  return n.as<ops::GridSample>().mode == "cubic" ? "the mode cubic has no kernel" : "";
+}
+
+}  // namespace
+
+bool splits_batch(Lowering& l, const Node& view) {
+  const ValueId id = view.outputs[0];
+  const Node* reader = only_reader(l.graph, id);
+  const bool sampled = reader != nullptr && reader->is("GridSample") && reader->inputs[0] == id &&
+                       l.graph.uses(id) == 1 && why_no_grid_kernel(l, *reader).empty();
+  if (!sampled) return false;
+  const int32_t source = l.value(view.inputs[0]);
+  const std::vector<Dim>& dims = l.graph.value(id).type().dims;
+  const std::vector<Dim>& from = l.at(source).shape;
+  const auto heads = from.empty() ? std::nullopt : exact_div(dims[0], from[0]);
+  if (!heads) return false;
+  const std::vector<Dim> shape{from[0], *heads, dims[1], dims[2], dims[3]};
+  const auto strides = reshaped_strides(l.at(source), shape);
+  if (!strides || (*strides)[2] != Dim(1)) return false;
+  l.split_batches[id] = l.permuted(l.restrided(source, shape, *strides), {0, 1, 3, 4, 2});
+  return true;
+}
+
+std::string lower_grid_sample(Lowering& l, const Node& n) {
+  if (std::string why = why_no_grid_kernel(l, n); !why.empty()) return why;
+  const auto& op = n.as<ops::GridSample>();
   GridSampleParams params{op.mode == "nearest", op.align_corners != 0, SamplePadding::zeros};
   if (op.padding_mode == "border") params.padding = SamplePadding::border;
   if (op.padding_mode == "reflection") params.padding = SamplePadding::reflection;
   const std::vector<int64_t> order = channels_last(4);
-  const int32_t x = l.permuted(l.value(n.inputs[0]), order), grid = l.value(n.inputs[1]);
+  const auto split = l.split_batches.find(n.inputs[0]);
+  const int32_t x =
+      split == l.split_batches.end() ? l.permuted(l.value(n.inputs[0]), order) : split->second;
+  const int32_t grid = l.value(n.inputs[1]);
   const bool neighbours = l.at(x).strides.back() == Dim(1) && l.at(x).shape.back() != Dim(1);
   const int32_t out =
       neighbours ? l.make_permuted_output(n, 0, order) : l.permuted(l.make_output(n, 0), order);

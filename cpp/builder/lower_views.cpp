@@ -22,6 +22,7 @@ std::string lower_view(Lowering& l, const Node& n) {
   int32_t source = l.value(n.inputs[0]);
   auto strides = reshaped_strides(l.at(source), shape);
   if (!strides) {
+    if (splits_batch(l, n)) return "";
     source = l.dense(source);
     strides = dense_strides(shape);
   }

@@ -529,6 +529,12 @@ void write_joined(Lowering& l, const Node& n, const std::vector<ConcatPart>& par
     const auto memory = memory_order(l.at(part.x));
     if (!memory || std::ranges::is_sorted(*memory)) continue;
     order = *memory;
+    // Joined single elements, as a stack has them, lie beside the next axis, of which views are
+    // made.
+    if (axis + 1 < rank && l.at(part.x).shape[static_cast<size_t>(axis)] == Dim(1)) {
+      std::erase(order, axis);
+      order.insert(std::ranges::find(order, axis + 1), axis);
+    }
     break;
   }
   const int32_t y = l.make_permuted_output(n, 0, order);

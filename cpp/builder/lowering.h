@@ -83,6 +83,10 @@ class Lowering {
   // the Resize instead; value() writes the result.
   std::map<ValueId, std::vector<int64_t>> repeated;
 
+  // --- pictures whose batch is two axes in memory, read by one GridSample alone ---
+  // Views that would have to move elements; the plan's value has rank 5, channels last.
+  std::map<ValueId, int32_t> split_batches;
+
   // --- results of Concat, not yet written to memory ---
   // A value, or one that is repeated on the way.
   struct ConcatPart {
@@ -194,6 +198,8 @@ std::string lower_concat(Lowering& l, const Node& n);
 void write_joined(Lowering& l, const Node& concat, const std::vector<Lowering::ConcatPart>& parts);
 std::string lower_resize(Lowering& l, const Node& n);
 std::string lower_grid_sample(Lowering& l, const Node& n);
+// Whether the view joins a batch and heads for a GridSample, which reads both axes where they are.
+bool splits_batch(Lowering& l, const Node& view);
 std::string lower_roi_align(Lowering& l, const Node& n);
 std::string lower_lrn(Lowering& l, const Node& n);
 // The ONNX nodes of a Resize that becomes no step of its own.

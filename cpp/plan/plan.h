@@ -163,7 +163,8 @@ struct ResampleParams {
 };
 enum class SamplePadding : uint8_t { zeros, border, reflection };
 // x, grid [images, rows, columns, 2]: x at these places, linearly or from the nearest element, as
-// the ONNX op GridSample says. Channels are the last axis of x and of the output, in memory or not.
+// the ONNX op GridSample says. Channels are the last axis of x and of the output, in memory or not;
+// the images of x may be two axes.
 struct GridSampleParams {
   static constexpr std::string_view kFamily = "grid_sample";
   bool nearest = false, align_corners = false;

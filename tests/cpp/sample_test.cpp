@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "guarded.h"
@@ -96,7 +97,7 @@ struct Sampled {
     GridSampleArgs a{};
     a.x = planes ? x.data() : last.data(), a.grid = grid.data(), a.out = out.data();
     a.images = s.images, a.channels = s.channels, a.rows = s.rows, a.columns = s.columns;
-    a.image_step = s.channels * s.rows * s.columns;
+    a.image_step = s.channels * s.rows * s.columns, a.run = s.images;
     a.channel_step = planes ? s.rows * s.columns : 1;
     a.column_step = planes ? 1 : s.channels, a.row_step = s.columns * a.column_step;
     a.out_rows = s.out_rows, a.out_columns = s.out_columns;
@@ -144,6 +145,10 @@ void check_mode(const GridSampleRow& row, Sampled& c, bool nearest, GridPadding 
     // And the bits of the portable row.
     std::copy_n(c.out.data(), c.out.size(), c.same.data());
     c.run(grid_sample_row("grid_sample_f32_portable"), a);
+    expect_same_bits(c.out.data(), c.same.data(), c.out.size());
+    // And those of images that lie in runs of one.
+    a.run = 1, a.run_step = std::exchange(a.image_step, -12345);
+    c.run(row, a);
     expect_same_bits(c.out.data(), c.same.data(), c.out.size());
   }
 }

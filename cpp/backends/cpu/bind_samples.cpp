@@ -26,14 +26,16 @@ BoundStep bind(const BindContext& c, const Step& step, const GridSampleParams& p
   args.nearest = params.nearest;
   args.align_corners = params.align_corners;
   args.padding = static_cast<GridPadding>(params.padding);
-  args.images = x.shape[0], args.rows = x.shape[1];
-  args.columns = x.shape[2], args.channels = x.shape[3];
-  args.image_step = x.strides[0], args.row_step = x.strides[1];
-  args.column_step = x.strides[2], args.channel_step = x.strides[3];
+  const auto row = static_cast<size_t>(x.rank() - 3);  // of x; before it one axis of images, or two
+  args.images = grid.shape[0], args.rows = x.shape[row];
+  args.columns = x.shape[row + 1], args.channels = x.columns();
+  args.run = std::max<int64_t>(x.shape[row - 1], 1), args.run_step = x.strides[0];
+  args.image_step = x.strides[row - 1], args.row_step = x.strides[row];
+  args.column_step = x.strides[row + 1], args.channel_step = x.strides.back();
   args.out_rows = grid.shape[1], args.out_columns = grid.shape[2];
   args.grid_image = grid.strides[0], args.grid_row = grid.strides[1];
   args.grid_column = grid.strides[2], args.axis_step = grid.strides[3];
-  const bool channels = (x.columns() <= 1 || x.strides[3] == 1) && has_rows(out);
+  const bool channels = (x.columns() <= 1 || x.strides.back() == 1) && has_rows(out);
   args.planes = out.has_planes() && (!channels || x.columns() <= 1);
   args.out_image = out.strides[0], args.out_channel = out.strides[3];
   args.out_place = args.planes ? 1 : out.row_stride();

@@ -24,6 +24,8 @@ struct GridSampleArgs {
   int64_t grid_image, grid_row, grid_column, axis_step;  // steps of the grid
   int64_t out_rows, out_columns;                         // of the grid
   int64_t out_image, out_channel, out_place;             // steps of out
+  // Runs of `run` images lie `run_step` apart, the images of a run image_step.
+  int64_t run, run_step;
   bool nearest, align_corners;
   GridPadding padding;
   // The form: channels are neighbours in x and out, or columns in x and places in out.

@@ -80,6 +80,10 @@ struct Corners {
   float weight[4];
 };
 
+const float* image_of(const GridSampleArgs& a, int64_t image) {
+  return a.x + image / a.run * a.run_step + image % a.run * a.image_step;
+}
+
 struct Grid {
   SampledAxis y, x;
   const float* at;  // of one image
@@ -158,7 +162,7 @@ PLANCK_INLINE void copy(const float* x, int64_t channels, float* out) {
 }
 
 void run_channels(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last) {
-  const float* picture = a.x + image * a.image_step;
+  const float* picture = image_of(a, image);
   float* out = a.out + image * a.out_image;
   const Grid grid = grid_of(a, image);
   if (a.nearest) {
@@ -186,6 +190,10 @@ PLANCK_INLINE bool is_square(const GridSampleArgs& a, const Corners& c) {
          c.at[3] - c.at[2] == a.row_step;
 }
 
+PLANCK_INLINE bool is_empty(const Corners& c) {
+  return c.at[0] == kNowhere && c.at[1] == kNowhere && c.at[2] == kNowhere && c.at[3] == kNowhere;
+}
+
 void fill_nearest(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last,
                   PlaneTaps& taps) {
   const Grid grid = grid_of(a, image);
@@ -196,7 +204,7 @@ void fill_nearest(const GridSampleArgs& a, int64_t image, int64_t first, int64_t
 
 void fill(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last, PlaneTaps& taps) {
   const Grid grid = grid_of(a, image);
-  int32_t outside = 0;
+  int32_t outside = 0, empty = 0;
   for_places(a, grid, first, last, [&](int64_t place, const float* at) {
     const int64_t i = place - first;
     const Corners c = corners_of(a, grid, at);
@@ -205,10 +213,14 @@ void fill(const GridSampleArgs& a, int64_t image, int64_t first, int64_t last, P
     const bool square = is_square(a, c);
     taps.first[i] = square ? c.at[0] : 0;
     if (square) return;
+    if (is_empty(c)) {
+      taps.place[kGridPlaces - ++empty] = static_cast<int32_t>(i);
+      return;
+    }
     for (int64_t k = 0; k < 4; ++k) taps.at[outside][k] = c.at[k];
     taps.place[outside++] = static_cast<int32_t>(i);
   });
-  taps.outside = outside;
+  taps.outside = outside, taps.empty = empty;
 }
 
 PLANCK_INLINE float mixed(const float (&x)[4], const PlaneTaps& taps, int64_t i) {
@@ -238,7 +250,8 @@ void weigh_squares(const GridSampleArgs& a, const PlaneTaps& taps, const float* 
 
 void weigh_plane(const GridSampleArgs& a, const PlaneTaps& taps, const float* plane, int64_t count,
                  float* out) {
-  if (taps.outside < count) weigh_squares(a, taps, plane, count, out);
+  if (taps.outside + taps.empty < count) weigh_squares(a, taps, plane, count, out);
+  for (int64_t k = kGridPlaces - taps.empty; k < kGridPlaces; ++k) out[taps.place[k]] = 0;
   const auto value = [&](int64_t at) { return at == kNowhere ? 0.0F : plane[at]; };
   for (int32_t k = 0; k < taps.outside; ++k) {
     const int64_t* at = taps.at[k];
@@ -263,7 +276,7 @@ void run_planes(const GridSampleArgs& a, int64_t image, int64_t first, int64_t l
   const int64_t begin = group * a.group;
   const int64_t end = begin + a.group < a.channels ? begin + a.group : a.channels;
   for (int64_t channel = begin; channel < end; ++channel) {
-    const float* plane = a.x + image * a.image_step + channel * a.channel_step;
+    const float* plane = image_of(a, image) + channel * a.channel_step;
     float* out = a.out + image * a.out_image + channel * a.out_channel + first;
     if (a.nearest) {
       copy_plane(taps, plane, last - first, out);

@@ -12,8 +12,9 @@ struct PlaneTaps {
   // read so, as long as one place has them. Of nearest elements: the element, or kNowhere.
   int64_t first[kGridPlaces];
   float up[kGridPlaces][2], low[kGridPlaces][2];  // weights, of both columns
-  // The other places, by their elements; kNowhere reads zero.
-  int32_t outside;
+  // The other places, by their elements; kNowhere reads zero. Places without any element are the
+  // last ones of `place`.
+  int32_t outside, empty;
   int32_t place[kGridPlaces];
   int64_t at[kGridPlaces][4];
 };
