@@ -313,7 +313,7 @@ class RecurrentLowering {
   // The order in memory of the states of all steps: that in which the Transposes behind them read
   // the axes, through views that join the directions to the units or leave their axis out.
   std::vector<int64_t> order_of_states() const {
-    const std::vector<int64_t> plain = {0, 1, 2, 3};
+    std::vector<int64_t> plain = {0, 1, 2, 3};
     AxesRead read{n_.outputs[0], {{0}, {1}, {2}, {3}}};
     if (std::ranges::count(l_.graph.outputs, read.value) > 0) return plain;
     while (read.go_on(l_.graph)) {
@@ -346,7 +346,7 @@ class RecurrentLowering {
 
 std::string lower_recurrent(Lowering& l, const Node& n) {
   const Layer layer = layer_of(n);
-  if (const std::string why = why_no_kernel(l, n, layer); !why.empty()) return why;
+  if (std::string why = why_no_kernel(l, n, layer); !why.empty()) return why;
   RecurrentLowering(l, n, layer).run();
   return "";
 }

@@ -69,7 +69,10 @@ def rows_of(case: Case) -> list[tuple[str, str]]:
     except planck.UnsupportedError as error:
         assert "depends on data" in str(error)  # no plan can hold it yet
         rows = []
-    return [("reference", ""), *dict.fromkeys(rows)]  # several steps may have the same rows
+    merged: dict[str, str] = {}  # several steps may have the same rows: a row runs them all or none
+    for name, why in rows:
+        merged[name] = merged.get(name) or why
+    return [("reference", ""), *merged.items()]
 
 
 def onnx_attributes(case: Case) -> dict[str, Any]:
