@@ -8,7 +8,7 @@ namespace planck {
 
 // What becomes of subnormal numbers, in f32 those below 1.2e-38.
 enum class Denormals : uint8_t {
-  compute,  // what IEEE 754 says, for which some processors take 150 cycles each
+  compute,  // what IEEE 754 says, for which some processors take many cycles each
   flush,    // results become zero, and operands are read as zero
 };
 

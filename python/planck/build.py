@@ -56,7 +56,7 @@ def build(
     threads: of the plan's team; None takes CPU affinity and the cgroup's quota.
     denormals: "flush" makes runs take subnormal numbers, in float32 those below 1.2e-38, as zeros
     where steps compute: operands, weights among them, and results; "compute" does what IEEE 754
-    says, at up to 150 cycles a number. What is only moved keeps its bits. It is an option of runs,
+    says, slowly on some processors. What is only moved keeps its bits. It is an option of runs,
     as threads is: the build folds constants with subnormal numbers computed, and the plan file has
     the same bytes.
     fallback: "reference" runs an op without a kernel by its reference (see `Plan.explain`),

@@ -19,12 +19,6 @@
 namespace planck {
 namespace {
 
-template <class Row, class Args>
-void add_job(BoundStep& bound, const Row& row, const Args& args) {
-  bound.jobs.push_back(row.job(args));
-  bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
-}
-
 EltType type_of(const BoundValue& v) {
   const auto type = elt_type(v.dtype);
   if (!type) throw InternalError("a tile program over ", v.dtype);

@@ -8,16 +8,6 @@
 #include "plan/view.h"
 
 namespace planck {
-namespace {
-
-template <class Row, class Args>
-void add_job(BoundStep& bound, const Row& row, const Args& args) {
-  bound.jobs.push_back(row.job(args));
-  bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
-}
-
-}  // namespace
-
 BoundStep bind(const BindContext& c, const Step& step, const GridSampleParams& params) {
   BoundStep bound;
   const BoundValue &x = c.at(step.inputs[0]), &grid = c.at(step.inputs[1]);

@@ -1,7 +1,16 @@
 #pragma once
+#include <algorithm>
+
 #include "backends/bind.h"
 
 namespace planck {
+
+// Behind the step's other jobs.
+template <class Row, class Args>
+void add_job(BoundStep& bound, const Row& row, const Args& args) {
+  bound.jobs.push_back(row.job(args));
+  bound.scratch_bytes = std::max(bound.scratch_bytes, row.scratch_bytes);
+}
 
 // One overload for each alternative of StepParams.
 BoundStep bind(const BindContext& context, const Step& step, const LinearParams& params);
